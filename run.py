@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Everything from a clean checkout, with nothing but Python 3.11 or newer, pip and venv:
+
+python3 run.py setup                                                make .venv, once and when pyproject.toml changes
+python3 run.py book [--parameters FILE] [--set NAME=VALUE]...       run the notebooks, build the book
+python3 run.py test [PYTEST ARGUMENTS]                              run the tests
+python3 run.py check                                                open every page of the built book in a browser
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = Path(os.environ.get("ISCAM_VENV", ROOT / ".venv"))
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def run(*command: object) -> None:
+    """Run a command where the caller stands, and end with its exit code if it fails."""
+    environment = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    if code := subprocess.run([str(part) for part in command], env=environment).returncode:
+        sys.exit(code)
+
+
+def setup() -> None:
+    """Make .venv and install the package with all it needs, unless that is done."""
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    stamp = VENV / "iscam-setup"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    started = time.time()
+    print(f"setting up {VENV} (several GB, mostly torch; a few minutes)", flush=True)
+    if not PYTHON.exists():
+        try:
+            import ensurepip  # noqa: F401
+            import venv  # noqa: F401
+        except ImportError:
+            sys.exit("Python's venv is missing; on Debian or Ubuntu: apt install python3-venv")
+        run(sys.executable, "-m", "venv", VENV)
+    package = f"{ROOT}[book,test]"
+    if shutil.which("uv"):
+        run("uv", "pip", "install", "--quiet", "--python", PYTHON, "-e", package)
+    else:
+        pip = (PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "--quiet")
+        run(*pip, "-e", package)
+    stamp.write_text(wanted)
+    print(f"set up in {time.time() - started:.0f} s", flush=True)
+
+
+def test(*arguments: str) -> None:
+    os.chdir(ROOT)
+    run(PYTHON, "-m", "pytest", *arguments)
+
+
+def book(*arguments: str) -> None:
+    run(PYTHON, ROOT / "book/make.py", *arguments)
+
+
+def check(*arguments: str) -> None:
+    run(PYTHON, ROOT / "book/check.py", *arguments)
+
+
+TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check}
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so to an older Python)
+        sys.exit("Python 3.11 or newer is needed")
+    if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
+        sys.exit(__doc__)
+    setup()
+    TASKS[sys.argv[1]](*sys.argv[2:])
