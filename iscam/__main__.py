@@ -1,0 +1,5 @@
+"""`python -m iscam` is the command line."""
+
+from iscam.cli import main
+
+main()

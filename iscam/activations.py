@@ -1,0 +1,131 @@
+"""What a network's layer computes: the only file with hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from iscam.errors import InputError
+
+if TYPE_CHECKING:
+    from iscam.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture as the network saw it: all that a method needs to weigh the layer's channels."""
+
+    net: Network
+    image: Tensor  # X (channels, height, width)
+    target: int  # the explained class
+    activations: Tensor  # A (K, h, w), from which autograd leads to the logits
+    logits: Tensor  # S (classes,)
+
+
+def observe(net: Network, image: Tensor, target: int | None = None) -> View:
+    """One forward pass over a picture (channels, height, width); `target` None is the class with the largest logit."""
+    with differentiating(), record(net.model, net.layer) as recorded:
+        logits = checked_logits(outside_inference_mode(net.model, image[None]), 1)[0]
+    if target is None:
+        target = int(logits.argmax())
+    if not 0 <= target < len(logits):
+        raise InputError(f"target {target} is out of range: the model has classes 0 to {len(logits) - 1}")
+    return View(net, image, target, recorded[0], logits)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; each module's own mode comes back, whatever happens."""
+    training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training:
+            module.training = mode
+
+
+@contextmanager
+def record(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """A list that a forward pass inside the `with` fills with the layer's output A (K, h, w) for each picture.
+
+    Each A is a leaf of autograd: gradients of the logits with respect to it touch none of the model's parameters.
+    A layer that runs several times leaves its last output. Hook and mode are undone after success and after any error.
+
+    Raises `InputError` where the layer's output is not (batch, K, h, w), or it does not run.
+    """
+    activations: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"layer {layer!r} must return (batch, channels, height, width); it returned {found}")
+        activations[:] = [picture.detach().requires_grad_(torch.is_grad_enabled()) for picture in output]
+        return torch.stack(activations)  # a copy, so that an in-place ReLU behind the layer leaves A as it was
+
+    hook = model.get_submodule(layer).register_forward_hook(keep)
+    try:
+        with evaluating(model):
+            yield activations
+        if not activations:
+            raise InputError(f"layer {layer!r} did not run in the forward pass; choose one of {layer_names(model)}")
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """Gradients on, whatever the caller's mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
+    """The model's output, with copies of the tensors that were made in `torch.inference_mode` and bar gradients."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    normal = {name: tensor.clone() for name, tensor in tensors if tensor.is_inference()}
+    return torch.func.functional_call(model, normal, (images.clone(),))
+
+
+def checked_logits(logits: Any, pictures: int) -> Tensor:
+    """The model's output, if it is finite and has one row of class scores a picture; else `InputError`."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != pictures:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"the model must return logits (batch, classes), one row a picture; it returned {shape}")
+    if not logits.isfinite().all():
+        raise InputError("the model returned NaN or infinite logits: check its weights and the picture's normalisation")
+    return logits
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """Names of the modules whose output is (batch, K, h, w) with h, w > 1 on a blank 224x224 picture.
+
+    Where the model does not take such a picture, all its modules.
+    """
+    spatial: list[str] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda _, __, output, name=name: (
+                spatial.append(name)
+                if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1
+                else None
+            )
+        )
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        with evaluating(model), torch.no_grad():
+            parameter = next(model.parameters())
+            model(torch.zeros(1, 3, 224, 224, dtype=parameter.dtype, device=parameter.device))
+    except Exception:  # any model, any failure: the names alone still help
+        spatial = [name for name, _ in model.named_modules() if name]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(dict.fromkeys(spatial))

@@ -1,0 +1,151 @@
+"""The command line: `iscam explain` and `iscam study`, also as `python -m iscam`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import numpy as np
+import torch
+import typer
+
+from iscam.data import Picture, load_images
+from iscam.errors import InputError, one_of
+from iscam.explain import CONTROLS, explain
+from iscam.methods import METHODS
+from iscam.network import Network, load_model
+from iscam.results import summary
+from iscam.study import read_study, run_study
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Saliency maps by IS-CAM, SS-CAM, Score-CAM and their relatives.",
+)
+
+
+@app.command("explain")
+def explain_pictures(
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="picture files")],
+    output: Annotated[Path, typer.Option(help="folder for <stem>_<method>.png")],
+    model: Annotated[
+        str, typer.Option(help="vgg16, resnet18, squeezenet1_0, menagerie/resnet ...")
+    ] = "menagerie/resnet",
+    weights: Annotated[str, typer.Option(help="weights file, 'none' for random ones")] = "default",
+    layer: Annotated[str | None, typer.Option(help="layer to explain; default: the authors' choice")] = None,
+    method: Annotated[str, typer.Option(help=", ".join([*METHODS, *CONTROLS]))] = "is_cam",
+    target: Annotated[str | None, typer.Option(help="class name or number; default: the predicted one")] = None,
+    save_map: Annotated[bool, typer.Option("--save-map", help="also write the map as <stem>_<method>.npy")] = False,
+) -> None:
+    """Draw picture, map and overlay with class and probability, one figure a picture."""
+    matplotlib.use("Agg")
+    if method not in {**METHODS, **CONTROLS}:
+        raise one_of("method", method, [*METHODS, *CONTROLS])
+    stems = [file.stem for file in pictures]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise InputError(
+            f"several pictures would be written as {twice[0]}_{method}.png: give each an output of its own"
+        )
+    net = load_model(model, none_or(weights), layer).to("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = None if target is None else class_number(net, target)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to the folder {output}: {error.strerror}") from error
+    failures = []
+    for file in pictures:
+        try:
+            if not file.is_file():
+                raise InputError(f"cannot read the picture {file}: no such file")
+            stem = output / f"{file.stem}_{method}"
+            typer.echo(explain_picture(net, load_images(file)[0], chosen, method, stem, save_map))
+        except InputError as error:
+            failures.append(str(error))
+        except OSError as error:
+            failures.append(f"cannot write the explanation of {file}: {error.strerror or error}")
+    for failure in failures:
+        typer.echo(f"error: {failure}", err=True)
+    if failures:
+        raise typer.Exit(2)
+
+
+def explain_picture(net: Network, picture: Picture, target: int | None, method: str, stem: Path, save_map: bool) -> str:
+    """Write one explanation's figure, and its map if asked; returns the line to print."""
+    from iscam import plots  # here, since matplotlib takes a while to load
+
+    images = picture.image.to(net.device)[None]
+    probabilities = net(images).softmax(1)[0]
+    target = int(probabilities.argmax()) if target is None else target
+    (map,) = explain(net, images, torch.tensor([target]), method)
+    title = f"{net.category(target)} ({probabilities[target]:.1%})"
+    figure = plots.explanation(images[0], map, f"{plots.TITLES[method]}: {title}")
+    figure.savefig(f"{stem}.png", dpi=150)
+    plots.plt.close(figure)
+    if save_map:
+        np.save(f"{stem}.npy", map.cpu().numpy())
+    return f"{stem}.png  {title}"
+
+
+def class_number(net: Network, target: str) -> int:
+    """A class given by number or name (any case)."""
+    if target.isdecimal():
+        return int(target)
+    names = [name.lower() for name in net.categories or ()]
+    if target.lower() not in names:
+        close = [name for name in names if target.lower() in name][:5]
+        raise InputError(
+            f"no class is called {target!r}; " + (f"did you mean {close}?" if close else "give its number")
+        )
+    return names.index(target.lower())
+
+
+class Engine(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+@app.command("study")
+def study_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="the study's description")],
+    output: Annotated[Path, typer.Option(help="folder of the results; a run there that was stopped continues")],
+    data: Annotated[str | None, typer.Option(help="pictures, in place of the file's")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="MODEL=FILE or MODEL=none; may be repeated")] = None,
+    count: Annotated[int | None, typer.Option(help="number of pictures, in place of the file's")] = None,
+    engine: Annotated[Engine, typer.Option(help="where to run")] = Engine.local,
+    address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
+) -> None:
+    """Run a study, or the rest of it, and print its means."""
+    changes: dict[str, Any] = {key: value for key, value in {"data": data, "count": count}.items() if value is not None}
+    if weights:
+        changes["weights"] = dict(weight_choice(text) for text in weights)
+    frame = run_study(read_study(file, **changes), output, engine.value, address)
+    typer.echo(summary(frame).to_string(index=False, float_format="{:.4f}".format))
+    for _, row in frame[frame["error"] != ""].drop_duplicates(["model", "picture", "error"]).iterrows():
+        typer.echo(f"{row.model} {row.picture} {row.method}: {row.error}", err=True)
+
+
+def weight_choice(text: str) -> tuple[str, str | None]:
+    model, separator, file = text.partition("=")
+    if not separator:
+        raise InputError(f"--weights {text}: write MODEL=FILE or MODEL=none")
+    return model, none_or(file)
+
+
+def none_or(text: str) -> str | None:
+    return None if text == "none" else text
+
+
+def main() -> None:
+    """Run the command line; bad input is one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+r"""Weights from forward passes alone: Score-CAM, SS-CAM and IS-CAM.
+
+Throughout, A is the layer's output (K, h, w), X the picture, H_k = s(up(A_k)) the mask of channel k, upsampled to the
+picture and scaled to [0, 1] by its own minimum and maximum, and C(.) the explained class's probability (or logit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iscam.activations import View
+from iscam.errors import InputError, at_least_zero, one_of, positive
+from iscam.masks import masked_scores
+from iscam.noise import noise
+
+SCHEDULES = ("cumulative", "linear", "integral")
+
+
+def score_cam(view: View, **scoring: Any) -> Tensor:
+    r"""Score-CAM: the score of the picture seen through the channel's mask,  α_k = C(X ∘ H_k).
+
+    `scoring`: the options of `channel_weights`. Returns weights (K,), 0 for a constant channel.
+
+    Source: Wang et al. 2020, arXiv 1910.01279, and its authors' code, which takes the class probability, subtracts no
+    baseline and applies no softmax across channels. The paper's Algorithm 1 (logit, channel softmax) is
+    `score="logit", channel_softmax=True`.
+    """
+    return channel_weights(view, lambda x, channels, n: x, torch.ones(1), **scoring)
+
+
+def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, **scoring: Any) -> Tensor:
+    r"""SS-CAM: the mean score of noisy masked pictures,  α_k = 1/N Σ_n C(X ∘ H_k + ε_kn),  ε_kn ~ Normal(0, std_k).
+
+    std_k = (`sigma` / range_k)², range_k = max - min of X ∘ H_k, as the authors' code has it: `sigma` is a factor, not
+    a standard deviation. `samples` is N; the noise is fixed by (`seed`, channel, sample). `scoring`: the options of
+    `channel_weights`. Returns weights (K,), 0 for a constant channel. With `sigma=0` this is Score-CAM.
+
+    Source: Wang et al. 2020, arXiv 2006.14255 (its second variant: noise on the masked input), and a co-author's
+    code. torch-cam's SSCAM puts noise of standard deviation 2 on the [0, 1] mask instead.
+    """
+    samples, sigma = positive("samples", samples), at_least_zero("sigma", sigma)
+    seed = positive("seed", seed, smallest=0)
+
+    def noisy(x: Tensor, channels: Tensor, n: Tensor) -> Tensor:
+        spread = x.amax((1, 2, 3)) - x.amin((1, 2, 3))
+        std = torch.where(spread > 0, (sigma / spread) ** 2, 0)
+        pairs = zip(channels.tolist(), n.tolist(), strict=True)
+        draws = torch.stack([noise(view.image, seed, channel, sample) for channel, sample in pairs])
+        return x + std[:, None, None, None] * draws
+
+    alter = noisy if sigma > 0 else (lambda x, channels, n: x)
+    return channel_weights(view, alter, torch.full((samples,), 1 / samples), **scoring)
+
+
+def is_cam(
+    view: View,
+    *,
+    steps: int = 15,
+    schedule: str | Sequence[float] = "cumulative",
+    nodes: int | None = None,
+    **scoring: Any,
+) -> Tensor:
+    r"""IS-CAM: the mean score over a growing masked picture,  α_k = 1/N Σ_{i=1..N} C(t_i X ∘ H_k).
+
+    `steps` is N. `schedule`: "cumulative", t_i = i(i+1)/(2N), equation 7 as its authors ran it, so that t grows to
+    (N+1)/2; "linear", t_i = i/N; "integral", the mean over t in [0, 1] that linear tends to, by an N-node
+    Gauss-Legendre rule; or the numbers t_i themselves. `nodes=n` replaces the N scores by a weighted sum of n at the
+    nodes of the Gauss rule of the same sum or integral. `scoring`: the options of `channel_weights`.
+    Returns weights (K,), 0 for a constant channel. With `steps=1` (cumulative, linear) this is Score-CAM.
+
+    Source: Naidu et al. 2020, arXiv 2010.03023, equations 6 and 7. Read literally, equation 7 starts at an empty
+    input, t_i = i(i-1)/(2N); its second author's notebook scores i(i+1)/(2N), which is followed here.
+    """
+    t, w = path(steps, schedule, nodes)
+    t = t.to(view.image)
+    return channel_weights(view, lambda x, channels, n: t[n, None, None, None] * x, w, **scoring)
+
+
+def channel_weights(
+    view: View,
+    alter: Callable[[Tensor, Tensor, Tensor], Tensor],
+    w: Tensor,
+    *,
+    score: str = "probability",
+    channel_softmax: bool = False,
+    baseline: str | None = None,
+    normalise: str = "upsampled",
+    precision: str = "fp32",
+    compile: str | bool = "auto",
+    batch_size: str | int = "auto",
+) -> Tensor:
+    r"""The shape that the three methods share,  α_k = Σ_n w_n C(alter(X ∘ H_k, k, n)),  (K,).
+
+    `alter(x, channels, n)` turns masked pictures x (P, 3, H, W) into scored inputs, given channel and step of each.
+
+    `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
+    subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
+    scaled to [0, 1] after upsampling ("upsampled") or before ("layer"). `precision`: "fp32" or "bf16".
+    `compile`: "auto", True or False. `batch_size`: "auto" or the number of passes at once; it changes no result.
+
+    Constant channels have weight 0 and cost no pass.
+    """
+    if normalise not in ("upsampled", "layer"):
+        raise one_of("normalise", normalise, ("upsampled", "layer"))
+    if baseline not in (None, "zeros"):
+        raise one_of("baseline", baseline, (None, "zeros"))
+    engine: dict[str, Any] = {"score": score, "precision": precision, "compile": compile, "batch_size": batch_size}
+    activations = view.activations.detach()
+    live = (activations.amax((1, 2)) > activations.amin((1, 2))).nonzero()[:, 0]  # (L,)
+    steps = len(w)
+
+    def inputs(passes: Tensor) -> Tensor:
+        rows = passes // steps
+        first = int(rows[0])
+        masks = upsampled_masks(activations[live[first : int(rows[-1]) + 1]], view.image.shape[1:], normalise)
+        return alter(view.image * masks[rows - first, None], live[rows], passes % steps)
+
+    scores = masked_scores(view.net, inputs, len(live) * steps, view.target, **engine).reshape(-1, steps)
+    if baseline == "zeros":  # before the sum, so that a network that ignores its input leaves exact zeros
+        blank = torch.zeros_like(view.image)[None]
+        scores = scores - masked_scores(view.net, lambda passes: blank, 1, view.target, **engine)
+    scores = scores @ w.to(scores)
+    if channel_softmax:
+        scores = scores.softmax(0)
+    return torch.zeros(len(activations), device=scores.device).index_put_((live,), scores)
+
+
+def upsampled_masks(activations: Tensor, size: Sequence[int], normalise: str) -> Tensor:
+    """H_k (K, height, width) of channels (K, h, w)."""
+    if normalise == "layer":
+        activations = to_unit_range(activations)
+    masks = upsample(activations, size)
+    return to_unit_range(masks) if normalise == "upsampled" else masks
+
+
+def upsample(activations: Tensor, size: Sequence[int]) -> Tensor:
+    """up(A): (K, h, w) to (K, height, width), bilinear, pixel centres aligned (`align_corners=False`)."""
+    return F.interpolate(activations[None], tuple(size), mode="bilinear", align_corners=False)[0]
+
+
+def to_unit_range(x: Tensor) -> Tensor:
+    """s(x) = (x - min x) / (max x - min x), equation 8, of each (h, w) slice; 0 where that is constant."""
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    return (x - low) / torch.where(high > low, high - low, 1)
+
+
+def path(steps: int, schedule: str | Sequence[float], nodes: int | None) -> tuple[Tensor, Tensor]:
+    """Coefficients t and weights w (their sum is 1) of the scored inputs t X ∘ H."""
+    steps = positive("steps", steps)
+    if schedule not in SCHEDULES if isinstance(schedule, str) else not isinstance(schedule, Sequence | np.ndarray):
+        raise one_of("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
+    if not isinstance(schedule, str):
+        if nodes is not None:
+            raise InputError("nodes needs one of the schedules " + ", ".join(SCHEDULES) + ", not a sequence")
+        t = np.asarray([at_least_zero("a number of the schedule", value) for value in schedule])
+        if len(t) == 0:
+            raise InputError("the schedule is empty; give at least one number")
+        w = np.full(len(t), 1 / len(t))
+    elif schedule == "integral":
+        x, w = np.polynomial.legendre.leggauss(steps if nodes is None else positive("nodes", nodes))
+        t, w = (x + 1) / 2, w / 2
+    else:
+        i, w = discrete_gauss(steps, steps if nodes is None else positive("nodes", nodes))
+        t = i * (i + 1) / (2 * steps) if schedule == "cumulative" else i / steps
+    return torch.from_numpy(t).float(), torch.from_numpy(w).float()
+
+
+def discrete_gauss(steps: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights that give the mean over i = 1..steps of every polynomial of degree < 2 nodes exactly.
+
+    They are the eigenvalues, and squared first components of the eigenvectors, of the Jacobi matrix of the discrete
+    Chebyshev polynomials (Golub and Welsch 1969; Gautschi 2004, section 1.5). As many nodes as steps are the steps.
+    """
+    if nodes > steps:
+        raise InputError(f"nodes must be at most steps ({steps}), not {nodes}")
+    if nodes == steps:
+        return np.arange(1.0, steps + 1), np.full(steps, 1 / steps)
+    n = np.arange(1, nodes)
+    off_diagonal = np.sqrt(n**2 * (steps**2 - n**2) / (4 * (4 * n**2 - 1)))
+    jacobi = np.diag(np.full(nodes, (steps + 1) / 2)) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1)
+    i, vectors = np.linalg.eigh(jacobi)
+    return i, vectors[0] ** 2

@@ -1,0 +1,44 @@
+"""The metrics: each gives one value a picture, and asks for what it needs by the names of its parameters."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from iscam.metrics.faithfulness import Curves, average_drop, average_increase, deletion, insertion, win
+from iscam.metrics.ground_truth import decisive_part, mask_energy, part_correlation
+from iscam.metrics.localisation import energy
+
+#: The metrics by name; the last three need the menagerie's drawings.
+METRICS: dict[str, Callable[..., Any]] = {
+    metric.__name__: metric
+    for metric in (
+        insertion,
+        deletion,
+        average_drop,
+        average_increase,
+        win,
+        energy,
+        part_correlation,
+        decisive_part,
+        mask_energy,
+    )
+}
+
+
+def needs(metric: str) -> list[str]:
+    """What a metric asks for: the names of its parameters."""
+    return list(inspect.signature(METRICS[metric.partition(":")[0]]).parameters)
+
+
+def measure(metric: str, given: Mapping[str, Any]) -> float:
+    """One metric of one picture: its function gets those of the given values that its parameters name.
+
+    An argument may follow the metric's name: "insertion:blur".
+    """
+    name, _, argument = metric.partition(":")
+    wanted = needs(name)
+    arguments = {key: value for key, value in given.items() if key in wanted}
+    if argument and "start" in wanted:
+        arguments["start"] = argument
+    value = METRICS[name](**arguments)
+    return float(value.auc if isinstance(value, Curves) else value)

@@ -1,0 +1,161 @@
+"""How the network's score reacts to what a map marks: insertion and deletion, average drop and increase, win."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from iscam.errors import InputError, one_of, positive
+from iscam.explain import checked_images, predicted
+from iscam.masks import masked_scores
+from iscam.network import Network
+
+STARTS = ("zeros", "blur")
+
+
+class Curves(NamedTuple):
+    """Scores while pixels are inserted or deleted, one curve a picture."""
+
+    fraction: Tensor  # (points,) share of the pixels inserted or deleted, 0 to 1
+    scores: Tensor  # (batch, points) class probability
+    auc: Tensor  # (batch,) area under the curve by the trapezoid rule, 0 to 1
+
+
+def insertion(
+    net: Network,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor | None = None,
+    pixels_per_step: int = 224,
+    start: str = "zeros",
+) -> Curves:
+    r"""Insertion: the class probability while the picture's pixels appear, the map's highest first; high is good.
+
+    Point j shows the j · `pixels_per_step` highest pixels of the map on a `start` canvas: "zeros" (in normalised
+    space: ImageNet's mean grey) or "blur" (the picture under a Gaussian of size 11 and σ = 5). Equal pixels are
+    ordered row by row. 224x224 pixels in steps of 224 give 225 points, the canvas and the whole picture included.
+    AUC = (p_0/2 + p_1 + ... + p_{J-1} + p_J/2) / J, the trapezoid rule (a shorter last step counts by its length).
+
+    images (batch, channels, height, width), maps (batch, height, width), targets (batch,) or None (the predicted
+    class). Returns `Curves`. Raises `InputError` for shapes and values that will not do.
+
+    Source: Petsiuk et al. 2018, arXiv 1806.07421 (start: blur); the IS-CAM paper, section 4.1, and its authors' code
+    (start: zeros; they set the first point to 0, which is computed here).
+    """
+    if start not in STARTS:
+        raise one_of("start", start, STARTS)
+    images = checked_images(net, images)
+    canvases = torch.zeros_like(images) if start == "zeros" else tv.gaussian_blur(images, [11, 11], [5.0, 5.0])
+    return curves(net, images, maps, targets, pixels_per_step, before=canvases, after=images)
+
+
+def deletion(
+    net: Network, images: Tensor, maps: Tensor, targets: Tensor | None = None, pixels_per_step: int = 224
+) -> Curves:
+    r"""Deletion: the class probability while the picture's pixels vanish, the map's highest first; low is good.
+
+    Like `insertion`, from the whole picture to zeros in normalised space. Source: as for `insertion`.
+    """
+    images = checked_images(net, images)
+    return curves(net, images, maps, targets, pixels_per_step, before=images, after=torch.zeros_like(images))
+
+
+def curves(
+    net: Network,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor | None,
+    pixels_per_step: int,
+    *,
+    before: Tensor,
+    after: Tensor,
+) -> Curves:
+    """Class probability while pixels go from `before` to `after` in the order of the map."""
+    step = positive("pixels_per_step", pixels_per_step)
+    maps = checked_maps(images, maps)
+    pixels = maps[0].numel()
+    changed = torch.arange(0, pixels + step, step, device=images.device).clamp(max=pixels)  # (points,)
+
+    def curve(image: Tensor, map: Tensor, target: int, before: Tensor, after: Tensor) -> Tensor:
+        rank = map.flatten().argsort(descending=True, stable=True).argsort().view_as(map)
+        return masked_scores(
+            net,
+            lambda points: torch.where(rank < changed[points, None, None, None], after, before),
+            len(changed),
+            target,
+        )
+
+    rows = zip(images, maps, predicted(net, images, targets), before, after, strict=True)
+    scores = torch.stack([curve(*row) for row in rows])
+    fraction = changed / pixels
+    return Curves(fraction, scores, torch.trapezoid(scores, fraction))
+
+
+def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""The class probability of the picture, Y = C(X), and of what the map lets through, O = C(X ∘ L).
+
+    The product is taken in normalised space, so that the hidden parts turn mean-grey. Both are computed in float32 in
+    the same batch shape: otherwise rounding alone would raise the confidence of a quarter of the pictures.
+
+    images (batch, channels, height, width), maps (batch, height, width) in [0, 1], targets (batch,) or None (the
+    predicted class). Returns two tensors (batch,) in [0, 1]. Raises `InputError` as `insertion`.
+
+    Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook takes the masked picture's top
+    class for both.
+    """
+    images, maps = checked_images(net, images), checked_maps(images, maps)
+    triples = list(zip(images, maps, predicted(net, images, targets), strict=True))
+    original = [seen_through(net, image, torch.ones_like(map), target) for image, map, target in triples]
+    explained = [seen_through(net, image, map, target) for image, map, target in triples]
+    return torch.cat(original), torch.cat(explained)
+
+
+def seen_through(net: Network, image: Tensor, map: Tensor, target: int) -> Tensor:
+    """C(X ∘ L) of one picture (channels, height, width) and map (height, width): (1,), computed in a batch of one."""
+    return masked_scores(net, lambda _: (image * map.to(image))[None], 1, target)
+
+
+def average_drop(original: Tensor, explained: Tensor) -> Tensor:
+    r"""Drop of the class probability,  max(0, Y - O) / Y,  0 where Y = 0; low is good.
+
+    original Y and explained O (batch,) as `confidence` gives them. Returns (batch,) in [0, 1]; its mean x 100 is the
+    tables' Average Drop %. Source: Chattopadhay et al. 2018; the IS-CAM paper prints the sum without 1/N.
+
+    >>> iscam.average_drop(torch.tensor([0.8, 0.5, 0.0]), torch.tensor([0.2, 0.9, 0.3]))
+    tensor([0.7500, 0.0000, 0.0000])
+    """
+    drop = (original - explained).clamp(min=0)
+    return torch.where(original > 0, drop / torch.where(original > 0, original, 1), 0)
+
+
+def average_increase(original: Tensor, explained: Tensor) -> Tensor:
+    r"""Whether the class probability rises,  Y < O; often is good.
+
+    original Y and explained O (batch,). Returns (batch,) bool; its mean x 100 is the tables' Average Increase %. Over
+    the same pictures, Average Drop % + Average Increase % is at most 100. Source: as for `average_drop`.
+    """
+    return original < explained
+
+
+def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
+    r"""Whether method a keeps more of the class probability than method b,  O_a > O_b, not clipped at Y.
+
+    original Y, explained O_a and O_b (batch,). Returns (batch,) bool; its mean x 100 is the tables' Win %. Equal
+    values are no win for either: report their share beside it. Source: the IS-CAM paper, section 4.2, where a method
+    wins by the smaller drop; Y is the same for both, so the drop Y - O is smaller where O is larger.
+    """
+    return explained_a > explained_b
+
+
+def checked_maps(images: Tensor, maps: Tensor) -> Tensor:
+    """Maps (batch, height, width) that fit the images, else `InputError`."""
+    expected = (len(images), *images.shape[2:])
+    if not isinstance(maps, Tensor) or maps.shape != expected:
+        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise InputError(f"maps must be (batch, height, width) = {expected} like the images; got {found}")
+    if not maps.isfinite().all():
+        raise InputError("the maps hold NaN or infinite values")
+    return maps.to(images)

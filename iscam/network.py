@@ -1,0 +1,177 @@
+"""A network to explain: the model, the layer whose activations are weighted, and how pictures enter it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import v2
+
+from iscam.activations import checked_logits, evaluating, layer_names
+from iscam.cache import fetch
+from iscam.errors import InputError, one_of
+
+#: The papers' networks and their layers, as the authors' code names them (512 channels; 7x7, 7x7 and 13x13).
+LAYERS = {"vgg16": "features", "resnet18": "layer4", "squeezenet1_0": "features"}
+
+#: Mean and standard deviation of ImageNet's pixels, per colour.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+#: The protocol's way from a picture (PIL) and its boxes to a network's input.
+canonical_transform = v2.Compose(
+    [
+        v2.Resize(224, antialias=True),
+        v2.CenterCrop(224),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(MEAN, STD),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A classifier with the layer that explanations weigh.
+
+    `model` maps (batch, channels, height, width) to (batch, classes) logits; `layer` is the dotted name of the module
+    whose output is A (batch, K, h, w); `transform` turns a PIL picture into one input (None: short side to 224, centre
+    crop, ImageNet mean and standard deviation); `categories` are the class names in the order of the outputs.
+
+    Raises `InputError` where the model has no such layer; the message lists the layers that would do.
+
+    >>> from torchvision.models import resnet18
+    >>> net = iscam.Network(resnet18(weights=None), layer="layer4")
+    >>> net(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1000])
+    """
+
+    model: nn.Module
+    layer: str
+    transform: Callable[..., Any] | None = None
+    categories: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module, not {type(self.model).__name__}")
+        if self.layer not in dict(self.model.named_modules()) or not self.layer:
+            raise one_of(f"layer of {type(self.model).__name__}:", self.layer, layer_names(self.model))
+        if self.transform is None:
+            object.__setattr__(self, "transform", canonical_transform)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first parameter lives."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating point type of the model's first parameter."""
+        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+
+    def to(self, device: torch.device | str) -> Network:
+        """The same network, its model moved to `device`."""
+        self.model.to(device)
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
+        with evaluating(self.model), torch.no_grad():
+            return checked_logits(self.model(images.clone()), len(images))  # it may overwrite its input
+
+    def at_temperature(self, temperature: float) -> Network:
+        """The network with its logits divided by `temperature`: surer below 1, less sure above, same predictions."""
+        return replace(self, model=Tempered(self.model, temperature), layer=f"model.{self.layer}")
+
+    def category(self, target: int) -> str:
+        """The name of a class, or its number where no names are known."""
+        return self.categories[target] if self.categories else f"class {target}"
+
+
+class Tempered(nn.Module):
+    """A model whose logits are divided by a temperature."""
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) / self.temperature
+
+
+def load_model(name: str, weights: str | Path | None = "default", layer: str | None = None) -> Network:
+    """One of the papers' networks, or an embedded one, ready to explain, on the CPU.
+
+    `name`: vgg16, resnet18 or squeezenet1_0 (1000 ImageNet classes), or menagerie/vgg, menagerie/resnet,
+    menagerie/squeezenet. `weights`: "default" is torchvision's IMAGENET1K_V1, downloaded once into the cache, or the
+    embedded weights of the menagerie; a path is a file in the layout of the model's `state_dict`, `.safetensors` or
+    `.pth` (read without unpickling code); None is random, the same at every call. `layer`: None is the layer that the
+    authors' code explains.
+
+    Raises `InputError` for an unknown name or layer, and for a file that is missing, corrupt or of another network.
+    Source: torchvision's model zoo; layers: the authors' notebooks.
+
+    >>> net = iscam.load_model("squeezenet1_0", weights=None)
+    >>> net.layer, len(net.categories)
+    ('features', 1000)
+    """
+    from iscam.menagerie import networks as menagerie  # here, since it needs Network
+
+    if name in menagerie.NETWORKS:
+        model, default_layer, categories, default = menagerie.build(name)
+    elif name in LAYERS:
+        entry = models.get_model_weights(name)["IMAGENET1K_V1"]
+        model, default_layer, categories = seeded(models.get_model, name), LAYERS[name], entry.meta["categories"]
+        default = entry.url
+    else:
+        raise one_of("model", name, [*LAYERS, *menagerie.NETWORKS])
+    if weights is not None:
+        path = weights_file(default) if weights == "default" else Path(weights)
+        load_weights(model, path, name)
+    return Network(model.eval(), layer or default_layer, categories=categories)
+
+
+def seeded(build: Callable[..., nn.Module], *args: Any) -> nn.Module:
+    """A model with random weights that are the same at every call; the global random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build(*args)
+
+
+def weights_file(default: str | Path) -> Path:
+    """Path of a model's own weights: embedded, or fetched from torchvision (file names end in their sha256)."""
+    if isinstance(default, Path):
+        return default
+    return fetch(default, sha256=default.rsplit("-", 1)[-1].split(".")[0])
+
+
+def load_weights(model: nn.Module, path: Path, name: str) -> None:
+    """Read a file into the model, all of it or nothing."""
+    if not path.is_file():
+        raise InputError(f"no weights file {path}; give a .safetensors or .pth file, or none for random weights")
+    try:
+        read = safetensors.torch.load_file if path.suffix == ".safetensors" else read_pth
+        state = read(path)
+    except Exception as error:  # each format has its own errors for a corrupt file
+        raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from error
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    found = {key: getattr(value, "shape", None) for key, value in state.items()} if isinstance(state, dict) else {}
+    if wrong := sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)):
+        raise InputError(
+            f"{path} does not hold weights of {name}: {len(wrong)} of {len(expected)} tensors are missing, unknown or "
+            f"of another shape, first {wrong[0]} ({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0])})"
+        )
+    model.load_state_dict(state)
+
+
+def read_pth(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,351 @@
+"""Pictures x methods x metrics: a study runs in parts, survives interruption and ends with the same table."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from iscam.activations import observe
+from iscam.cache import cache_folder
+from iscam.data import Images, load_images
+from iscam.errors import InputError, one_of
+from iscam.explain import CONTROLS, explain
+from iscam.masks import PRECISIONS
+from iscam.methods import METHODS, options
+from iscam.metrics import METRICS, measure, needs
+from iscam.metrics.faithfulness import seen_through
+from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
+from iscam.network import Network, load_model
+from iscam.results import provenance
+
+COLUMNS = ["model", "picture", "target", "method", "metric", "value", "error"]
+
+Row = dict[str, Any]
+
+#: One unit of work: a model's name and the number of a picture.
+Task = tuple[str, int]
+
+#: Seconds of work that a kill may lose where pictures are quick; slow ones are written one by one.
+SECONDS_A_PART = 20.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to compute: every method's map of every picture by every model, judged by every metric.
+
+    `models`: names for `load_model`; `weights`: model -> file, or None for random, where not the default. `data`,
+    `count`, `seed`: as in `load_images`. `methods`: name in the table -> the method and its options; "method" defaults
+    to the name itself, "layer" may name another layer, "temperature" divides the logits that make the map. `metrics`:
+    names in `METRICS`; an argument follows a colon: "win:score_cam" compares with that method of the table,
+    "insertion:blur" starts from the blurred picture. `precision`: of the score methods, "fp32" or "bf16"; metrics are
+    always computed in float32.
+
+    Every picture's predicted class is explained, as in the papers' tables.
+
+    Raises `InputError` for names and options that will not do, before any work is done.
+
+    >>> study = iscam.Study(methods={"is_cam_3": {"method": "is_cam", "steps": 3}}, metrics=("insertion",), count=2)
+    >>> study.models
+    ('menagerie/resnet',)
+    """
+
+    models: tuple[str, ...] = ("menagerie/resnet",)
+    data: str = "menagerie"
+    count: int | None = 64
+    seed: int = 0
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"is_cam": {}})
+    metrics: tuple[str, ...] = ("insertion", "deletion", "average_drop", "average_increase", "energy")
+    weights: Mapping[str, str | None] = field(default_factory=dict)
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "weights"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InputError(f"{name} must map names to what is chosen, such as {{is_cam: {{steps: 10}}}}")
+        object.__setattr__(self, "models", tuple(self.models))
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        object.__setattr__(self, "data", str(self.data))
+        object.__setattr__(self, "methods", {name: dict(chosen or {}) for name, chosen in self.methods.items()})
+        object.__setattr__(self, "weights", {k: None if v is None else str(v) for k, v in self.weights.items()})
+        if self.precision not in PRECISIONS:
+            raise one_of("precision", self.precision, PRECISIONS)
+        for name, chosen in self.methods.items():
+            method = chosen.get("method", name)
+            known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
+            if method not in known:
+                raise one_of(f"method of {name}:", method, known)
+            valid = ["method", "layer", "temperature", *options(known[method])]
+            if unknown := [option for option in chosen if option not in valid]:
+                raise one_of(f"option of {name}:", unknown[0], valid)
+        for metric in self.metrics:
+            base, _, other = metric.partition(":")
+            if base not in METRICS:
+                raise one_of("metric", base, METRICS)
+            if base == "win" and other not in self.methods:
+                raise InputError(
+                    f"metric {metric!r} compares with a method of the study: win:NAME, of {[*self.methods]}"
+                )
+        if strangers := sorted(set(self.weights) - set(self.models)):
+            raise one_of("model in weights:", strangers[0], self.models)
+
+
+def tables(models: Sequence[str], data: str, count: int | None, seed: int, weights: Mapping[str, str | None]) -> Study:
+    """The study behind the papers' Tables I to III: every method and control, every metric the tables print."""
+    return Study(
+        models=tuple(models),
+        data=data,
+        count=count,
+        seed=seed,
+        methods={name: {} for name in [*METHODS, *CONTROLS]},
+        metrics=(
+            "insertion",
+            "deletion",
+            "average_drop",
+            "average_increase",
+            "win:ss_cam",
+            "win:score_cam",
+            "win:is_cam",
+            "energy",
+        ),
+        weights=weights,
+    )
+
+
+def read_study(file: str | Path, **changes: Any) -> Study:
+    """The study that a YAML file describes, its keys being the fields of `Study`, with some fields changed."""
+    try:
+        fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the study {file}: {' '.join(str(error).split())}") from error
+    names = [f.name for f in dataclasses.fields(Study)]
+    if not isinstance(fields, dict) or set(fields) - set(names):
+        raise InputError(f"{file} must hold keys out of {', '.join(names)}")
+    return Study(**{**fields, **changes})
+
+
+def run_study(
+    study: Study, output: str | Path | None = None, engine: str = "local", address: str | None = None
+) -> pd.DataFrame:
+    """Run a study, or the rest of it, and return its table.
+
+    Rows go to the folder `output` (None: one in the cache, named by the study and the package's code) as Parquet parts,
+    each written whole; pictures that are there already are not computed again, so a run that was killed continues. Each
+    run leaves a `run-*.json` that says what ran, where and how long. A picture that cannot be read or explained gives
+    rows with value NaN and the reason in `error`. A second run of the same study in the same folder waits for the
+    first.
+
+    `engine`: "local", one process on the GPU if there is one; "ray": on Ray (`address` of a cluster, None: this
+    machine). Returns a sorted frame with the columns model, picture, target, method, metric, value (a fraction), error.
+
+    Raises `InputError` where `output` holds another study or cannot be written.
+    """
+    if engine not in ("local", "ray"):
+        raise one_of("engine", engine, ("local", "ray"))
+    folder = Path(output) if output else cache_folder() / "studies" / fingerprint(study)
+    started = time.time()
+    with locked(folder):
+        claim(folder, study)
+        dataset = load_images(study.data, study.count, study.seed)
+        finished = {(row.model, row.picture) for row in read_rows(folder)[["model", "picture"]].itertuples()}
+        tasks = [
+            (model, i)
+            for model in study.models
+            for i, entry in enumerate(dataset.entries)
+            if (model, entry.name) not in finished
+        ]
+        with tqdm(total=len(tasks), desc="pictures", unit="picture", disable=None) as bar:
+            if engine == "ray":
+                from iscam.cluster import run_on_ray  # here, since Ray is optional
+
+                pictures = run_on_ray(study, dataset, tasks, address)
+            else:
+                pictures = run_tasks(study, dataset, tasks)
+            write_parts(folder, pictures, bar)
+        record = provenance(dataclasses.asdict(study), time.time() - started) | {"pictures_computed": len(tasks)}
+        write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
+        return read_rows(folder)
+
+
+def run_tasks(study: Study, dataset: Images, tasks: Sequence[Task]) -> Iterator[list[Row]]:
+    """The rows of each task, in order, here."""
+    for model, i in tasks:
+        yield picture_rows(study, model, loaded(model, study.weights.get(model, "default")), dataset, i)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(model: str, weights: str | None) -> Network:
+    """A study's network, on the GPU if there is one; the last one stays in memory."""
+    return load_model(model, weights).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int) -> list[Row]:
+    """All rows of one picture; whatever goes wrong with it stands in them."""
+    base: dict[str, Any] = {"model": model, "picture": dataset.entries[i].name, "target": -1}
+    try:
+        picture = dataset[i]
+        image = picture.image.to(net.device)[None]
+        target = net(image).argmax(1)
+        base["target"] = int(target)
+        given = {
+            "net": net,
+            "images": image,
+            "targets": target,
+            "boxes": [picture.boxes],
+            "drawings": [picture.drawing],
+        }
+        if picture.drawing and any("importances" in needs(metric) for metric in study.metrics):
+            given["importances"] = [part_importance(net, picture.drawing.species, picture.drawing.seed)]
+        given["original"] = seen_through(net, image[0], torch.ones_like(image[0, 0]), base["target"])
+    except Exception as error:  # one bad picture must not end a run of thousands
+        return [base | row for name in study.methods for row in failed_rows(study, name, error)]
+    maps: dict[str, dict[str, Tensor]] = {}
+    rows = []
+    for name in study.methods:
+        try:
+            map = method_map(study, given, name)
+            maps[name] = {"maps": map, "explained": seen_through(net, image[0], map[0], base["target"])}
+        except Exception as error:
+            rows += failed_rows(study, name, error)
+    rows += [measured_row(given, maps, name, metric) for name in maps for metric in study.metrics]
+    return [base | row for row in rows]
+
+
+def asks_for_truth(study: Study) -> bool:
+    """Whether anything in the study needs the drawings' part importances."""
+    methods = {chosen.get("method", name) for name, chosen in study.methods.items()}
+    return bool(methods & set(DRAWN_CONTROLS)) or any("importances" in needs(metric) for metric in study.metrics)
+
+
+def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
+    """The map (1, height, width) of one line of the study's methods."""
+    chosen = dict(study.methods[name])
+    method = chosen.pop("method", name)
+    net = dataclasses.replace(given["net"], layer=chosen.pop("layer", given["net"].layer))
+    if temperature := chosen.pop("temperature", None):
+        net = net.at_temperature(temperature)
+    if method in DRAWN_CONTROLS:
+        if given["drawings"] == [None]:
+            raise InputError(f"{method} needs the menagerie's drawings")
+        resolution = observe(net, given["images"][0]).activations.shape[1:]
+        map = DRAWN_CONTROLS[method](given["drawings"][0], given["importances"][0], resolution, **chosen)
+        return map[None].to(net.device)
+    if method in METHODS and "precision" in options(METHODS[method]):
+        chosen = {"precision": study.precision, **chosen}
+    return explain(net, given["images"], given["targets"], method, **chosen)
+
+
+def measured_row(given: dict[str, Any], maps: dict[str, dict[str, Tensor]], name: str, metric: str) -> Row:
+    """One metric of one map."""
+    row = {"method": name, "metric": metric, "value": float("nan"), "error": ""}
+    try:
+        own = given | maps[name] | {"explained_a": maps[name]["explained"]}
+        if metric.startswith("win:"):
+            own["explained_b"] = maps[metric.partition(":")[2]]["explained"]
+        row["value"] = measure(metric, own)
+        if row["value"] != row["value"]:
+            row["error"] = f"{metric} is not defined for this picture"
+    except Exception as error:
+        row["error"] = f"{type(error).__name__}: {error}"
+    return row
+
+
+def failed_rows(study: Study, name: str, error: Exception) -> list[Row]:
+    """Every metric of a method whose map could not be made."""
+    message = f"{type(error).__name__}: {error}"
+    return [{"method": name, "metric": metric, "value": float("nan"), "error": message} for metric in study.metrics]
+
+
+def write_parts(folder: Path, pictures: Iterator[list[Row]], bar: tqdm) -> None:
+    """Gather rows and write them as a Parquet part whenever enough work has been done."""
+    rows: list[Row] = []
+    last = time.monotonic()
+    try:
+        for picture in pictures:
+            rows += picture
+            bar.update()
+            if time.monotonic() - last > SECONDS_A_PART:
+                write_part(folder, rows)
+                rows, last = [], time.monotonic()
+    finally:  # an interrupt keeps what is done
+        if rows:
+            write_part(folder, rows)
+
+
+def write_part(folder: Path, rows: list[Row]) -> None:
+    write_whole(
+        folder / f"part-{uuid.uuid4().hex}.parquet", pd.DataFrame(rows, columns=COLUMNS).to_parquet(index=False)
+    )
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    partial = file.with_suffix(".partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {file}: {error.strerror}; what was written before is whole") from error
+
+
+def read_rows(folder: str | Path) -> pd.DataFrame:
+    """The rows of a study's folder, sorted."""
+    parts = [pd.read_parquet(part) for part in sorted(Path(folder).glob("part-*.parquet"))]
+    frame = pd.concat(parts) if parts else pd.DataFrame(columns=COLUMNS)
+    return frame.sort_values(["model", "picture", "method", "metric"], ignore_index=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder for this run alone; the lock goes with the process, however it ends."""
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            tqdm.write(f"waiting for another run that writes to {folder}", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fingerprint(study: Study) -> str:
+    """A name for a study's results that changes with its fields and with the code that computes them."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(study), sort_keys=True).encode())
+    for file in sorted(Path(__file__).parent.rglob("*")):
+        if file.suffix in (".py", ".safetensors") and file.name not in ("cli.py", "plots.py", "results.py"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def claim(folder: Path, study: Study) -> None:
+    """Write down which study the folder holds, or refuse another's."""
+    description = json.dumps(dataclasses.asdict(study), indent=1, sort_keys=True)
+    file = folder / "study.json"
+    if not file.exists():
+        write_whole(file, description.encode())
+    elif json.loads(file.read_text()) != json.loads(description):
+        raise InputError(f"{folder} holds another study ({file} says which): choose another folder")

@@ -1,0 +1,444 @@
+"""Every bad input is an `InputError` of one line that says what is wrong, and never a wrong map."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+import iscam
+from conftest import Case, bias_free, bias_free_case, pictures, pooled
+
+
+def refused(*words: str):
+    """The block raises `InputError` with one line that has all the words."""
+    return Refused(words)
+
+
+class Refused:
+    def __init__(self, words: tuple[str, ...]):
+        self.words = words
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        assert kind is not None, "nothing was raised"
+        if not issubclass(kind, iscam.InputError):
+            return False
+        message = str(error)
+        assert message.strip()
+        assert "\n" not in message
+        assert len(message) < 2000
+        for word in self.words:
+            assert word in message, message
+        return True
+
+
+@pytest.fixture(scope="module")
+def small() -> Case:
+    return bias_free_case()
+
+
+def test_an_input_error_is_a_value_error():
+    assert issubclass(iscam.InputError, ValueError)
+
+
+# --------------------------------------------------------------------------------------------------------- the pictures
+
+
+def with_bad(value: float, where: tuple) -> Tensor:
+    images = pictures(3, 20, 16)
+    images[where] = value
+    return images
+
+
+IMAGES = {
+    "no pictures": (torch.zeros(0, 3, 20, 16), "at least one"),
+    "rank 3": (torch.zeros(3, 20, 16), "(3, 20, 16)"),
+    "rank 5": (torch.zeros(1, 1, 3, 20, 16), "height"),
+    "no pixels": (torch.zeros(1, 3, 0, 16), "(1, 3, 0, 16)"),
+    "numpy": (np.zeros((1, 3, 20, 16), np.float32), "ndarray"),
+    "list": ([torch.zeros(3, 20, 16)], "list"),
+    "None": (None, "NoneType"),
+    "bytes": (torch.zeros(1, 3, 20, 16, dtype=torch.uint8), "uint8"),
+    "one NaN": (with_bad(float("nan"), (1, 2, 3, 4)), "[1]"),
+    "all NaN": (torch.full((1, 3, 20, 16), float("nan")), "NaN"),
+    "infinite": (with_bad(float("inf"), (0, 0, 0, 0)), "[0]"),
+    "another device": (torch.zeros(1, 3, 20, 16, device="meta"), "meta"),
+}
+TAKERS = ["grad_cam", "is_cam", "identity", "random", "insertion", "deletion", "confidence"]
+
+
+def take(name: str, net: iscam.Network, images, targets=None) -> object:
+    if name in ("insertion", "deletion", "confidence"):
+        return getattr(iscam, name)(net, images, torch.ones(3, 20, 16), targets)
+    return iscam.explain(net, images, targets, name)
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize("kind", IMAGES)
+def test_pictures(small, kind, name):
+    images, word = IMAGES[kind]
+    with refused(word):
+        take(name, small.net, images)
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_a_model_on_another_device(small, name):
+    with refused("meta", "cpu"):
+        take(name, iscam.Network(bias_free().to("meta"), "features"), small.images)
+
+
+TARGETS = {
+    "too large": (torch.tensor([0, 5, 1]), "0 to 4"),
+    "far too large": (torch.tensor([0, 10**12, 1]), "0 to 4"),
+    "negative": (torch.tensor([0, -1, 1]), "-1"),
+    "floating": (torch.tensor([0.0, 1.0, 2.0]), "float32"),
+    "bool": (torch.tensor([True, False, True]), "bool"),
+    "too few": (torch.tensor([0, 1]), "3"),
+    "too many": (torch.tensor([0, 1, 2, 3]), "3"),
+    "a scalar": (torch.tensor(1), "3"),
+    "one number": (1, "3"),
+    "rank 2": (torch.tensor([[0, 1, 2]]), "(1, 3)"),
+    "names": (["cat", "dog", "cow"], "whole numbers"),
+    "a hole": ([0, None, 1], "whole numbers"),
+}
+
+
+@pytest.mark.parametrize("name", [each for each in TAKERS if each != "random"])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_targets(small, kind, name):
+    targets, word = TARGETS[kind]
+    with refused("target", word):
+        take(name, small.net, small.images, targets)
+
+
+# -------------------------------------------------------------------------------------------------- methods and options
+
+
+@pytest.mark.parametrize("method", ["iscam", "IS_CAM", "", "score-cam", None, 3])
+def test_unknown_methods_list_the_valid_ones(small, method):
+    with refused("method", *iscam.METHODS, *iscam.CONTROLS):
+        iscam.explain(small.net, small.images, method=method)
+
+
+OPTIONS = [
+    ("is_cam", {"steps": 0}, "steps"),
+    ("is_cam", {"steps": 1.5}, "steps"),
+    ("is_cam", {"steps": -3}, "steps"),
+    ("is_cam", {"steps": "10"}, "steps"),
+    ("is_cam", {"steps": True}, "steps"),
+    ("is_cam", {"steps": None}, "steps"),
+    ("is_cam", {"steps": 5, "nodes": 6}, "nodes"),
+    ("is_cam", {"nodes": 0}, "nodes"),
+    ("is_cam", {"nodes": 1.5}, "nodes"),
+    ("is_cam", {"nodes": 0, "schedule": "integral"}, "nodes"),
+    ("is_cam", {"schedule": "quadratic"}, "cumulative, linear, integral"),
+    ("is_cam", {"schedule": ""}, "cumulative, linear, integral"),
+    ("is_cam", {"schedule": []}, "schedule"),
+    ("is_cam", {"schedule": None}, "schedule"),
+    ("is_cam", {"schedule": 3}, "schedule"),
+    ("is_cam", {"schedule": [0.5, "a"]}, "schedule"),
+    ("is_cam", {"schedule": [0.5, float("nan")]}, "schedule"),
+    ("is_cam", {"schedule": [-0.5]}, "schedule"),
+    ("is_cam", {"schedule": [0.5, 1], "nodes": 1}, "nodes"),
+    ("ss_cam", {"sigma": -1}, "sigma"),
+    ("ss_cam", {"sigma": float("nan")}, "sigma"),
+    ("ss_cam", {"sigma": float("inf")}, "sigma"),
+    ("ss_cam", {"sigma": "2"}, "sigma"),
+    ("ss_cam", {"samples": 0}, "samples"),
+    ("ss_cam", {"seed": -1}, "seed"),
+    ("ss_cam", {"seed": 0.5}, "seed"),
+    ("smooth_grad_cam_pp", {"samples": 0}, "samples"),
+    ("smooth_grad_cam_pp", {"sigma": -0.1}, "sigma"),
+    ("smooth_grad_cam_pp", {"seed": -1}, "seed"),
+    ("random", {"seed": -1}, "seed"),
+    *[
+        (method, option, word)
+        for method in ("score_cam", "ss_cam", "is_cam")
+        for option, word in [
+            ({"batch_size": 0}, "batch_size"),
+            ({"batch_size": 2.5}, "batch_size"),
+            ({"batch_size": "all"}, "batch_size"),
+            ({"precision": "fp16"}, "fp32, bf16"),
+            ({"score": "odds"}, "probability, logit"),
+            ({"baseline": "ones"}, "zeros"),
+            ({"normalise": "twice"}, "upsampled, layer"),
+            ({"compile": "yes"}, "compile"),
+        ]
+    ],
+]
+
+
+@pytest.mark.parametrize(("method", "options", "word"), OPTIONS, ids=str)
+def test_values_of_options(small, method, options, word):
+    with refused(word):
+        iscam.explain(small.net, small.images, small.targets, method, **options)
+
+
+UNKNOWN = {
+    "cam": ["none"],
+    "grad_cam": ["none"],
+    "identity": ["none"],
+    "random": ["seed"],
+    "smooth_grad_cam_pp": ["samples", "sigma", "seed"],
+    "score_cam": ["score", "channel_softmax", "baseline", "normalise", "precision", "compile", "batch_size"],
+    "ss_cam": ["samples", "sigma", "seed", "score", "batch_size"],
+    "is_cam": ["steps", "schedule", "nodes", "score", "batch_size"],
+}
+
+
+@pytest.mark.parametrize("method", UNKNOWN)
+def test_unknown_options_list_the_valid_ones(small, method):
+    with refused("samplez", method, *UNKNOWN[method]):
+        iscam.explain(small.net, small.images, method=method, samplez=3)
+
+
+# ---------------------------------------------------------------------------------------------------------- the network
+
+
+class Chain(nn.Module):
+    """Convolution, something odd, and a head that copes with it."""
+
+    def __init__(self, odd: nn.Module):
+        super().__init__()
+        self.first, self.odd, self.unused, self.head = nn.Conv2d(3, 4, 3), odd, nn.ReLU(), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.odd(self.first(x))
+        a = a[0] if isinstance(a, tuple) else a
+        return self.head(a.reshape(len(x), 4, -1).mean(2))
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize("layer", ["layer9", "", None, "first.conv", "odd.", 4])
+def test_a_layer_that_does_not_exist_lists_those_that_would_do(layer):
+    with refused("layer", "first.0, first.1", "last, relu"):
+        iscam.Network(pooled(), layer)
+
+
+def test_a_layer_that_does_not_exist_in_a_model_of_other_inputs():
+    with refused("layer", "0, 1"):
+        iscam.Network(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "conv")
+
+
+@pytest.mark.parametrize("model", [lambda x: x, "resnet18", None])
+def test_a_model_that_is_none(model):
+    with refused("model"):
+        iscam.Network(model, "layer")
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
+def test_a_layer_that_never_runs(method):
+    with refused("unused", "did not run", "first"):
+        iscam.explain(iscam.Network(Chain(nn.Identity()), "unused"), pictures(1, 9, 8), method=method)
+
+
+@pytest.mark.parametrize(
+    ("odd", "word"), [(nn.Flatten(), "(1, 168)"), (nn.Flatten(2), "(1, 4, 42)"), (Pair(), "tuple")]
+)
+@pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
+def test_a_layer_whose_output_is_no_picture(method, odd, word):
+    with refused("odd", "(batch, channels, height, width)", word):
+        iscam.explain(iscam.Network(Chain(odd), "odd"), pictures(1, 9, 8), method=method)
+
+
+class Answer(nn.Module):
+    """A convolution, and an answer made from its mean."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.layer, self.answer = nn.Conv2d(3, 4, 3), answer
+
+    def forward(self, x: Tensor) -> object:
+        return self.answer(self.layer(x).mean((2, 3)), x)
+
+
+ANSWERS = {
+    "NaN": (lambda s, x: s * float("nan"), "NaN"),
+    "one infinity": (lambda s, x: s.index_fill(1, torch.tensor([2]), float("inf")), "infinite"),
+    "a tuple": (lambda s, x: (s, s), "tuple"),
+    "a dictionary": (lambda s, x: {"logits": s}, "dict"),
+    "rank 1": (lambda s, x: s.mean(1), "logits"),
+    "rank 4": (lambda s, x: s[:, :, None, None], "logits"),
+    "another batch": (lambda s, x: torch.cat([s, s]), "logits"),
+}
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_models_of_odd_answers(kind, name):
+    answer, word = ANSWERS[kind]
+    with refused(word):
+        take(name, iscam.Network(Answer(answer), "layer"), pictures(3, 20, 16))
+
+
+@pytest.mark.parametrize("name", ["score_cam", "is_cam", "ss_cam", "confidence", "insertion", "deletion"])
+def test_a_model_that_returns_nan_for_masked_pictures_alone(name):
+    """Masks and canvases have dark pixels, which the pictures have not."""
+    model = Answer(lambda s, x: torch.where((x.abs() < 1e-2).any().expand_as(s), float("nan"), s))
+    images = torch.rand(3, 3, 20, 16) + 0.5
+    net = iscam.Network(model, "layer")
+    assert net(images).isfinite().all()
+    with refused("NaN"):
+        if name == "confidence":
+            iscam.confidence(net, images, torch.zeros(3, 20, 16))
+        else:
+            take(name, net, images)
+
+
+# ---------------------------------------------------------------------------------------------------------- the metrics
+
+MAPS = {
+    "numpy": (np.ones((3, 20, 16), np.float32), "ndarray"),
+    "rank 2": (torch.ones(20, 16), "(3, 20, 16)"),
+    "rank 4": (torch.ones(3, 1, 20, 16), "(3, 20, 16)"),
+    "too few": (torch.ones(2, 20, 16), "(3, 20, 16)"),
+    "another size": (torch.ones(3, 16, 20), "(3, 20, 16)"),
+    "NaN": (torch.full((3, 20, 16), float("nan")), "NaN"),
+}
+
+
+@pytest.mark.parametrize("metric", ["insertion", "deletion", "confidence"])
+@pytest.mark.parametrize("kind", MAPS)
+def test_maps(small, kind, metric):
+    maps, word = MAPS[kind]
+    with refused("maps", word):
+        getattr(iscam, metric)(small.net, small.images, maps, small.targets)
+
+
+@pytest.mark.parametrize("step", [0, -1, 2.5, "224", None, True])
+def test_steps_of_curves(small, step):
+    for metric in (iscam.insertion, iscam.deletion):
+        with refused("pixels_per_step"):
+            metric(small.net, small.images, torch.ones(3, 20, 16), small.targets, pixels_per_step=step)
+
+
+def test_starts_of_curves(small):
+    with refused("start", "zeros, blur"):
+        iscam.insertion(small.net, small.images, torch.ones(3, 20, 16), small.targets, start="black")
+
+
+BOXES = {
+    "to the right": [[8.0, 0, 9, 4]],
+    "above": [[0.0, -4, 4, 0]],
+    "empty": [[1.0, 1, 1, 4]],
+    "swapped": [[4.0, 1, 1, 4]],
+    "NaN": [[float("nan"), 1, 2, 4]],
+    "one of two": [[0.0, 0, 2, 2], [9.0, 9, 12, 12]],
+    "three numbers": [[0.0, 0, 2]],
+    "no list of boxes": [0.0, 0, 2, 2],
+}
+
+
+@pytest.mark.parametrize("kind", BOXES)
+def test_boxes(kind):
+    with refused("box"):
+        iscam.energy(torch.ones(1, 6, 8), [torch.tensor(BOXES[kind])])
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        torch.ones(6, 8),
+        torch.ones(2, 6, 8),
+        np.ones((1, 6, 8)),
+        torch.full((1, 6, 8), float("nan")),
+        torch.full((1, 6, 8), float("inf")),
+        -torch.ones(1, 6, 8),
+    ],
+    ids=["rank 2", "two maps", "numpy", "NaN", "infinite", "negative"],
+)
+def test_maps_of_energy(maps):
+    with refused("maps"):
+        iscam.energy(maps, [torch.tensor([[0, 0, 2, 2]])])
+
+
+# --------------------------------------------------------------------------------------------------- models and weights
+
+
+@pytest.mark.parametrize("name", ["resnet50", "", "squeezenet", "menagerie/alexnet", "menagerie"])
+def test_unknown_models_list_the_valid_ones(name):
+    with refused("vgg16", "resnet18", "squeezenet1_0", "menagerie/resnet"):
+        iscam.load_model(name, weights=None)
+
+
+def test_a_layer_that_the_model_has_not():
+    with refused("layer9", "features"):
+        iscam.load_model("squeezenet1_0", weights=None, layer="layer9")
+
+
+class Evil:
+    """Unpickling it would run a command."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("code in a weights file was run",))
+
+
+def bad_weights(folder, kind: str):
+    state = models.squeezenet1_0(weights=None).state_dict()
+    suffix = "safetensors" if kind.endswith("safetensors") else "pth"
+    file = folder / f"weights.{suffix}"
+    save = save_file if suffix == "safetensors" else torch.save
+    kind = kind.split(",")[0]
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "text":
+        file.write_text("no weights\nbut two lines\n")
+    elif kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "truncated":
+        save(state, file)
+        file.write_bytes(file.read_bytes()[:-1000])
+    elif kind == "another network":
+        save(models.resnet18(weights=None).state_dict(), file)
+    elif kind == "other classes":
+        save(models.squeezenet1_0(weights=None, num_classes=10).state_dict(), file)
+    elif kind == "one missing":
+        state.pop("classifier.1.bias")
+        save(state, file)
+    elif kind == "one too many":
+        save(state | {"extra": torch.zeros(1)}, file)
+    elif kind == "checkpoint":
+        save({"epoch": 3, "state_dict": state}, file)
+    elif kind == "list":
+        save([1, 2, 3], file)
+    elif kind == "code":
+        save(state | {"extra": Evil()}, file)
+    elif kind == "pickle":
+        file.write_bytes(pickle.dumps({"a": Evil()}))
+    return file
+
+
+KINDS = [
+    "missing",
+    "folder",
+    "text",
+    "empty",
+    "truncated",
+    "another network",
+    "other classes",
+    "one missing",
+    "one too many",
+]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [f"{kind}, {suffix}" for kind in KINDS for suffix in ("pth", "safetensors")]
+    + ["checkpoint, pth", "list, pth", "code, pth", "pickle, pth"],
+)
+def test_bad_weights_files(tmp_path, kind):
+    file = bad_weights(tmp_path, kind)
+    with refused(str(file)):
+        iscam.load_model("squeezenet1_0", weights=file)

@@ -1,0 +1,198 @@
+"""The command line: what it writes, and bad input in one line with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import iscam
+from iscam import cli
+
+NONE = ["--model", "menagerie/resnet", "--weights", "none"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs `iscam` with arguments: its exit code, output and errors."""
+
+    def command(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["iscam", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures of random blocks."""
+    files = []
+    for seed in range(3):
+        blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+        files.append(tmp_path / f"picture{seed}.png")
+        Image.fromarray(blocks).resize((80, 60)).save(files[-1])
+    return files
+
+
+def written(folder) -> list[str]:
+    return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+def one_line(err: str, *words: str) -> None:
+    """One error of one line that has all the words, and no traceback."""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err[:500]
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0], err
+
+
+def test_explain_writes_figure_and_map(run, pictures, tmp_path):
+    out = tmp_path / "new" / "maps"
+    code, printed, err = run("explain", *pictures, *NONE, "--method", "grad_cam", "--save-map", "--output", out)
+    assert code == 0, err
+    assert written(out) == sorted(f"picture{i}_grad_cam.{suffix}" for i in range(3) for suffix in ("png", "npy"))
+    assert len(printed.splitlines()) == 3
+    net = iscam.load_model("menagerie/resnet", weights=None)
+    image = iscam.load_images(pictures[1])[0].image[None]
+    expected = iscam.explain(net, image, method="grad_cam")[0]
+    saved = np.load(out / "picture1_grad_cam.npy")
+    assert saved.dtype == np.float32
+    np.testing.assert_allclose(saved, expected.numpy(), atol=1e-4)
+    with Image.open(out / "picture1_grad_cam.png") as figure:
+        assert min(figure.size) > 200
+
+
+def test_explain_takes_layer_and_class(run, pictures, tmp_path):
+    net = iscam.load_model("menagerie/resnet", weights=None, layer="layer3")
+    image = iscam.load_images(pictures[0])[0].image[None]
+    name = net.category(4)
+    for target in (name, name.upper(), "4"):
+        out = tmp_path / target
+        arguments = ("--method", "grad_cam", "--layer", "layer3", "--target", target, "--save-map", "--output", out)
+        code, printed, err = run("explain", pictures[0], *NONE, *arguments)
+        assert code == 0, err
+        assert name in printed
+        expected = iscam.explain(net, image, torch.tensor([4]), "grad_cam")[0]
+        np.testing.assert_allclose(np.load(out / "picture0_grad_cam.npy"), expected.numpy(), atol=1e-4)
+
+
+def test_a_missing_file_loses_nothing(run, pictures, tmp_path):
+    """The others are done, the failures named at the end, exit code 2."""
+    out = tmp_path / "out"
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(pictures[0].read_bytes()[:100])
+    files = [pictures[0], tmp_path / "gone.png", bad, pictures[2]]
+    code, printed, err = run("explain", *files, *NONE, "--method", "identity", "--output", out)
+    assert code == 2
+    assert written(out) == ["picture0_identity.png", "picture2_identity.png"]
+    assert len(printed.splitlines()) == 2
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 2
+    assert "gone.png" in errors[0]
+    assert "bad.png" in errors[1]
+    assert "Traceback" not in err
+
+
+BAD = {
+    "method": (["--method", "gradcam"], "grad_cam"),
+    "model": (["--model", "resnet50"], "resnet18"),
+    "layer": (["--layer", "layer9"], "layer4"),
+    "weights": (["--weights", "nowhere.pth"], "nowhere.pth"),
+    "class name": (["--target", "unicorn"], "unicorn"),
+    "class number": (["--target", "10"], "0 to 9"),
+    "negative class": (["--target", "-1"], "-1"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_arguments_of_explain(run, pictures, tmp_path, kind):
+    arguments, word = BAD[kind]
+    out = tmp_path / "out"
+    code, _, err = run("explain", pictures[0], *NONE, "--output", out, *arguments)
+    assert code == 2
+    one_line(err, word)
+    assert written(out) == []
+
+
+def test_an_output_that_is_a_file(run, pictures, tmp_path):
+    code, _, err = run("explain", pictures[0], *NONE, "--method", "identity", "--output", pictures[1])
+    assert code == 2
+    one_line(err, "picture1.png")
+
+
+def test_pictures_that_would_overwrite_each_other(run, pictures, tmp_path):
+    twin = tmp_path / "other" / "picture0.png"
+    twin.parent.mkdir()
+    twin.write_bytes(pictures[1].read_bytes())
+    code, _, err = run("explain", pictures[0], twin, *NONE, "--method", "identity", "--output", tmp_path / "out")
+    assert code == 2
+    one_line(err, "picture0_identity.png")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["explain"], ["explain", "a.png"], ["nothing"], ["explain", "a.png", "--steps", "3"]]
+)
+def test_arguments_that_do_not_parse(run, arguments):
+    assert run(*arguments)[0] == 2
+
+
+STUDIES = {
+    "missing": (None, "study.yaml"),
+    "not YAML": ("methods: [a, b\nmodels: }", "study.yaml"),
+    "not a mapping": ("- a\n- b\n", "study.yaml"),
+    "empty": ("", "study.yaml"),
+    "binary": ("\0\1", "study.yaml"),
+    "unknown key": ("methodz: {}\n", "methods"),
+    "unknown method": ("methods: {a: {method: b}}\n", "is_cam"),
+    "methods in a list": ("methods: [is_cam]\n", "methods"),
+    "unknown option": ("methods: {is_cam: {step: 3}}\n", "steps"),
+    "unknown metric": ("metrics: [inserting]\n", "insertion"),
+    "unknown model": ("models: [resnet9000]\n", "resnet18"),
+    "win without a rival": ("metrics: ['win:score_cam']\n", "win"),
+    "precision": ("precision: fp8\n", "bf16"),
+    "count": ("count: 0\n", "count"),
+    "data": ("data: nowhere\n", "nowhere"),
+}
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+def test_bad_studies(run, tmp_path, kind):
+    content, word = STUDIES[kind]
+    file = tmp_path / "study.yaml"
+    if content is not None:
+        file.write_text(content)
+    weights = [] if kind == "unknown model" else ["--weights", "menagerie/resnet=none"]
+    code, _, err = run("study", file, "--output", tmp_path / "out", *weights)
+    assert code == 2, err[:500]
+    one_line(err, word)
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_a_study_from_the_command_line(run, pictures, tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("methods: {identity: {}, grad: {method: grad_cam}}\nmetrics: [average_drop]\n")
+    arguments = ("--data", pictures[0].parent, "--count", 2, "--weights", "menagerie/resnet=none")
+    code, printed, err = run("study", file, "--output", tmp_path / "out", *arguments)
+    assert code == 0, err
+    assert "average_drop" in printed
+    assert "identity" in printed
+
+
+def test_python_m_iscam(pictures, tmp_path):
+    """The same from outside, once."""
+    command = [sys.executable, "-m", "iscam", "explain", str(tmp_path / "gone.png"), *NONE, "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
+    assert done.returncode == 2
+    one_line(done.stderr, "gone.png")

@@ -1,0 +1,152 @@
+"""The menagerie's networks are as small and as good as they should be, and are made again by their training."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import iscam
+from iscam.activations import observe
+from iscam.menagerie import train
+from iscam.menagerie.draw import RELATIVES, SPECIES, draw
+from iscam.menagerie.networks import NETWORKS, build
+
+LAYER_OUTPUTS = {
+    "menagerie/vgg": (64, 7, 7),
+    "menagerie/resnet": (64, 7, 7),
+    "menagerie/squeezenet": (64, 13, 13),
+}
+UNSEEN = 5_000_000
+TINY = train.Plan(rate=1e-3, epochs=2, pictures=20, validated=10, tested=10, batch=10)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> np.ndarray:
+    """Pictures (100, 224, 224, 3) of the species in turn, from seeds that were not used before."""
+    return np.stack([draw(SPECIES[n % 10], UNSEEN + n).image for n in range(100)])
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ISCAM_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_small(name):
+    model, _, categories, path = build(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        logits = model.eval()(torch.zeros(1, 3, 224, 224))
+    assert logits.shape == (1, 10) and categories == SPECIES
+    assert counter.get_total_flops() / 2 <= 0.1e9
+    assert sum(p.numel() for p in model.parameters()) <= 1_000_000
+    assert path.stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_explained_layers_have_the_promised_shape(name):
+    view = observe(iscam.load_model(name), torch.zeros(3, 224, 224))
+    assert view.activations.shape == LAYER_OUTPUTS[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_random_weights_are_the_same_at_every_call_and_touch_no_global_state(name):
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    first = build(name)[0].state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(8)
+    second = build(name)[0].state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shipped_networks_know_unseen_drawings(name, unseen):
+    net = iscam.load_model(name)
+    found = train.probabilities(net.model, unseen, "cpu")
+    assert net.dtype == torch.float32
+    assert (found.argmax(1) == torch.arange(100) % 10).double().mean() >= 0.95
+    assert 0.8 <= found.amax(1).median() <= 0.99
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scenes_without_an_animal_and_grey_tell_shipped_networks_nothing(name):
+    scenes = np.stack([draw(SPECIES[0], UNSEEN + n, without="animal").image for n in range(20)])
+    net = iscam.load_model(name)
+    assert train.probabilities(net.model, scenes, "cpu").amax(1).mean() < 0.3
+    assert net(torch.zeros(1, 3, 224, 224)).softmax(1).max() < 0.5
+
+
+def test_inputs_are_those_of_the_canonical_transform(unseen):
+    from PIL import Image
+
+    expected = iscam.network.canonical_transform(Image.fromarray(unseen[0]))
+    torch.testing.assert_close(train.normalised(unseen[:1], "cpu")[0], expected)
+
+
+def test_training_pictures_are_balanced_and_look_alikes_keep_what_tells_them_apart():
+    numbers = range(2100)
+    labels = [train.label("training", number) for number in numbers]
+    assert set(Counter(labels).values()) == {200, 100} and labels.count(-1) == 100
+    assert torch.allclose(train.targets(21).sum(1), torch.ones(21))
+    missing = [(SPECIES[k], train.left_out("training", n)) for n, k in zip(numbers, labels, strict=True) if k >= 0]
+    assert 0.45 < sum(not parts for _, parts in missing) / len(missing) < 0.65
+    assert all(set(RELATIVES[name][1]) - set(parts) for name, parts in missing if name in RELATIVES)
+
+
+def test_seeds_of_training_are_disjoint_from_the_others():
+    most = max(plan.pictures for plan in train.PLANS.values())
+    used = range(train.SEEDS["training"], train.SEEDS["training"] + most)
+    assert not any(seed in used for kind, seed in train.SEEDS.items() if kind != "training")
+    assert used.stop <= min(seed for kind, seed in train.SEEDS.items() if kind != "training")
+
+
+def test_soft_masks_hide_the_wanted_share():
+    masks = train.soft_masks(400, 0.4, torch.Generator().manual_seed(0))
+    assert masks.shape == (400, 1, 224, 224) and masks.min() >= 0 and masks.max() <= 1
+    assert 0.3 < (masks.amin((1, 2, 3)) < 1).double().mean() < 0.5
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
+    name, results = "menagerie/squeezenet", cache / "results"
+    train.train(name, TINY, cache / "whole", results, workers=1)
+    whole = (cache / "whole" / "squeezenet.safetensors").read_bytes()
+    log = pd.read_csv(results / "menagerie-training.csv").drop(columns="seconds")
+    monkeypatch.setenv("ISCAM_CACHE", str(cache / "other"))
+
+    epoch = train.Training.epoch
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.Training, "epoch", killed_in_second_epoch(epoch))
+        train.train(name, TINY, cache / "again", results, workers=1)
+    train.train(name, TINY, cache / "again", results, workers=1)
+    assert (cache / "again" / "squeezenet.safetensors").read_bytes() == whole
+    pd.testing.assert_frame_equal(pd.read_csv(results / "menagerie-training.csv").drop(columns="seconds"), log)
+    assert log.epoch.tolist() == [1, 2]
+
+    figures = json.loads((results / "menagerie-training.json").read_text())
+    assert list(figures) == [name] and figures[name]["plan"]["pictures"] == 20
+    monkeypatch.setattr(train.Training, "run", None)  # a finished one runs no more
+    train.train(name, TINY, cache / "again", results, workers=1)
+
+
+def killed_in_second_epoch(epoch):
+    def killed(self, number: int, images: np.ndarray) -> Tensor:
+        if number == 2:
+            raise KeyboardInterrupt
+        return epoch(self, number, images)
+
+    return killed
+
+
+def test_unknown_networks_are_named(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["menagerie/alexnet"])
+    assert "menagerie/squeezenet" in capsys.readouterr().err

@@ -1,0 +1,581 @@
+"""The methods: against the literal reference, against numbers worked out by hand, and the identities they must obey."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from torch import Tensor, nn
+
+import iscam
+from conftest import CASES, Case, array, bias_free, pictures, pooled
+from iscam.activations import observe
+from iscam.methods.score import path
+from iscam.noise import noise
+
+METHODS = [
+    ("grad_cam", {}),
+    ("grad_cam_pp", {}),
+    ("smooth_grad_cam_pp", {"samples": 3}),
+    ("smooth_grad_cam_pp", {"samples": 2, "sigma": 0.5, "seed": 7}),
+    ("score_cam", {}),
+    ("score_cam", {"score": "logit"}),
+    ("score_cam", {"channel_softmax": True}),
+    ("score_cam", {"score": "logit", "channel_softmax": True}),
+    ("score_cam", {"baseline": "zeros"}),
+    ("score_cam", {"score": "logit", "baseline": "zeros"}),
+    ("score_cam", {"normalise": "layer"}),
+    ("score_cam", {"score": "logit", "channel_softmax": True, "normalise": "layer", "baseline": "zeros"}),
+    ("ss_cam", {"samples": 3}),
+    ("ss_cam", {"samples": 2, "sigma": 0.7, "seed": 5, "score": "logit"}),
+    ("ss_cam", {"samples": 2, "normalise": "layer", "baseline": "zeros"}),
+    ("is_cam", {}),
+    ("is_cam", {"steps": 1}),
+    ("is_cam", {"steps": 4}),
+    ("is_cam", {"steps": 4, "schedule": "linear"}),
+    ("is_cam", {"steps": 3, "schedule": "integral"}),
+    ("is_cam", {"schedule": [0.0, 0.3, 2.0]}),
+    ("is_cam", {"steps": 10, "nodes": 1}),
+    ("is_cam", {"steps": 15, "nodes": 4}),
+    ("is_cam", {"steps": 15, "nodes": 3, "schedule": "linear"}),
+    ("is_cam", {"steps": 15, "nodes": 2, "schedule": "integral"}),
+    ("is_cam", {"steps": 4, "score": "logit", "channel_softmax": True, "normalise": "layer"}),
+    ("is_cam", {"steps": 3, "baseline": "zeros"}),
+    ("is_cam", {"steps": 3, "schedule": "linear", "channel_softmax": True, "normalise": "layer"}),
+]
+SCORE_METHODS = ("score_cam", "ss_cam", "is_cam")
+LARGE = [("grad_cam", {}), ("grad_cam_pp", {}), ("score_cam", {}), ("is_cam", {"steps": 2})]
+
+
+def name_of(value) -> str | None:
+    return ",".join(f"{k}={v}" for k, v in value.items()) or "default" if isinstance(value, dict) else None
+
+
+def weights_of(net: iscam.Network, image: Tensor, target: int, method: str, **options) -> np.ndarray:
+    return array(iscam.METHODS[method](observe(net, image, target), **options))
+
+
+def agree(case: Case, method: str, options: dict, device: str = "cpu") -> None:
+    """Weights and maps of the package are the reference's, for the whole batch at once."""
+    net = case.net.to(device)
+    maps = iscam.explain(net, case.images.to(device), case.targets.to(device), method, **options)
+    assert maps.shape == (len(case.images), *case.images.shape[2:])
+    assert maps.dtype == torch.float32
+    assert maps.device.type == device
+    for image, target, map in zip(case.images, case.targets.tolist(), maps, strict=True):
+        x = array(image)
+        weights = getattr(reference, method)(case.split, x, target, **options)
+        found = weights_of(net, image.to(device), target, method, **options)
+        assert_allclose(found, weights, atol=1e-4 * abs(weights).max())
+        expected = reference.saliency(weights, case.split.activations(x), *x.shape[1:])
+        assert_allclose(array(map), expected, atol=1e-4)
+    assert maps.max() == 1, "the pictures would show nothing"
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=name_of)
+@pytest.mark.parametrize("name", ["bias-free", "pooled"])
+def test_fast_code_is_the_equation(name, method, options):
+    agree(CASES[name](), method, options)
+
+
+@pytest.mark.parametrize(("method", "options"), LARGE, ids=name_of)
+def test_fast_code_is_the_equation_on_squeezenet(method, options):
+    agree(CASES["squeezenet"](), method, options)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "score_cam", "is_cam"])
+def test_fast_code_is_the_equation_on_every_device(method, case, device):
+    agree(case, method, {}, device)
+
+
+# --------------------------------------------------------------------------------------------------- worked out by hand
+
+
+class ByHand(nn.Module):
+    """Two channels: A_0 is red, A_1 is green. Logits are weighted sums over their 2x2 pixels; no bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 1, bias=False)
+        self.head = nn.Linear(8, 2, bias=False)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0]])[:, :, None, None])
+            self.head.weight.copy_(torch.tensor([[1.0, 2, 3, 4, 4, -2, 0, 0], [0] * 8]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x).flatten(1))
+
+
+RED, GREEN = [[1.0, 2], [3, 4]], [[0.0, 1], [0, 2]]
+HAND_PICTURE = torch.tensor([RED, GREEN, [[9.0, 9], [9, 9]]])
+
+# g_0 = (1 2; 3 4), g_1 = (4 -2; 0 0), sum A_0 = 10, sum A_1 = 3.
+# Grad-CAM: the means of g.
+# Grad-CAM++: a = g^2 / (2 g^2 + sum A g^3) = 1 / (2 + sum A g):
+#   channel 0: 1/12 + 2/22 + 3/32 + 4/42;  channel 1: 4/(2 + 12), nothing where g <= 0.
+# Score-CAM of the logit 0: H_0 = (0 1/3; 2/3 1), so that X o H_0 has red (0 2/3; 2 4) and green (0 1/3; 0 2):
+#   S = 2 2/3 + 3 2 + 4 4 - 2 1/3 = 68/3 - ... = 4/3 + 6 + 16 - 2/3 = 68/3.
+#   H_1 = (0 1/2; 0 1): red (0 1; 0 4), green (0 1/2; 0 2): S = 2 + 16 - 1 = 17.
+# IS-CAM, N = 2: t = 1/2, 3/2, mean 1: the same, since S is linear.
+# With t = (1, 2): 3/2 times as much.
+HAND_WEIGHTS = [
+    ("grad_cam", {}, [2.5, 0.5]),
+    ("grad_cam_pp", {}, [1 / 12 + 2 / 22 + 3 / 32 + 4 / 42, 4 / 14]),
+    ("score_cam", {"score": "logit"}, [68 / 3, 17]),
+    ("is_cam", {"score": "logit", "steps": 2}, [68 / 3, 17]),
+    ("is_cam", {"score": "logit", "schedule": [1, 2]}, [34, 25.5]),
+    # C = 1 / (1 + exp(-S)), since the other logit is 0
+    ("is_cam", {"schedule": [0, 0.05]}, [(0.5 + 1 / (1 + np.exp(-3.4 / 3))) / 2, (0.5 + 1 / (1 + np.exp(-0.85))) / 2]),
+]
+
+
+@pytest.mark.parametrize(("method", "options", "expected"), HAND_WEIGHTS, ids=name_of)
+def test_weights_worked_out_by_hand(method, options, expected):
+    net = iscam.Network(ByHand(), "layer")
+    assert_allclose(weights_of(net, HAND_PICTURE, 0, method, **options), expected, rtol=1e-5)
+    total = expected[0] * np.array(RED) + expected[1] * np.array(GREEN)
+    map = iscam.explain(net, HAND_PICTURE[None], torch.tensor([0]), method, **options)[0]
+    assert_allclose(array(map), (total - total.min()) / (total.max() - total.min()), atol=1e-6)
+
+
+def test_relu_cuts_negative_sums():
+    """alpha = (2.5, 0.5) on a picture of both signs: the sum is (-5 0; 5 10), the map (0 0; .5 1)."""
+    picture = torch.tensor([[[-2.0, 0], [2, 4]], [[0.0, 0], [0, 0]], [[1.0, 1], [1, 1]]])
+    map = iscam.explain(iscam.Network(ByHand(), "layer"), picture[None], torch.tensor([0]), "grad_cam")[0]
+    assert_allclose(array(map), [[0, 0], [0.5, 1]], atol=1e-6)
+
+
+def test_upsampling_takes_pixel_centres():
+    """Two columns 0 and 1, four times as wide: centres at .125, .375, ...; the outer ones are clamped."""
+    net = iscam.Network(nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(6, 2)), "0")
+    picture = torch.cat([torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)], 3)
+    with torch.no_grad():
+        net.model[2].weight.fill_(1)
+    map = iscam.explain(net, picture, torch.tensor([0]), "grad_cam")[0]
+    assert_allclose(array(map), [[0, 0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1]] * 4, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------------ CAM
+
+
+class Head(nn.Module):
+    def __init__(self, *head: nn.Module):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 7, 3, stride=3), nn.ReLU())
+        self.head = nn.Sequential(*head, nn.Flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+HEADS = {
+    "pool, linear": lambda: (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 4)),
+    "pool, linear without bias": lambda: (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 4, bias=False)),
+    "pool, convolution": lambda: (nn.AdaptiveAvgPool2d(1), nn.Conv2d(7, 4, 1)),
+    "convolution, pool": lambda: (nn.Conv2d(7, 4, 1), nn.AdaptiveAvgPool2d(1)),
+    "convolution, ReLU, pool": lambda: (nn.Conv2d(7, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_cam_takes_the_row_of_the_class(name):
+    torch.manual_seed(3)
+    net = iscam.Network(Head(*HEADS[name]()).eval(), "features")
+    weight = next(m for m in net.model.head if isinstance(m, nn.Linear | nn.Conv2d)).weight
+    images = pictures(2, 15, 12)
+    maps = iscam.explain(net, images, torch.tensor([3, 1]), "cam")
+    for image, target, map in zip(images, (3, 1), maps, strict=True):
+        weights = reference.cam(None, array(image), target, head=array(weight.flatten(1)))
+        assert_allclose(weights_of(net, image, target, "cam"), weights, rtol=1e-6)
+        activations = array(net.model.features(image[None])[0])
+        assert_allclose(array(map), reference.saliency(weights, activations, 15, 12), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pool, linear", "pool, convolution", "convolution, pool"])
+def test_cam_is_grad_cam_behind_average_pooling(name):
+    net = iscam.Network(Head(*HEADS[name]()).eval(), "features")
+    maps = [iscam.explain(net, pictures(2, 15, 12), torch.tensor([0, 2]), method) for method in ("cam", "grad_cam")]
+    torch.testing.assert_close(*maps, atol=1e-5, rtol=0)
+
+
+def test_cam_needs_the_head_that_defines_it(case):
+    with pytest.raises(iscam.InputError, match="grad_cam"):
+        iscam.explain(case.net, case.images, method="cam")
+
+
+def test_cam_refuses_a_head_of_the_right_shape_that_pools_otherwise():
+    model = Head(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(7, 4)).eval()
+    with pytest.raises(iscam.InputError, match="average pooling"):
+        iscam.explain(iscam.Network(model, "features"), pictures(1, 15, 12), method="cam")
+
+
+# ----------------------------------------------------------------------------------------------------------- identities
+
+
+def same(case: Case, a: dict, b: dict, atol: float = 1e-6) -> None:
+    maps = [iscam.explain(case.net, case.images, case.targets, **options) for options in (a, b)]
+    torch.testing.assert_close(*maps, atol=atol, rtol=0)
+
+
+def differ(case: Case, a: dict, b: dict) -> None:
+    maps = [iscam.explain(case.net, case.images, case.targets, **options) for options in (a, b)]
+    assert (maps[0] - maps[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("schedule", ["cumulative", "linear"])
+def test_is_cam_of_one_step_is_score_cam(case, gap, schedule):
+    for each in (case, gap):
+        same(each, {"method": "is_cam", "steps": 1, "schedule": schedule}, {"method": "score_cam"})
+
+
+def test_ss_cam_without_noise_is_score_cam(case, gap):
+    for each in (case, gap):
+        same(each, {"method": "ss_cam", "sigma": 0, "samples": 3}, {"method": "score_cam"})
+
+
+def test_smooth_grad_cam_pp_without_noise_is_grad_cam_pp(gap):
+    same(gap, {"method": "smooth_grad_cam_pp", "sigma": 0, "samples": 2}, {"method": "grad_cam_pp"}, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", SCORE_METHODS)
+@pytest.mark.parametrize("score", ["probability", "logit"])
+def test_channel_softmax_makes_the_baseline_irrelevant(gap, method, score):
+    options = {"method": method, "score": score} | ({"samples": 2} if method == "ss_cam" else {})
+    softmax = {**options, "channel_softmax": True}
+    same(gap, softmax, {**softmax, "baseline": "zeros"}, atol=1e-5)
+    differ(gap, options, {**options, "baseline": "zeros"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"steps": 4},
+        {"nodes": 3},
+        {"steps": 7, "schedule": "linear"},
+        {"steps": 6, "schedule": "integral"},
+        {"schedule": [0.2, 5]},
+    ],
+    ids=name_of,
+)
+def test_every_schedule_is_score_cam_for_logits_of_a_bias_free_network(case, options):
+    scale = {"score": "logit"}
+    same(case, {"method": "is_cam", **options, **scale}, {"method": "score_cam", **scale}, atol=1e-5)
+
+
+def test_schedules_differ_for_probabilities(case):
+    same_steps = [{"method": "is_cam", "steps": 5, "schedule": s} for s in ("cumulative", "linear", "integral")]
+    differ(case, same_steps[0], same_steps[1])
+    differ(case, same_steps[1], same_steps[2])
+
+
+@pytest.mark.parametrize("schedule", ["cumulative", "linear"])
+@pytest.mark.parametrize("steps", [1, 2, 15])
+def test_as_many_nodes_as_steps_are_the_steps(case, schedule, steps):
+    options = {"method": "is_cam", "steps": steps, "schedule": schedule}
+    same(case, options, {**options, "nodes": steps})
+
+
+def test_few_nodes_come_near_all_steps(gap):
+    full, few = ({"method": "is_cam", "steps": 15, "nodes": n} for n in (None, 6))
+    same(gap, full, few, atol=0.05)
+
+
+def test_linear_steps_err_from_the_integral_by_half_a_step(gap):
+    """(C(X o H) - C(0)) / 2N, to the next order in 1/N."""
+    steps = 200
+    for image, target in zip(gap.images, gap.targets.tolist(), strict=True):
+        linear = weights_of(gap.net, image, target, "is_cam", steps=steps, schedule="linear")
+        integral = weights_of(gap.net, image, target, "is_cam", steps=150, schedule="integral")
+        ends = weights_of(gap.net, image, target, "score_cam", baseline="zeros")
+        assert_allclose(linear - integral, ends / (2 * steps), atol=0.05 * abs(ends).max() / (2 * steps) + 1e-7)
+
+
+def test_cumulative_numbers_are_the_triangular_ones_over_n():
+    for steps in (1, 2, 10, 15, 40):
+        t, w = path(steps, "cumulative", None)
+        assert_allclose(t, [sum(range(1, i + 1)) / steps for i in range(1, steps + 1)], rtol=1e-6)
+        assert_allclose(w, [1 / steps] * steps, rtol=1e-6)
+        assert float(t[-1]) == pytest.approx((steps + 1) / 2)
+        assert float(t.mean()) == pytest.approx((steps + 1) * (steps + 2) / (6 * steps))
+
+
+@st.composite
+def rules(draw):
+    steps = draw(st.integers(1, 25))
+    return steps, draw(st.integers(1, min(steps, 8))), draw(st.integers(0, 2**16))
+
+
+@settings(max_examples=80)
+@given(rule=rules())
+def test_gauss_rules_integrate_polynomials_exactly(rule):
+    """A rule of n nodes gives the mean of every polynomial of degree below 2n, over the steps or over [0, 1]."""
+    steps, nodes, seed = rule
+    coefficients = np.random.default_rng(seed).uniform(-1, 1, 2 * nodes)
+    p = np.polynomial.Polynomial(coefficients)
+    t, w = (array(v) for v in path(steps, "linear", nodes))
+    mean = np.mean([p(i / steps) for i in range(1, steps + 1)])
+    assert len(t) == len(w) == nodes
+    assert (w > 0).all()
+    assert_allclose(w.sum(), 1, rtol=1e-5)
+    assert_allclose(w @ p(t), mean, atol=2e-5)
+    t, w = (array(v) for v in path(steps, "integral", nodes))
+    assert ((t > 0) & (t < 1)).all()
+    assert_allclose(w.sum(), 1, rtol=1e-5)
+    assert_allclose(w @ p(t), p.integ()(1) - p.integ()(0), atol=2e-5)
+
+
+@settings(max_examples=40)
+@given(rule=rules())
+def test_gauss_rule_of_the_cumulative_steps(rule):
+    """In t = i(i+1)/2N, which has degree 2 in i, it is exact for polynomials of degree below n."""
+    steps, nodes, seed = rule
+    p = np.polynomial.Polynomial(np.random.default_rng(seed).uniform(-1, 1, nodes))
+    t, w = (array(v) for v in path(steps, "cumulative", nodes))
+    values = [p(i * (i + 1) / (2 * steps)) for i in range(1, steps + 1)]
+    assert_allclose(w @ p(t), np.mean(values), rtol=1e-4, atol=1e-4 * np.abs(values).max())
+    expected = reference.schedule_of(steps, "cumulative", nodes)
+    assert_allclose(t, expected[0], rtol=1e-3, atol=1e-4)
+    assert_allclose(w, expected[1], rtol=1e-3, atol=1e-4)
+
+
+# --------------------------------------------------------------------------------------- batches, seeds, random numbers
+
+
+@pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
+def test_a_map_never_depends_on_its_batch_mates(method):
+    net = iscam.Network(pooled(), "relu")
+    images, targets = pictures(3, 25, 31), torch.tensor([2, 3, 4])
+    options = (
+        {"steps": 3} if method == "is_cam" else {"samples": 2} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
+    )
+    together = iscam.explain(net, images, targets, method, **options)
+    reverse = iscam.explain(net, images.flip(0), targets.flip(0), method, **options).flip(0)
+    alone = [iscam.explain(net, images[i : i + 1], targets[i : i + 1], method, **options)[0] for i in range(3)]
+    assert torch.equal(together, reverse)
+    assert torch.equal(together, torch.stack(alone))
+    assert together.isfinite().all()
+    assert together.amin() >= 0
+    assert together.amax() <= 1
+    assert not together.requires_grad
+
+
+@pytest.mark.parametrize("method", SCORE_METHODS)
+@pytest.mark.parametrize("name", ["bias-free", "pooled"])
+def test_batch_size_changes_no_result(name, method):
+    case = CASES[name]()
+    options = {"samples": 4} if method == "ss_cam" else {}
+    maps = [iscam.explain(case.net, case.images, method=method, batch_size=n, **options) for n in ("auto", 1, 7, 32)]
+    for other in maps[1:]:
+        torch.testing.assert_close(other, maps[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["ss_cam", "smooth_grad_cam_pp", "random"])
+def test_seeds(gap, method):
+    options = {} if method == "random" else {"samples": 2}
+    first, again, other = (
+        iscam.explain(gap.net, gap.images, gap.targets, method, seed=s, **options) for s in (4, 4, 5)
+    )
+    assert torch.equal(first, again)
+    assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_random_control_differs_between_pictures_and_is_at_the_resolution_of_the_layer(gap):
+    a, b = iscam.explain(gap.net, gap.images[:2], method="random")
+    assert not torch.equal(a, b)
+    assert a.amin() == 0
+    assert a.amax() == 1
+    steps = (a[:, 1:] - a[:, :-1]).abs().max()
+    assert steps < 0.5, "neighbouring pixels are interpolated"
+
+
+def test_random_states_stay_as_they_are(gap):
+    def states():
+        return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+
+    before = states()
+    for method in [*iscam.METHODS, *iscam.CONTROLS]:
+        net = iscam.Network(gap.net.model, "relu")
+        iscam.explain(net, gap.images[:1], method=method)
+    iscam.load_model("squeezenet1_0", weights=None)
+    assert states() == before
+
+
+def inputs_of(net: iscam.Network, **arguments) -> Tensor:
+    """All that the model is given, in order, the first pass (which records the activations) left out."""
+    seen: list[Tensor] = []
+    hook = net.model.register_forward_pre_hook(lambda module, args: seen.extend(args[0].detach().clone()))
+    try:
+        iscam.explain(net, **arguments)
+    finally:
+        hook.remove()
+    return torch.stack(seen[1:])
+
+
+def test_ss_cam_noise_is_fixed_by_seed_channel_and_sample(case):
+    """Pass by pass: X o H_k + (sigma / range)^2 noise(seed, k, n), for the live channels k alone."""
+    image = case.images[:1]
+    arguments = {"images": image, "method": "ss_cam", "sigma": 1.5, "seed": 3}
+    one_by_one = inputs_of(case.net, samples=2, batch_size=1, **arguments)
+    x, expected = array(image[0]), []
+    for k, a in enumerate(case.split.activations(x)):
+        if a.max() > a.min():
+            masked = x * reference.min_max(reference.upsample(a, *x.shape[1:]))
+            std = (1.5 / (masked.max() - masked.min())) ** 2
+            expected += [masked + std * array(noise(image[0], 3, k, n)) for n in range(2)]
+    assert_allclose(array(one_by_one), np.stack(expected), atol=1e-4)
+    torch.testing.assert_close(inputs_of(case.net, samples=2, batch_size=5, **arguments), one_by_one, atol=1e-6, rtol=0)
+    more = inputs_of(case.net, samples=3, batch_size=5, **arguments).unflatten(0, (-1, 3))[:, :2].flatten(0, 1)
+    torch.testing.assert_close(more, one_by_one, atol=1e-6, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------- channels that are constant
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        ({"method": "score_cam"}, 1),
+        ({"method": "is_cam", "steps": 4}, 4),
+        ({"method": "is_cam", "steps": 15, "nodes": 3}, 3),
+        ({"method": "ss_cam", "samples": 2}, 2),
+    ],
+    ids=name_of,
+)
+@pytest.mark.parametrize("name", ["bias-free", "pooled"])
+def test_constant_channels_cost_no_pass_and_weigh_nothing(name, options, passes):
+    case = CASES[name]()
+    image, target = case.images[0], int(case.targets[0])
+    activations = case.split.activations(array(image))
+    constant = [k for k, a in enumerate(activations) if a.max() == a.min()]
+    assert constant
+    options = dict(options)
+    method = options.pop("method")
+    for softmax in (False, True):
+        weights = weights_of(case.net, image, target, method, channel_softmax=softmax, **options)
+        assert (weights[constant] == 0).all()
+        assert (np.delete(weights, constant) != 0).all()
+    seen = inputs_of(case.net, images=image[None], method=method, **options)
+    assert len(seen) == (len(activations) - len(constant)) * passes
+
+
+@pytest.mark.parametrize("method", [*iscam.METHODS, "random"])
+def test_nothing_to_see_is_a_map_of_zeros(method):
+    """A layer that is dead everywhere, and a picture of zeros: zeros, never NaN, and no pass but the first."""
+    model = pooled()
+    with torch.no_grad():
+        model.last.weight.zero_()
+        model.last.bias.fill_(-1)
+    net = iscam.Network(model, "relu")
+    maps = iscam.explain(net, pictures(2, 25, 31), method=method)
+    if method != "random":
+        assert torch.equal(maps, torch.zeros(2, 25, 31))
+    assert (
+        iscam.explain(iscam.Network(bias_free(), "features"), torch.zeros(1, 3, 20, 16), method="score_cam").eq(0).all()
+    )
+
+
+@pytest.mark.parametrize("level", [1e-43, 1e-30, 1e30])
+def test_channels_of_extreme_size_give_finite_maps(level):
+    """One bright cell in a channel of denormal or huge numbers, whose upsampling rounds."""
+    model = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 2, 1, bias=False), nn.Flatten(), nn.Linear(2 * 25, 3))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].weight[0, 0], model[1].weight[1, 1] = level, 1
+        model[3].weight.mul_(min(1, 1 / level))
+    for method in ("score_cam", "grad_cam", "is_cam"):
+        maps = iscam.explain(iscam.Network(model, "1"), pictures(2, 20, 20), method=method)
+        assert maps.isfinite().all()
+
+
+def test_a_layer_finer_than_the_picture():
+    """A channel whose only values fall between the sampled pixels is constant once it has the picture's size."""
+    model = nn.Sequential(nn.ConvTranspose2d(3, 2, 3, stride=3), nn.Flatten(), nn.Linear(2 * 36, 3))
+    with torch.no_grad():
+        model[0].weight[:, 0] = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]])
+        model[0].bias.zero_()
+    for method in ("score_cam", "is_cam", "grad_cam"):
+        maps = iscam.explain(iscam.Network(model, "0"), torch.rand(2, 3, 2, 2).add(0.1)[:, :, :2, :2], method=method)
+        assert maps.isfinite().all()
+
+
+def test_a_layer_as_coarse_as_one_cell_gives_a_map_of_zeros():
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for method in iscam.METHODS:
+        assert iscam.explain(iscam.Network(model, "1"), pictures(1, 9, 9), method=method).eq(0).all()
+
+
+# ---------------------------------------------------------------------------------------------- options, targets, types
+
+
+def test_no_targets_are_the_predicted_classes(case, gap):
+    for each in (case, gap):
+        predicted = each.net(each.images).argmax(1)
+        for method in ("grad_cam", "score_cam"):
+            assert torch.equal(
+                iscam.explain(each.net, each.images, method=method),
+                iscam.explain(each.net, each.images, predicted, method),
+            )
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8])
+def test_targets_of_every_whole_type(case, kind):
+    expected = iscam.explain(case.net, case.images, case.targets, "score_cam")
+    assert torch.equal(iscam.explain(case.net, case.images, case.targets.to(kind), "score_cam"), expected)
+    assert torch.equal(iscam.explain(case.net, case.images, case.targets.tolist(), "score_cam"), expected)
+
+
+def test_targets_matter(gap):
+    for method in ("grad_cam", "grad_cam_pp", "score_cam", "is_cam"):
+        a, b = (iscam.explain(gap.net, gap.images[:1], torch.tensor([t]), method) for t in (2, 3))
+        assert (a - b).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("schedule", [[0.5, 1], (0.5, 1), np.array([0.5, 1]), np.array([0.5, 1], dtype=np.float32)])
+def test_schedules_of_numbers(case, schedule):
+    same(case, {"method": "is_cam", "schedule": schedule}, {"method": "is_cam", "steps": 2, "schedule": "linear"})
+
+
+@pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_models_of_other_precision(method, kind):
+    """float64 gives the same map; bfloat16 gives a finite one, in float32."""
+    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    options = {"sigma": 0.0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
+    single, other = (iscam.Network(pooled().to(kind), "relu") for kind in (torch.float32, kind))
+    maps = iscam.explain(other, images.to(kind), targets, method, **options)
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()
+    if kind == torch.float64 and method != "random":
+        torch.testing.assert_close(maps, iscam.explain(single, images, targets, method, **options), atol=1e-4, rtol=0)
+
+
+def test_bf16_passes_come_near_fp32(case):
+    maps = [iscam.explain(case.net, case.images, case.targets, "is_cam", precision=p) for p in ("fp32", "bf16")]
+    torch.testing.assert_close(*maps, atol=0.1, rtol=0)
+    assert not torch.equal(*maps)
+
+
+def test_controls(gap):
+    ones = iscam.explain(gap.net, gap.images, method="identity")
+    assert torch.equal(ones, torch.ones(3, 25, 31))
+
+
+def test_the_registries_name_what_they_hold():
+    assert list(iscam.METHODS) == [
+        "cam",
+        "grad_cam",
+        "grad_cam_pp",
+        "smooth_grad_cam_pp",
+        "score_cam",
+        "ss_cam",
+        "is_cam",
+    ]
+    assert set(iscam.CONTROLS) == {"identity", "random"}
+    assert {"insertion", "deletion", "average_drop", "average_increase", "win", "energy"} <= set(iscam.METRICS)

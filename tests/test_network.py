@@ -1,0 +1,273 @@
+"""The model is left as it was, whatever happens; weights come whole from their files or not at all."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+import iscam
+from conftest import array, bias_free, pictures, pooled
+from iscam.activations import layer_names, observe
+
+CALLS = [*iscam.METHODS, *iscam.CONTROLS, "insertion", "deletion", "confidence"]
+
+
+def call(name: str, net: iscam.Network, images: Tensor, targets=None) -> Tensor:
+    """A method or a metric by its name."""
+    if name in ("insertion", "deletion", "confidence"):
+        found = getattr(iscam, name)(net, images, torch.ones_like(images[:, 0]), targets)
+        return found[1]
+    return iscam.explain(net, images, targets, name)
+
+
+def state(model: nn.Module) -> list:
+    """What a call must leave alone: hooks, modes, gradients and values of every module."""
+    return [
+        (name, module.training, *(len(getattr(module, hooks)) for hooks in HOOKS))
+        for name, module in model.named_modules()
+    ] + [
+        (name, p.requires_grad, None if p.grad is None else p.grad.tolist(), p.tolist())
+        for name, p in [*model.named_parameters(), *model.named_buffers()]
+    ]
+
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks_always_called",
+)
+
+
+class Failing(nn.Module):
+    """Raises an error in its n-th forward pass."""
+
+    def __init__(self, error: type[BaseException], n: int):
+        super().__init__()
+        self.error, self.left = error, n
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error("in the forward pass")
+        return x
+
+
+def half_training(model: nn.Module) -> nn.Module:
+    """Every module in a mode of its own, with gradients on the parameters."""
+    model.train()
+    model.first[1].eval()
+    model.relu.eval()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 7)
+    return model
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_leaves_the_model_and_its_input_as_they_were(name):
+    model = half_training(pooled())
+    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    before, copies = state(model), images.clone()
+    found = call(name, iscam.Network(model, "relu"), images, targets)
+    assert state(model) == before
+    assert torch.equal(images, copies)
+    assert images.grad is None
+    evaluated = call(name, iscam.Network(pooled(), "relu"), images, targets)
+    assert torch.equal(found, evaluated), "the model is explained in evaluation mode"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("name", ["score_cam", "ss_cam", "smooth_grad_cam_pp", "insertion", "confidence"])
+def test_an_error_in_the_model_leaves_no_hook_and_no_mode(name, n, error):
+    model = half_training(pooled())
+    model.drop = Failing(error, n)
+    before = state(model)
+    with pytest.raises(error, match="in the forward pass"):
+        call(name, iscam.Network(model, "relu"), pictures(3, 25, 31))
+    assert state(model) == before
+
+
+def test_hooks_of_the_user_stay_and_run():
+    model, seen = pooled(), []
+    hook = model.relu.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    iscam.explain(iscam.Network(model, "relu"), pictures(1, 25, 31), method="grad_cam")
+    assert seen
+    assert list(model.relu._forward_hooks) == [hook.id]
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("kind", ["frozen", "used inside", "created inside", "created and used inside", "no_grad"])
+def test_frozen_models_and_inference_mode_give_the_same(name, kind):
+    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    expected = call(name, iscam.Network(pooled(), "relu"), images, targets)
+    with torch.inference_mode() if kind.startswith("created") else nullcontext():
+        model = pooled()
+        images = images.clone()
+    if kind == "frozen":
+        model.requires_grad_(False)
+    with torch.inference_mode() if "used" in kind else torch.set_grad_enabled(kind != "no_grad"):
+        found = call(name, iscam.Network(model, "relu"), images, targets)
+    torch.testing.assert_close(found.clone(), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_pictures_that_ask_for_gradients(name):
+    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    expected = call(name, iscam.Network(pooled(), "relu"), images, targets)
+    found = call(name, iscam.Network(pooled(), "relu"), images.requires_grad_(), targets)
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+    assert images.grad is None
+
+
+@pytest.mark.parametrize("method", list(iscam.METHODS))
+def test_an_in_place_relu_behind_the_layer_changes_nothing(method):
+    class Plain(nn.Module):
+        def __init__(self, model: nn.Module):
+            super().__init__()
+            self.model = model
+            self.relu = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            m = self.model
+            return m.head(m.drop(self.relu(m.last(m.first(x)))).mean((2, 3)))
+
+    if method == "cam":  # is not defined at the convolution before the ReLU
+        return
+    arguments = (pictures(2, 25, 31), torch.tensor([2, 3]), method)
+    in_place = iscam.explain(iscam.Network(pooled(), "last"), *arguments)
+    plain = iscam.explain(iscam.Network(Plain(pooled()), "model.last"), *arguments)
+    assert torch.equal(in_place, plain)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_model_that_overwrites_its_input_leaves_ours_alone(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.ReLU(inplace=True),
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    net = iscam.Network(model.eval(), "2")
+    images = pictures(2, 12, 10)
+    copies = images.clone()
+    call(name, net, images)
+    net(images)
+    assert torch.equal(images, copies)
+
+
+def test_a_layer_that_runs_twice_leaves_its_last_output():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.layer(self.layer(x)).mean((2, 3)))
+
+    model, image = Twice(), pictures(1, 6, 5)[0]
+    view = observe(iscam.Network(model, "layer"), image)
+    assert_close = torch.testing.assert_close
+    assert_close(view.activations.detach(), model.layer(model.layer(image[None]))[0].detach())
+    assert_close(view.logits.detach(), model(image[None])[0].detach())
+
+
+def test_a_forward_without_gradients_is_told_apart():
+    model = bias_free()
+    plain = model.forward
+    model.forward = torch.no_grad()(plain)
+    net = iscam.Network(model, "features")
+    with pytest.raises(iscam.InputError, match="score method"):
+        iscam.explain(net, pictures(1, 20, 16), method="grad_cam")
+    assert iscam.explain(net, pictures(1, 20, 16), method="score_cam").max() == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- the network
+
+
+def test_a_network_gives_logits_in_evaluation_mode(device):
+    model = half_training(pooled())
+    net = iscam.Network(model, "relu").to(device)
+    images = pictures(2, 25, 31).to(device)
+    before = state(model)
+    logits = net(images)
+    assert torch.equal(logits, pooled().to(device)(images).detach())
+    assert not logits.requires_grad
+    assert state(model) == before
+    assert (net.device.type, net.dtype) == (device, torch.float32)
+    assert net.category(3) == "class 3"
+    assert iscam.Network(model, "relu", categories=["a", "b"]).category(1) == "b"
+
+
+def test_layer_names_are_those_that_would_do():
+    assert layer_names(pooled()) == ["first.0", "first.1", "first.2", "first", "last", "relu", "drop"]
+    model = pooled()
+    before = state(model)
+    layer_names(model)
+    assert state(model) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"), [("resnet18", "layer4", (512, 7, 7)), ("squeezenet1_0", "features", (512, 13, 13))]
+)
+def test_the_papers_networks(name, layer, shape):
+    net = iscam.load_model(name, weights=None)
+    assert net.layer == layer
+    assert len(net.categories) == 1000
+    assert net.categories[253] == "basenji"
+    assert not any(module.training for module in net.model.modules())
+    assert observe(net, torch.zeros(3, 224, 224)).activations.shape == shape
+    again = iscam.load_model(name, weights=None)
+    assert all(torch.equal(a, b) for a, b in zip(net.model.parameters(), again.model.parameters(), strict=True))
+    assert iscam.load_model(name, weights=None, layer="conv1" if name == "resnet18" else "features.3").layer != layer
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_weights_from_a_file(tmp_path, kind):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        weights = models.squeezenet1_0(weights=None).state_dict()
+    file = tmp_path / f"weights.{kind}"
+    (save_file if kind == "safetensors" else torch.save)(weights, file)
+    net = iscam.load_model("squeezenet1_0", weights=file)
+    assert all(torch.equal(value, weights[key]) for key, value in net.model.state_dict().items())
+    assert torch.equal(
+        iscam.load_model("squeezenet1_0", weights=str(file)).model.classifier[1].weight, weights["classifier.1.weight"]
+    )
+
+
+def test_default_weights_come_from_the_cache(tmp_path, monkeypatch):
+    """A file there under torchvision's name is taken if its hash is the one in the name."""
+    import hashlib
+
+    file = tmp_path / "squeezenet1_0-.pth"
+    weights = models.squeezenet1_0(weights=None).state_dict()
+    torch.save(weights, file)
+    digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    file.rename(tmp_path / f"squeezenet1_0-{digits}.pth")
+    monkeypatch.setenv("ISCAM_CACHE", str(tmp_path))
+    url = f"https://download.example/models/squeezenet1_0-{digits}.pth"
+    monkeypatch.setattr(type(models.SqueezeNet1_0_Weights.IMAGENET1K_V1), "url", url)
+    net = iscam.load_model("squeezenet1_0")
+    assert torch.equal(net.model.classifier[1].weight, weights["classifier.1.weight"])
+
+
+def test_the_canonical_transform_of_a_picture():
+    """Short side to 224, centre crop, ImageNet's mean and standard deviation."""
+    from PIL import Image
+
+    net = iscam.Network(pooled(), "relu")
+    image = net.transform(Image.new("RGB", (300, 500), (255, 0, 128)))
+    assert image.shape == (3, 224, 224)
+    expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (128 / 255 - 0.406) / 0.225]
+    assert array(image).mean((1, 2)).tolist() == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,234 @@
+"""Studies: the same table however they are run, and nothing of it lost or mixed."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import iscam
+from iscam import results, study
+from iscam.menagerie import draw
+
+QUICK = iscam.Study(
+    count=4,
+    methods={"identity": {}, "random": {}, "score_cam": {}},
+    metrics=("average_drop", "average_increase", "energy", "win:score_cam", "mask_energy"),
+)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return iscam.run_study(QUICK, tmp_path_factory.mktemp("quick"))
+
+
+def test_the_table_has_every_row_once_and_is_sorted(table):
+    assert list(table.columns) == ["model", "picture", "target", "method", "metric", "value", "error"]
+    keys = ["model", "picture", "method", "metric"]
+    assert len(table) == 4 * 3 * 5 and not table.duplicated(keys).any()
+    assert table[keys].apply(tuple, axis=1).is_monotonic_increasing
+    identity = table[table["method"] == "identity"].set_index("metric")["value"]
+    assert (identity["average_drop"] == 0).all() and (identity["average_increase"] == 0).all()
+    assert (table["error"] == "").all()
+
+
+def test_values_are_those_of_the_metrics_themselves(table):
+    net, item = iscam.load_model("menagerie/resnet"), iscam.load_images("menagerie", count=4)[1]
+    images = item.image[None]
+    maps = iscam.explain(net, images, method="score_cam")
+    original, explained = iscam.confidence(net, images, maps)
+    rows = table[(table["picture"] == item.name) & (table["method"] == "score_cam")].set_index("metric")["value"]
+    assert rows["average_drop"] == pytest.approx(float(iscam.average_drop(original, explained)), abs=1e-6)
+    assert rows["energy"] == pytest.approx(float(iscam.energy(maps, [item.boxes])), abs=1e-6)
+    assert rows["mask_energy"] == pytest.approx(float(iscam.mask_energy(maps, [item.drawing])), abs=1e-6)
+    assert rows["win:score_cam"] == 0
+
+
+def same(a: pd.DataFrame, b: pd.DataFrame, tolerance: float = 1e-6) -> bool:
+    return a.drop(columns="value").equals(b.drop(columns="value")) and np.allclose(
+        a["value"], b["value"], atol=tolerance, equal_nan=True
+    )
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_table(table, tmp_path, monkeypatch):
+    script = (
+        f"import iscam, iscam.study, sys\niscam.study.SECONDS_A_PART = 0.0\niscam.run_study({QUICK!r}, sys.argv[1])"
+    )
+    script = script.replace("Study(", "iscam.Study(", 1)
+    chance = random.Random(0)
+    for _ in range(3):
+        running = subprocess.Popen([sys.executable, "-c", script, tmp_path], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        before = len(list(tmp_path.glob("part-*")))
+        while running.poll() is None and len(list(tmp_path.glob("part-*"))) == before and time.monotonic() < until:
+            time.sleep(chance.uniform(0.01, 0.1))
+        running.send_signal(signal.SIGKILL) if os.name != "nt" else running.kill()
+        running.wait()
+    assert list(tmp_path.glob("part-*.parquet")), "the runs were killed before they wrote anything"
+    assert same(iscam.run_study(QUICK, tmp_path), table)
+
+
+def test_nothing_is_computed_twice(table, tmp_path, monkeypatch):
+    iscam.run_study(QUICK, tmp_path)
+    monkeypatch.setattr(study, "picture_rows", lambda *_: pytest.fail("a finished picture was computed again"))
+    assert same(iscam.run_study(QUICK, tmp_path), table)
+
+
+def test_another_study_is_refused(tmp_path):
+    iscam.run_study(iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",)), tmp_path)
+    with pytest.raises(iscam.InputError, match="another study"):
+        iscam.run_study(iscam.Study(count=2, methods={"identity": {}}, metrics=("energy",)), tmp_path)
+
+
+def hold(folder, taken, free):
+    with study.locked(folder):
+        taken.set()
+        free.wait(60)
+
+
+def test_a_second_run_waits_for_the_first(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    first_in, second_in, free = context.Event(), context.Event(), context.Event()
+    first = context.Process(target=hold, args=(tmp_path, first_in, free))
+    second = context.Process(target=hold, args=(tmp_path, second_in, free))
+    first.start()
+    assert first_in.wait(60)
+    second.start()
+    assert not second_in.wait(15), "the second run did not wait"
+    free.set()
+    assert second_in.wait(60)
+    first.join(60)
+    second.join(60)
+    assert first.exitcode == second.exitcode == 0
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(iscam.InputError, match="cannot write"):
+        iscam.run_study(QUICK, tmp_path / "file" / "results")
+
+
+def test_a_full_disk_leaves_what_was_written(tmp_path, monkeypatch):
+    iscam.run_study(iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",)), tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(iscam.InputError, match="No space left"):
+        study.write_part(tmp_path, [])
+    assert len(study.read_rows(tmp_path)) == 1 and not list(tmp_path.glob("*.partial"))
+
+
+def test_corrupt_pictures_are_named_and_the_rest_is_done(tmp_path):
+    for i in range(5):
+        Image.fromarray(draw("Whippet", i).image).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    chosen = iscam.Study(data=str(tmp_path), count=None, methods={"identity": {}}, metrics=("average_drop", "energy"))
+    frame = iscam.run_study(chosen, tmp_path / "results")
+    drops = frame[frame["metric"] == "average_drop"].set_index("picture")
+    assert drops["value"].isna().sum() == 1 and "cannot read the picture" in drops.loc["3.png", "error"]
+    counts = results.summary(frame).set_index("metric")
+    assert counts.loc["average_drop", ["n", "failed"]].tolist() == [4, 1]
+    assert counts.loc["energy", ["n", "failed"]].tolist() == [0, 5]  # a folder of pictures has no boxes
+    assert "not defined" in frame[frame["metric"] == "energy"]["error"].iloc[0]
+
+
+def test_a_method_that_is_not_defined_does_not_stop_the_others(tmp_path):
+    chosen = iscam.Study(
+        ("vgg16",), count=1, methods={"identity": {}, "cam": {}}, metrics=("energy",), weights={"vgg16": None}
+    )
+    frame = iscam.run_study(chosen, tmp_path).set_index("method")
+    assert "global average pooling" in frame.loc["cam", "error"] and frame.loc["identity", "error"] == ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"methods": {"no_cam": {}}},
+        {"methods": {"is_cam": {"method": "no_cam"}}},
+        {"metrics": ("accuracy",)},
+        {"metrics": ("win:ss_cam",)},
+        {"precision": "fp8"},
+        {"weights": {"vgg16": None}},
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_at_once(fields):
+    with pytest.raises(iscam.InputError):
+        iscam.Study(**fields)
+
+
+def test_on_ray_the_rows_are_the_same(table, tmp_path):
+    pytest.importorskip("ray")
+    assert same(iscam.run_study(QUICK, tmp_path, engine="ray"), table, 1e-5)
+
+
+def test_layer_and_temperature_of_a_method(tmp_path):
+    methods = {
+        "grad_cam": {},
+        "layer3": {"method": "grad_cam", "layer": "layer3"},
+        "cold": {"method": "grad_cam", "temperature": 0.5},
+    }
+    frame = iscam.run_study(iscam.Study(count=1, methods=methods, metrics=("energy",)), tmp_path).set_index("method")
+    assert frame.loc["cold", "value"] == pytest.approx(frame.loc["grad_cam", "value"], abs=1e-5)
+    assert frame.loc["layer3", "value"] != pytest.approx(frame.loc["grad_cam", "value"], abs=1e-3)
+
+
+def test_a_study_takes_the_controls_that_need_a_drawing(tmp_path):
+    chosen = iscam.Study(
+        count=3, methods={"identity": {}, "ceiling": {}, "part_area": {}}, metrics=("part_correlation", "decisive_part")
+    )
+    mean = results.summary(iscam.run_study(chosen, tmp_path)).set_index(["method", "metric"])["mean"]
+    assert mean["identity", "part_correlation"] == 0
+    assert mean["ceiling", "part_correlation"] > max(0.2, mean["part_area", "part_correlation"])
+
+
+def test_provenance_says_what_ran(tmp_path):
+    iscam.run_study(iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",)), tmp_path)
+    run = json.loads(next(tmp_path.glob("run-*.json")).read_text())
+    assert (
+        run["pictures_computed"] == 1
+        and run["parameters"]["count"] == 1
+        and run["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    )
+
+
+def test_ten_thousand_rows_are_summed_up_in_seconds():
+    rng = np.random.default_rng(0)
+    names = pd.MultiIndex.from_product([["net"], range(1000), ["a", "b"], list("vwxyz")])
+    frame = names.to_frame(index=False, name=["model", "picture", "method", "metric"]).assign(value=rng.random(10_000))
+    started = time.monotonic()
+    found = results.summary(frame)
+    differences = results.paired(frame, "a", "b")
+    assert time.monotonic() - started < 5
+    assert (found["low"] < found["mean"]).all() and (found["mean"] < found["high"]).all() and len(differences) == 5
+
+
+def test_paired_differences_are_surer_than_their_parts():
+    rng = np.random.default_rng(1)
+    shared = rng.random(200)
+    rows = {"a": shared + 0.01, "b": shared}
+    frame = pd.concat(
+        pd.DataFrame({"model": "net", "picture": range(200), "method": name, "metric": "m", "value": values})
+        for name, values in rows.items()
+    )
+    difference = results.paired(frame, "a", "b").iloc[0]
+    assert difference["mean"] == pytest.approx(0.01) and difference["high"] - difference["low"] < 1e-9
+
+
+def test_cleaning_up(tmp_path):
+    """A study's folder holds nothing but its description, its parts, its runs and its lock."""
+    iscam.run_study(iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",)), tmp_path)
+    names = {file.name.split("-")[0] for file in tmp_path.iterdir()}
+    assert names == {"study.json", "part", "run", "lock"}
+    shutil.rmtree(tmp_path)
