@@ -1,0 +1,119 @@
+"""The notebooks' sources are clean, and each runs with papermill on small parameters."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+papermill = pytest.importorskip("papermill")
+yaml = pytest.importorskip("yaml")
+
+import iscam  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COLAB = "https://colab.research.google.com/github/iscam-book/iscam/blob/main/notebooks/"
+
+#: Parameters small enough for a test; a notebook that is not named runs with its own.
+SMALL: dict[str, dict[str, Any]] = {
+    "pipeline": {"steps": 2},
+    "visual_comparison": {"steps": 2, "methods": ["cam", "grad_cam", "score_cam", "is_cam"]},
+    "steps_sensitivity": {"count": 2, "step_counts": [1, 2], "pixels_per_step": 10_000},
+    "insertion_deletion": {"count": 1, "curve_count": 1, "curve_methods": ["grad_cam", "identity"]},
+    "confidence": {"count": 1},
+    "localisation": {"count": 1},
+}
+
+
+def read(notebook: Path) -> Any:
+    return nbformat.read(notebook, as_version=4)
+
+
+def tagged(source: Any, tag: str) -> list[Any]:
+    return [cell for cell in source.cells if tag in cell.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_source_is_clean(notebook: Path) -> None:
+    source = read(notebook)
+    nbformat.validate(source)
+    assert source.metadata.kernelspec.name == "python3"
+    for cell in source.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            assert cell.execution_count is None
+            assert len(cell.source.splitlines()) <= 15, cell.source
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_first_cells(notebook: Path) -> None:
+    title, badge, install, parameters = read(notebook).cells[:4]
+    assert title.source.startswith("# ")
+    assert f"{COLAB}{notebook.name}" in badge.source
+    assert badge.metadata.tags == install.metadata.tags == ["remove-cell"]
+    assert 'if "google.colab" in sys.modules:' in install.source
+    assert "--no-deps" in install.source  # torch stays as Colab has it
+    assert tagged(read(notebook), "parameters") == [parameters]
+    for statement in ast.parse(parameters.source).body:
+        assert isinstance(statement, ast.AnnAssign), "a parameter needs a type, so that papermill shows it"
+        assert statement.value is not None
+        ast.literal_eval(statement.value)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_figures_have_alternative_text(notebook: Path) -> None:
+    drawing = (
+        "plots.strip",
+        "plots.scores",
+        "plots.explanation",
+        "plots.gallery",
+        "plots.over",
+        "plots.curve",
+        "plots.int",
+    )
+    for cell in read(notebook).cells:
+        if cell.cell_type == "code" and any(name in cell.source for name in drawing):
+            assert cell.metadata.mystnb.image.alt
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "notebooks/parameters").glob("*.yaml")), ids=lambda path: path.stem)
+def test_parameter_files_name_parameters(file: Path) -> None:
+    known = set().union(*(papermill.inspect_notebook(str(notebook)) for notebook in NOTEBOOKS))
+    assert set(yaml.safe_load(file.read_text())) <= known
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all notebooks, so that the pages of the tables share their study."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(notebook: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ISCAM_CACHE": str(cache), "JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", os.environ.get("PYDEVD_DISABLE_FILE_VALIDATION", "1"))
+    known = papermill.inspect_notebook(str(notebook))
+    small = SMALL.get(notebook.stem, {})
+    if "weights" in known and not (Path(iscam.__file__).parent / "menagerie/weights/resnet.safetensors").exists():
+        small = small | {"weights": {"menagerie/resnet": None}}
+    assert set(small) <= set(known)
+    executed = papermill.execute_notebook(
+        str(notebook),
+        str(tmp_path / notebook.name),
+        parameters=small,
+        kernel_name="python3",
+        language="python",
+        progress_bar=False,
+        resources={"metadata": {"path": str(tmp_path)}},
+        extra_arguments=["--log-level=ERROR"],
+        execution_timeout=300,
+    )
+    outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    assert any({"text/markdown", "text/html", "image/png"} & set(output.get("data", {})) for output in outputs)
