@@ -78,7 +78,7 @@ def show_overlay(axes: Any, image: Tensor, map: Tensor, title: str = "") -> None
     """A map (height, width) in [0, 1] over its picture, on the fixed scale 0 to 1, with the contour at one half."""
     pixels, values = to_pixels(image), map.cpu().numpy()
     axes.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=1)
-    axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, alpha=0.65)
+    axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, alpha=0.85 * values)  # so that the rest stays visible
     if values.min() < 0.5 < values.max():
         axes.contour(values, levels=[0.5], colors="white", linewidths=1)
     axes.set_title(title)

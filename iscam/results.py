@@ -262,11 +262,11 @@ def keep(output: str | Path, name: str) -> None:
 
 def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """One sentence about a recorded run: what, how many, where, when, and the command that makes it again."""
-    study = run["parameters"]
+    study, each = run["parameters"], run["seconds"] / max(1, run["pictures_computed"])
     return (
         f"Recorded run: {frame['picture'].nunique()} pictures of {study['data']} (seed {study['seed']}), "
-        f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}, {run['seconds'] / 60:.0f} minutes, "
-        f"commit {run['commit']}. Run it again with `{run['command']}`."
+        f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}, {each:.0f} s for a picture and a network, "
+        f"commit {run['commit']}. Run it again with `iscam {run['command'].partition(' ')[2]}`."
     )
 
 

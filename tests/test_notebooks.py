@@ -27,6 +27,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "insertion_deletion": {"count": 1, "curve_count": 1, "curve_methods": ["grad_cam", "identity"]},
     "confidence": {"count": 1},
     "localisation": {"count": 1},
+    "published_numbers": {"count": 1, "methods": ["grad_cam", "score_cam"], "box_pictures": 10, "steps": 2},
+    "ground_truth": {"count": 1},
 }
 
 
