@@ -5,6 +5,7 @@ python3 run.py setup                                                make .venv, 
 python3 run.py book [--parameters FILE] [--set NAME=VALUE]...       run the notebooks, build the book
 python3 run.py test [PYTEST ARGUMENTS]                              run the tests
 python3 run.py check                                                open every page of the built book in a browser
+python3 run.py address URL                                          write the repository's address everywhere
 """
 
 import hashlib
@@ -65,12 +66,24 @@ def check(*arguments: str) -> None:
     run(PYTHON, ROOT / "book/check.py", *arguments)
 
 
-TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check}
+def address(url: str) -> None:
+    """Replace the repository's address, which pyproject.toml holds, in every tracked file."""
+    old = (ROOT / "pyproject.toml").read_text().split('Repository = "https://github.com/')[1].split('"')[0]
+    new = url.removeprefix("https://github.com/").strip("/")
+    listed = subprocess.run(["git", "grep", "-lF", old], cwd=ROOT, capture_output=True, text=True).stdout
+    for name in listed.splitlines():
+        file = ROOT / name
+        file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    print(f"{old} is now {new} in {len(listed.splitlines())} files")
+
+
+TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check, "address": address}
 
 if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so to an older Python)
         sys.exit("Python 3.11 or newer is needed")
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
         sys.exit(__doc__)
-    setup()
+    if sys.argv[1] != "address":
+        setup()
     TASKS[sys.argv[1]](*sys.argv[2:])
