@@ -229,7 +229,7 @@ def device_name() -> str:
     """The machine's GPU, or its processor and number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
 
 
 def commit() -> str | None:
@@ -256,7 +256,8 @@ def keep(output: str | Path, name: str) -> None:
     target = data_folder() / "results"
     read_rows(output).to_parquet(target / f"{name}.parquet", index=False)
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
-    whole = runs[-1] | {"seconds": sum(run["seconds"] for run in runs), "runs": len(runs)}
+    whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
+    whole["command"] = whole["command"].replace(str(output), f"results/{name}")
     (target / f"{name}.json").write_text(json.dumps(whole, indent=1))
 
 
