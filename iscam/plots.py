@@ -175,7 +175,7 @@ def scores(values: Tensor, factors: Tensor) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=[3, 1], sharey=True, layout="constrained")
     image = left.imshow(values.cpu().numpy(), cmap=COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     left.set_xticks(range(len(factors)), [f"{factor:.1f}" for factor in factors], fontsize=8)
-    left.set(xlabel="factor t of the masked picture, one column a step", ylabel="channels, largest weight first")
+    left.set(xlabel="factor t, one column a step", ylabel="channels, largest weight first")
     right.plot(values.mean(1).cpu().numpy(), range(len(values)), color="black")
     right.set(xlabel="weight (mean of the row)", xlim=(0, 1))
     right.grid(alpha=0.3)
