@@ -322,7 +322,8 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            tqdm.write(f"waiting for another run that writes to {folder}", file=sys.stderr)
+            if sys.stderr.isatty():
+                tqdm.write(f"waiting for another run that writes to {folder}", file=sys.stderr)
             lock.acquire()
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}") from error
