@@ -11,8 +11,12 @@ from iscam.explain import explain as explain
 from iscam.methods import METHODS as METHODS
 from iscam.metrics import METRICS as METRICS
 from iscam.metrics.faithfulness import Curves as Curves
+from iscam.metrics.faithfulness import adcc as adcc
 from iscam.metrics.faithfulness import average_drop as average_drop
+from iscam.metrics.faithfulness import average_gain as average_gain
 from iscam.metrics.faithfulness import average_increase as average_increase
+from iscam.metrics.faithfulness import coherency as coherency
+from iscam.metrics.faithfulness import complexity as complexity
 from iscam.metrics.faithfulness import confidence as confidence
 from iscam.metrics.faithfulness import deletion as deletion
 from iscam.metrics.faithfulness import insertion as insertion

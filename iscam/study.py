@@ -26,11 +26,11 @@ from tqdm import tqdm
 from iscam.activations import observe
 from iscam.cache import cache_folder
 from iscam.data import Images, load_images
-from iscam.errors import InputError, one_of
+from iscam.errors import InputError, one_of, positive
 from iscam.explain import CONTROLS, explain
 from iscam.masks import PRECISIONS
 from iscam.methods import METHODS, options
-from iscam.metrics import METRICS, measure, needs
+from iscam.metrics import METRICS, UNDEFINED, measure, needs
 from iscam.metrics.faithfulness import seen_through
 from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
 from iscam.network import Network, load_model
@@ -53,12 +53,14 @@ class Study:
 
     `models`: names for `load_model`; `weights`: model -> file, or None for random, where not the default. `data`,
     `count`, `seed`: as in `load_images`. `methods`: name in the table -> the method and its options; "method" defaults
-    to the name itself, "layer" may name another layer, "temperature" divides the logits that make the map. `metrics`:
+    to the name itself, "layer" may name another layer (of all models, or model -> layer), "temperature" divides the
+    logits that make the map. `metrics`:
     names in `METRICS`; an argument follows a colon: "win:score_cam" compares with that method of the table,
-    "insertion:blur" starts from the blurred picture. `precision`: of the score methods, "fp32" or "bf16"; metrics are
-    always computed in float32.
+    "insertion:blur" starts from the blurred picture; "coherency" and "adcc" make each map a second time, of the masked
+    picture. `precision`: of the score methods, "fp32" or "bf16"; metrics are always computed in float32.
 
-    Every picture's predicted class is explained, as in the papers' tables.
+    Every picture's predicted class is explained, as in the papers' tables; a method's option "rank" names another, the
+    network's rank-th class (2: its runner-up), for a contrast. The metrics judge by the predicted class all the same.
 
     Raises `InputError` for names and options that will not do, before any work is done.
 
@@ -92,9 +94,10 @@ class Study:
             known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
             if method not in known:
                 raise one_of(f"method of {name}:", method, known)
-            valid = ["method", "layer", "temperature", *options(known[method])]
+            valid = ["method", "layer", "temperature", "rank", *options(known[method])]
             if unknown := [option for option in chosen if option not in valid]:
                 raise one_of(f"option of {name}:", unknown[0], valid)
+            positive(f"rank of {name}", chosen.get("rank", 1))
         for metric in self.metrics:
             base, _, other = metric.partition(":")
             if base not in METRICS:
@@ -202,16 +205,19 @@ def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int
     try:
         picture = dataset[i]
         image = picture.image.to(net.device)[None]
-        target = net(image).argmax(1)
+        ranked = net(image).argsort(dim=1, descending=True, stable=True)
+        target = ranked[:, 0]
         base["target"] = int(target)
         given = {
+            "model": model,
             "net": net,
+            "ranked": ranked,
             "images": image,
             "targets": target,
             "boxes": [picture.boxes],
             "drawings": [picture.drawing],
         }
-        if picture.drawing and any("importances" in needs(metric) for metric in study.metrics):
+        if picture.drawing and asks_for_truth(study):
             given["importances"] = [part_importance(net, picture.drawing.species, picture.drawing.seed)]
         given["original"] = seen_through(net, image[0], torch.ones_like(image[0, 0]), base["target"])
     except Exception as error:  # one bad picture must not end a run of thousands
@@ -224,7 +230,7 @@ def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int
             maps[name] = {"maps": map, "explained": seen_through(net, image[0], map[0], base["target"])}
         except Exception as error:
             rows += failed_rows(study, name, error)
-    rows += [measured_row(given, maps, name, metric) for name in maps for metric in study.metrics]
+    rows += [measured_row(study, given, maps, name, metric) for name in maps for metric in study.metrics]
     return [base | row for row in rows]
 
 
@@ -238,9 +244,11 @@ def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
     """The map (1, height, width) of one line of the study's methods."""
     chosen = dict(study.methods[name])
     method = chosen.pop("method", name)
-    net = dataclasses.replace(given["net"], layer=chosen.pop("layer", given["net"].layer))
+    layer = chosen.pop("layer", given["net"].layer)
+    net = dataclasses.replace(given["net"], layer=layer[given["model"]] if isinstance(layer, Mapping) else layer)
     if temperature := chosen.pop("temperature", None):
         net = net.at_temperature(temperature)
+    rank = chosen.pop("rank", 1)
     if method in DRAWN_CONTROLS:
         if given["drawings"] == [None]:
             raise InputError(f"{method} needs the menagerie's drawings")
@@ -249,19 +257,24 @@ def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
         return map[None].to(net.device)
     if method in METHODS and "precision" in options(METHODS[method]):
         chosen = {"precision": study.precision, **chosen}
-    return explain(net, given["images"], given["targets"], method, **chosen)
+    return explain(net, given["images"], given["ranked"][:, rank - 1], method, **chosen)
 
 
-def measured_row(given: dict[str, Any], maps: dict[str, dict[str, Tensor]], name: str, metric: str) -> Row:
+def measured_row(
+    study: Study, given: dict[str, Any], maps: dict[str, dict[str, Tensor]], name: str, metric: str
+) -> Row:
     """One metric of one map."""
     row = {"method": name, "metric": metric, "value": float("nan"), "error": ""}
     try:
+        if "maps_again" in needs(metric) and "maps_again" not in maps[name]:  # as dear as the map itself
+            seen = given | {"images": given["images"] * maps[name]["maps"].to(given["images"])}
+            maps[name]["maps_again"] = method_map(study, seen, name)
         own = given | maps[name] | {"explained_a": maps[name]["explained"]}
         if metric.startswith("win:"):
             own["explained_b"] = maps[metric.partition(":")[2]]["explained"]
         row["value"] = measure(metric, own)
         if row["value"] != row["value"]:
-            row["error"] = f"{metric} is not defined for this picture"
+            row["error"] = f"{metric} is not defined for this picture: {UNDEFINED.get(metric.partition(':')[0], '')}"
     except Exception as error:
         row["error"] = f"{type(error).__name__}: {error}"
     return row

@@ -295,6 +295,34 @@ def average_increase(y: float, o: float) -> bool:
     return y < o
 
 
+def average_gain(y: float, o: float) -> float:
+    return math.nan if y == 1 else max(0, o - y) / (1 - y)
+
+
+def complexity(map: np.ndarray) -> float:
+    """The sum of the map's absolute values over the number of its pixels."""
+    total = 0.0
+    for value in map.flat:
+        total += abs(value)
+    return total / map.size
+
+
+def coherency(map: np.ndarray, again: np.ndarray) -> float:
+    """Pearson's correlation of two maps, covariance over standard deviations, brought from [-1, 1] to [0, 1]."""
+    a, b = list(map.flat), list(again.flat)
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    covariance = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True)) / len(a)
+    deviations = [math.sqrt(sum((x - m) ** 2 for x in each) / len(each)) for each, m in ((a, mean_a), (b, mean_b))]
+    if 0 in deviations:
+        return math.nan
+    return (covariance / (deviations[0] * deviations[1]) + 1) / 2
+
+
+def adcc(y: float, o: float, map: np.ndarray, again: np.ndarray) -> float:
+    parts = [coherency(map, again), 1 - complexity(map), 1 - average_drop(y, o)]
+    return 0 if 0 in parts else 3 / (1 / parts[0] + 1 / parts[1] + 1 / parts[2])
+
+
 def win(y: float, o_a: float, o_b: float) -> bool:
     """a wins by the smaller drop Y - O."""
     return y - o_a < y - o_b

@@ -229,6 +229,62 @@ def test_drop_and_increase_are_at_most_one_together(pairs):
     assert_allclose(array(drop), [reference.average_drop(*pair) for pair in array(torch.stack([y, o], 1))], atol=1e-6)
 
 
+# ------------------------------------------------------------------------------------ gain, coherency, complexity, ADCC
+
+
+@settings(max_examples=100)
+@given(pairs=st.lists(st.tuples(*[st.floats(0, 1, width=16)] * 2), min_size=1, max_size=20))
+def test_gain_is_the_references(pairs):
+    y, o = torch.tensor(pairs).T
+    found = iscam.average_gain(y, o)
+    assert_allclose(array(found), [reference.average_gain(*pair) for pair in array(torch.stack([y, o], 1))], atol=1e-6)
+    assert torch.equal(found > 0, iscam.average_increase(y, o)), "a gain is an increase"
+
+
+def test_coherency_complexity_and_adcc_are_the_references(gap, device):
+    y, o = torch.tensor([0.8, 0.5, 0.3]), torch.tensor([0.2, 0.9, 0.3])
+    maps, again = maps_for(gap.images), maps_for(gap.images, 1) + maps_for(gap.images) / 2
+    found = [
+        iscam.coherency(maps.to(device), again.to(device)),
+        iscam.complexity(maps.to(device)),
+        iscam.adcc(*(x.to(device) for x in (y, o, maps, again))),
+    ]
+    for i in range(3):
+        a, b = array(maps[i]), array(again[i])
+        expected = [
+            reference.coherency(a, b),
+            reference.complexity(a),
+            reference.adcc(float(y[i]), float(o[i]), a, b),
+        ]
+        assert_allclose([float(x[i]) for x in found], expected, atol=1e-6)
+
+
+def test_adcc_worked_out_by_hand():
+    """A half-marked map seen again unchanged, reversed and constant, with a drop of 1/2; then a drop of 1.
+
+    Coherency 1, 0, none; complexity 1/2; ADCC 3 / (1 + 2 + 2) = 0.6, 0 and none; a drop of 1 makes it 0.
+    """
+    map = torch.tensor([[[1.0, 0], [0, 1]]]).expand(3, 2, 2)
+    again = torch.stack([map[0], 1 - map[0], torch.ones(2, 2)])
+    y, o = torch.tensor([0.8] * 3), torch.tensor([0.4] * 3)
+    assert iscam.complexity(map).tolist() == [0.5] * 3
+    assert_allclose(array(iscam.coherency(map, again)), [1, 0, math.nan], atol=1e-7)
+    assert_allclose(array(iscam.adcc(y, o, map, again)), [0.6, 0, math.nan], atol=1e-6)
+    assert iscam.adcc(y[:1], torch.zeros(1), map[:1], map[:1]).tolist() == [0]
+    ones = torch.ones(1, 2, 2)
+    assert iscam.adcc(y[:1], y[:1], ones, ones).isnan().all(), "the identity control is left out"
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 999), power=st.floats(0.1, 9))
+def test_coherency_and_adcc_stay_in_range(seed, power):
+    maps = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(seed)) ** power
+    y, o = torch.tensor([0.5]), maps[0, :1, 0]
+    coherency, adcc = iscam.coherency(maps[:1], maps[1:]), iscam.adcc(y, o, maps[:1], maps[1:])
+    assert 0 <= float(coherency) <= 1 and 0 <= float(adcc) <= 1
+    assert float(iscam.coherency(maps[:1], 0.2 + 0.7 * maps[:1])) == pytest.approx(1, abs=1e-6)
+
+
 # --------------------------------------------------------------------------------------------------------------- energy
 
 

@@ -159,6 +159,7 @@ def test_a_method_that_is_not_defined_does_not_stop_the_others(tmp_path):
         {"methods": {"is_cam": {"method": "no_cam"}}},
         {"metrics": ("accuracy",)},
         {"metrics": ("win:ss_cam",)},
+        {"methods": {"is_cam": {"rank": 0}}},
         {"precision": "fp8"},
         {"weights": {"vgg16": None}},
     ],
@@ -182,6 +183,45 @@ def test_layer_and_temperature_of_a_method(tmp_path):
     frame = iscam.run_study(iscam.Study(count=1, methods=methods, metrics=("energy",)), tmp_path).set_index("method")
     assert frame.loc["cold", "value"] == pytest.approx(frame.loc["grad_cam", "value"], abs=1e-5)
     assert frame.loc["layer3", "value"] != pytest.approx(frame.loc["grad_cam", "value"], abs=1e-3)
+
+
+def test_layer_of_each_model(tmp_path):
+    layers = {"menagerie/vgg": "features.24", "menagerie/resnet": "layer3"}
+    methods = {"earlier": {"method": "grad_cam", "layer": layers}}
+    frame = iscam.run_study(iscam.Study(tuple(layers), count=1, methods=methods, metrics=("complexity",)), tmp_path)
+    assert (frame["error"] == "").all()
+
+
+def test_rank_explains_another_class_and_the_metrics_judge_by_the_predicted_one(tmp_path):
+    methods = {"first": {"method": "grad_cam"}, "second": {"method": "grad_cam", "rank": 2}}
+    chosen = iscam.Study(count=1, methods=methods, metrics=("explained_confidence", "complexity"))
+    frame = iscam.run_study(chosen, tmp_path).pivot(index="method", columns="metric", values="value")
+    net, images = iscam.load_model("menagerie/resnet"), iscam.load_images("menagerie", count=1)[0].image[None]
+    first, second = net(images)[0].topk(2).indices
+    maps = iscam.explain(net, images, second[None], "grad_cam")
+    assert frame.loc["second", "complexity"] == pytest.approx(float(iscam.complexity(maps)), abs=1e-6)
+    explained = iscam.confidence(net, images, maps, first[None])[1]
+    assert frame.loc["second", "explained_confidence"] == pytest.approx(float(explained), abs=1e-6)
+    assert frame.loc["second", "complexity"] != pytest.approx(frame.loc["first", "complexity"], abs=1e-6)
+
+
+def test_coherency_and_adcc_make_the_map_again(tmp_path, monkeypatch):
+    methods = {"identity": {}, "random": {}, "score_cam": {}}
+    metrics = ("coherency", "adcc", "average_gain")
+    frame = iscam.run_study(iscam.Study(count=1, methods=methods, metrics=metrics), tmp_path)
+    rows = frame.set_index(["method", "metric"])
+    net, images = iscam.load_model("menagerie/resnet"), iscam.load_images("menagerie", count=1)[0].image[None]
+    target = net(images).argmax(1)
+    maps = iscam.explain(net, images, target, "score_cam")
+    again = iscam.explain(net, images * maps, target, "score_cam")
+    y, o = iscam.confidence(net, images, maps, target)
+    for metric, expected in {"coherency": iscam.coherency(maps, again), "adcc": iscam.adcc(y, o, maps, again)}.items():
+        assert rows.loc[("score_cam", metric), "value"] == pytest.approx(float(expected), abs=1e-6)
+        assert "constant" in rows.loc[("identity", "coherency"), "error"]
+    calls = []
+    monkeypatch.setattr(study, "explain", lambda *args, **options: calls.append(1) or iscam.explain(*args, **options))
+    iscam.run_study(iscam.Study(count=1, methods=methods, metrics=("complexity",)), tmp_path / "once")
+    assert len(calls) == len(methods), "the second map is made only where it is asked for"
 
 
 def test_a_study_takes_the_controls_that_need_a_drawing(tmp_path):

@@ -4,7 +4,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from iscam.metrics.faithfulness import Curves, average_drop, average_increase, deletion, insertion, win
+from iscam.metrics.faithfulness import (
+    Curves,
+    adcc,
+    average_drop,
+    average_gain,
+    average_increase,
+    coherency,
+    complexity,
+    deletion,
+    explained_confidence,
+    insertion,
+    win,
+)
 from iscam.metrics.ground_truth import decisive_part, mask_energy, part_correlation
 from iscam.metrics.localisation import energy
 
@@ -16,12 +28,27 @@ METRICS: dict[str, Callable[..., Any]] = {
         deletion,
         average_drop,
         average_increase,
+        average_gain,
+        explained_confidence,
         win,
+        complexity,
+        coherency,
+        adcc,
         energy,
         part_correlation,
         decisive_part,
         mask_energy,
     )
+}
+
+#: Why a metric has no value for a picture, where that can happen.
+UNDEFINED = {
+    "average_gain": "the class probability of the whole picture is 1 already",
+    "coherency": "the map of the picture, or of what it lets through, is constant",
+    "adcc": "the coherency has no value",
+    "energy": "the picture has no box",
+    "part_correlation": "too few parts show, or none matters",
+    "decisive_part": "no part leads the next clearly",
 }
 
 

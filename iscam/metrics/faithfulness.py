@@ -1,4 +1,4 @@
-"""How the network's score reacts to what a map marks: insertion and deletion, average drop and increase, win."""
+"""How the network's score reacts to what a map marks: insertion, deletion, drop, increase, gain, win, and ADCC."""
 
 from __future__ import annotations
 
@@ -138,6 +138,62 @@ def average_increase(original: Tensor, explained: Tensor) -> Tensor:
     the same pictures, Average Drop % + Average Increase % is at most 100. Source: as for `average_drop`.
     """
     return original < explained
+
+
+def average_gain(original: Tensor, explained: Tensor) -> Tensor:
+    r"""Gain of the class probability,  max(0, O - Y) / (1 - Y); high is good.
+
+    The counterpart of `average_drop`: it says by how much the probability rises, where `average_increase` only says
+    that it does. original Y and explained O (batch,). Returns (batch,) in [0, 1], NaN where Y = 1, which leaves nothing
+    to gain: leave it out and count it. Source: Zhang et al. 2024, Opti-CAM, arXiv 2301.07002.
+
+    >>> iscam.average_gain(torch.tensor([0.6, 0.5, 1.0]), torch.tensor([0.8, 0.2, 0.9]))
+    tensor([0.5000, 0.0000,    nan])
+    """
+    return (explained - original).clamp(min=0) / (1 - original)
+
+
+def explained_confidence(explained: Tensor) -> Tensor:
+    """The class probability that the map lets through, O, itself: what Win % of any two methods can be told from.
+
+    explained O (batch,) as `confidence` gives it; the identity control's O is Y. Returns it, (batch,) in [0, 1].
+    """
+    return explained
+
+
+def complexity(maps: Tensor) -> Tensor:
+    r"""Complexity of a map, its mean  1/(HW) Σ_ij L_ij: the share of the picture that it leaves; low is simple.
+
+    maps (batch, height, width) in [0, 1]. Returns (batch,) in [0, 1]. Source: Poppi et al. 2021, arXiv 2104.10252.
+    """
+    return maps.float().mean((1, 2))
+
+
+def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
+    r"""Coherency, (1 + r) / 2, r Pearson's correlation of a map and the same method's map of X ∘ L; high is good.
+
+    A method that is coherent marks the same things again when it sees only what it marked. maps and maps_again (batch,
+    height, width): maps of the pictures X and of X ∘ L, for the same classes. Returns (batch,) in [0, 1], NaN where
+    one of the two maps is constant (the identity control's are): leave it out and count it.
+
+    Source: Poppi et al. 2021, arXiv 2104.10252; their code gives an undefined correlation the value 0.
+    """
+    centred = [x - x.mean(1, keepdim=True) for x in (maps.flatten(1).double(), maps_again.flatten(1).double())]
+    a, b = (x / x.norm(dim=1, keepdim=True) for x in centred)  # 0 / 0 = NaN where a map is constant
+    return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).float()
+
+
+def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) -> Tensor:
+    r"""ADCC, the harmonic mean of coherency, 1 - complexity and 1 - average drop; high is good.
+
+    ADCC = 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), 0 where one of the three is 0. Arguments as for
+    `average_drop` and `coherency`. Returns (batch,) in [0, 1], NaN where the coherency is. A map that hides nothing
+    has no drop; its complexity of 1 is what keeps it from a good value here.
+
+    Source: Poppi et al. 2021, arXiv 2104.10252, who take it of each picture; others take it of the three means.
+    """
+    parts = (coherency(maps, maps_again), 1 - complexity(maps), 1 - average_drop(original, explained))
+    return 3 / torch.stack([1 / part for part in parts]).sum(0)
 
 
 def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
