@@ -94,9 +94,17 @@ def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
 
 def checked_logits(logits: Any, pictures: int) -> Tensor:
     """The model's output, if it is finite and has one row of class scores a picture; else `InputError`."""
+    return checked_finite(checked_shape(logits, pictures))
+
+
+def checked_shape(logits: Any, pictures: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != pictures:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"the model must return logits (batch, classes), one row a picture; it returned {shape}")
+    return logits
+
+
+def checked_finite(logits: Tensor) -> Tensor:
     if not logits.isfinite().all():
         raise InputError("the model returned NaN or infinite logits: check its weights and the picture's normalisation")
     return logits

@@ -1,44 +1,61 @@
-"""The one loop of forward passes: score many altered copies of a picture, a batch at a time."""
+"""The one loop of forward passes: score many altered copies of a picture, a batch at a time, near the floor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import time
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iscam.activations import checked_logits, evaluating
+from iscam.activations import checked_finite, checked_shape, evaluating
 from iscam.errors import InputError, one_of, positive
 from iscam.network import Network
 
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch where the caller does not say: few on a CPU, whose caches are small.
-AUTO_BATCH = {"cpu": 32, "cuda": 256}
+#: Passes in a batch on a CPU, whose caches hold no more, and at most on a GPU, which gains no more.
+BATCH, LARGEST_BATCH = 32, 1024
+
+#: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
+COMPILING = 60.0
+
+#: What is known of a model as long as it lives: the seconds that its uncompiled passes took, the passes in a batch that
+#: its GPU holds, and its compiled copy, beside a sum over each tensor of its weights, which tells if they have changed.
+spent: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
+sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
+copies: WeakKeyDictionary[nn.Module, tuple[list[float], nn.Module]] = WeakKeyDictionary()
 
 
 def masked_scores(
     net: Network,
-    inputs: Callable[[Tensor], Tensor],
+    inputs: Callable[[Tensor], Sequence[Tensor]],
     passes: int,
-    target: int,
+    target: int | Tensor,
     *,
     score: str = "probability",
     precision: str = "fp32",
     compile: str | bool = "auto",
     batch_size: str | int = "auto",
+    together: int = 1,
 ) -> Tensor:
-    r"""Scores C(input_p) of one class for p = 0..passes-1, a float32 tensor (passes,) on the network's device.
+    r"""Scores C(input_p) of a class for p = 0..passes-1, a float32 tensor (passes,) on the network's device.
 
-    `inputs` maps a tensor of pass numbers p to their inputs (len(p), channels, height, width), so that no more than a
-    batch of them ever exists. C is the class probability or the logit. `precision="bf16"` computes the network in
-    bfloat16 (autocast) and the score in float32. `compile`: True runs the network through `torch.compile`, which takes
-    up to a minute the first time and changes scores by rounding; "auto" is False until that is known to repay itself.
-    Out of GPU memory, the batch is halved and the work goes on.
+    `inputs` maps consecutive pass numbers (on the CPU) to what the model is called with, so that no more than a batch
+    of inputs ever exists. C is the class probability or the logit of `target`, one class or one a pass. Batches, and
+    `passes`, are multiples of `together`, the passes that share work.
+
+    `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32. `compile`: True runs a frozen
+    copy of the model through `torch.compile`, batch normalisation folded, in batches of one shape; that takes up to a
+    minute the first time and changes scores by rounding. "auto" does so once the model has run for a minute; what is
+    less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU and what
+    half of the free memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes on.
     """
     if compile not in ("auto", True, False):
         raise one_of("compile", compile, ("auto", True, False))
@@ -46,36 +63,95 @@ def masked_scores(
         raise one_of("score", score, SCORES)
     if precision not in PRECISIONS:
         raise one_of("precision", precision, PRECISIONS)
-    size = AUTO_BATCH.get(net.device.type, 32) if batch_size == "auto" else positive("batch_size", batch_size)
+    model, auto = net.model, batch_size == "auto"
+    size = whole_groups(BATCH if auto else positive("batch_size", batch_size), together)
     half = torch.autocast(net.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-    model = compiled(net.model) if compile is True else net.model
+    targets = torch.as_tensor(target)
+    lowest, highest = int(targets.min()), int(targets.max())
+    targets = targets.to(net.device).expand(passes)[:, None]
     scores = torch.empty(passes, device=net.device)
-    done = 0
+    finite = torch.ones((), dtype=torch.bool, device=net.device)
+    done, fast = 0, None
     with (
         torch.inference_mode(),
-        evaluating(net.model),
+        evaluating(model),
         half,
         tqdm(total=passes, desc="forward passes", unit="", leave=False, delay=5, disable=None) as bar,
     ):
+        if auto and net.device.type == "cuda" and passes > size:
+            size = whole_groups(gpu_batch(model, channels_last(inputs(torch.arange(size))), precision), together)
         while done < passes:
-            batch = torch.arange(done, min(done + size, passes), device=net.device)
+            left = passes - done
+            repays = compile is True or (compile == "auto" and spent.get(model, 0) > COMPILING)
+            full = repays and left > size // 2  # compiled code wants batches of one shape, so the last one is padded
+            batch = torch.arange(done, done + (size if full else min(size, left))).clamp(max=passes - 1)
+            started = time.perf_counter()
             try:
-                logits = model(inputs(batch).contiguous(memory_format=torch.channels_last))
+                arguments = channels_last(inputs(batch))
+                if full and fast is None:
+                    fast = compiled_copy(model, arguments)
+                logits = fast(*arguments) if full and fast else model(*arguments)
             except torch.OutOfMemoryError:
-                if size == 1:
+                if size <= together:
                     raise
-                size = max(1, size // 2)
+                size = whole_groups(size // 2, together)
                 continue
-            logits = checked_logits(logits, len(batch)).float()
-            if not 0 <= target < logits.shape[1]:
-                raise InputError(f"target {target} is out of range: the model has classes 0 to {logits.shape[1] - 1}")
-            scores[batch] = (logits.softmax(1) if score == "probability" else logits)[:, target]
-            done += len(batch)
-            bar.update(len(batch))
+            if not full:
+                spent[model] = spent.get(model, 0) + time.perf_counter() - started
+            logits = checked_shape(logits, len(batch))[:left].float()
+            finite &= logits.isfinite().all()  # looked at once, at the end: a GPU would wait for each look
+            if not 0 <= lowest <= highest < logits.shape[1]:
+                wrong = lowest if lowest < 0 else highest
+                raise InputError(f"target {wrong} is out of range: the model has classes 0 to {logits.shape[1] - 1}")
+            values = logits.softmax(1) if score == "probability" else logits
+            part = slice(done, done + len(logits))
+            scores[part] = values.gather(1, targets[part])[:, 0]
+            done += len(logits)
+            bar.update(len(logits))
+    checked_finite(torch.where(finite, scores, torch.nan))
     return scores
 
 
-@lru_cache(maxsize=4)
-def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model through `torch.compile`, once; its weights may change afterwards, batches of other sizes recompile."""
-    return torch.compile(model, dynamic=False)
+def whole_groups(size: int, together: int) -> int:
+    """The largest multiple of `together` up to `size`, at least one."""
+    return max(1, size // together) * together
+
+
+def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:
+    """Pictures in the memory layout that convolutions are fastest in."""
+    return [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in arguments]
+
+
+def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
+    """A copy of the model, compiled with its weights frozen; the model itself where that cannot be done, said once.
+
+    It is made again when the weights have changed.
+    """
+    sums = [float(x.sum(dtype=torch.float64)) for x in [*model.parameters(), *model.buffers()]]
+    if model not in copies or copies[model][0] != sums:
+        try:
+            fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
+            fast.compile(dynamic=False, options={"freezing": True})
+            fast(*arguments)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
+            fast = model
+        copies[model] = (sums, fast)
+    return copies[model][1]
+
+
+def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> int:
+    """The passes in a batch that fill half of the GPU's free memory, measured once for a shape of input."""
+    known = sizes.setdefault(model, {})
+    key = (precision, *arguments[0].shape[1:])
+    if key not in known:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        passes = len(model(*arguments))
+        used = (torch.cuda.max_memory_allocated() - before) / passes
+        free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - before
+        known[key] = int(min(max(free / 2 // used, 1), LARGEST_BATCH))
+    return known[key]

@@ -16,10 +16,14 @@ from torch import Tensor
 
 from iscam.activations import View
 from iscam.errors import InputError, at_least_zero, one_of, positive
-from iscam.masks import masked_scores
+from iscam.masks import BATCH, masked_scores
 from iscam.noise import noise
+from iscam.scaling import scaled
 
 SCHEDULES = ("cumulative", "linear", "integral")
+
+#: Passes from which the first layer is shared between the t of a channel; fewer are done by the model itself.
+MANY = 2000
 
 
 def score_cam(view: View, **scoring: Any) -> Tensor:
@@ -31,7 +35,7 @@ def score_cam(view: View, **scoring: Any) -> Tensor:
     baseline and applies no softmax across channels. The paper's Algorithm 1 (logit, channel softmax) is
     `score="logit", channel_softmax=True`.
     """
-    return channel_weights(view, lambda x, channels, n: x, torch.ones(1), **scoring)
+    return channel_weights(view, torch.ones(1), torch.ones(1), **scoring)
 
 
 def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, **scoring: Any) -> Tensor:
@@ -47,15 +51,14 @@ def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, 
     samples, sigma = positive("samples", samples), at_least_zero("sigma", sigma)
     seed = positive("seed", seed, smallest=0)
 
-    def noisy(x: Tensor, channels: Tensor, n: Tensor) -> Tensor:
-        spread = x.amax((1, 2, 3)) - x.amin((1, 2, 3))
-        std = torch.where(spread > 0, (sigma / spread) ** 2, 0)
-        pairs = zip(channels.tolist(), n.tolist(), strict=True)
-        draws = torch.stack([noise(view.image, seed, channel, sample) for channel, sample in pairs])
+    def noisy(x: Tensor, channels: list[int], n: list[int]) -> Tensor:
+        extent = x.amax((1, 2, 3)) - x.amin((1, 2, 3))
+        std = torch.where(extent > 0, (sigma / extent) ** 2, 0)
+        draws = torch.stack([noise(view.image, seed, *pair) for pair in zip(channels, n, strict=True)])
         return x + std[:, None, None, None] * draws
 
-    alter = noisy if sigma > 0 else (lambda x, channels, n: x)
-    return channel_weights(view, alter, torch.full((samples,), 1 / samples), **scoring)
+    disturb = noisy if sigma > 0 else None
+    return channel_weights(view, torch.ones(samples), torch.full((samples,), 1 / samples), disturb, **scoring)
 
 
 def is_cam(
@@ -77,15 +80,14 @@ def is_cam(
     Source: Naidu et al. 2020, arXiv 2010.03023, equations 6 and 7. Read literally, equation 7 starts at an empty
     input, t_i = i(i-1)/(2N); its second author's notebook scores i(i+1)/(2N), which is followed here.
     """
-    t, w = path(steps, schedule, nodes)
-    t = t.to(view.image)
-    return channel_weights(view, lambda x, channels, n: t[n, None, None, None] * x, w, **scoring)
+    return channel_weights(view, *path(steps, schedule, nodes), **scoring)
 
 
 def channel_weights(
     view: View,
-    alter: Callable[[Tensor, Tensor, Tensor], Tensor],
+    t: Tensor,
     w: Tensor,
+    disturb: Callable[[Tensor, list[int], list[int]], Tensor] | None = None,
     *,
     score: str = "probability",
     channel_softmax: bool = False,
@@ -95,9 +97,10 @@ def channel_weights(
     compile: str | bool = "auto",
     batch_size: str | int = "auto",
 ) -> Tensor:
-    r"""The shape that the three methods share,  α_k = Σ_n w_n C(alter(X ∘ H_k, k, n)),  (K,).
+    r"""What the three methods share,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
 
-    `alter(x, channels, n)` turns masked pictures x (P, 3, H, W) into scored inputs, given channel and step of each.
+    t and w (N,): coefficients and weights of the scored inputs. `disturb(x, channels, n)` adds ε_kn to masked pictures
+    x (P, 3, height, width), given channel and step of each; None: ε = 0, and the first layer runs once for all t.
 
     `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
     subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
@@ -113,22 +116,35 @@ def channel_weights(
     engine: dict[str, Any] = {"score": score, "precision": precision, "compile": compile, "batch_size": batch_size}
     activations = view.activations.detach()
     live = (activations.amax((1, 2)) > activations.amin((1, 2))).nonzero()[:, 0]  # (L,)
-    steps = len(w)
+    channels = live.tolist()
+    t, steps = t.to(view.image), len(t)
+    passes = len(live) * steps
+    shared = scaled(view) if disturb is None and steps > 1 and passes >= MANY else None
+    together = largest_divisor(steps, BATCH) if shared else 1
 
-    def inputs(passes: Tensor) -> Tensor:
-        rows = passes // steps
+    def inputs(passes: Tensor) -> tuple[Tensor, ...]:
+        rows, n = passes[::together] // steps, passes % steps
         first = int(rows[0])
         masks = upsampled_masks(activations[live[first : int(rows[-1]) + 1]], view.image.shape[1:], normalise)
-        return alter(view.image * masks[rows - first, None], live[rows], passes % steps)
+        x = (view.image * masks[:, None])[rows - first]
+        if shared:
+            return x, t[n].reshape(-1, together)
+        x = t[n, None, None, None] * x
+        return (disturb(x, [channels[row] for row in rows.tolist()], n.tolist()) if disturb else x,)
 
-    scores = masked_scores(view.net, inputs, len(live) * steps, view.target, **engine).reshape(-1, steps)
+    net = shared or view.net
+    scores = masked_scores(net, inputs, passes, view.target, together=together, **engine).reshape(-1, steps)
     if baseline == "zeros":  # before the sum, so that a network that ignores its input leaves exact zeros
         blank = torch.zeros_like(view.image)[None]
-        scores = scores - masked_scores(view.net, lambda passes: blank, 1, view.target, **engine)
+        scores = scores - masked_scores(view.net, lambda passes: (blank,), 1, view.target, **engine)
     scores = scores @ w.to(scores)
     if channel_softmax:
         scores = scores.softmax(0)
     return torch.zeros(len(activations), device=scores.device).index_put_((live,), scores)
+
+
+def largest_divisor(steps: int, limit: int) -> int:
+    return max(d for d in range(1, limit + 1) if steps % d == 0)
 
 
 def upsampled_masks(activations: Tensor, size: Sequence[int], normalise: str) -> Tensor:

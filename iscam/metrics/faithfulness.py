@@ -78,18 +78,17 @@ def curves(
     maps = checked_maps(images, maps)
     pixels = maps[0].numel()
     changed = torch.arange(0, pixels + step, step, device=images.device).clamp(max=pixels)  # (points,)
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).view_as(maps)  # (batch, height, width)
+    points = len(changed)
 
-    def curve(image: Tensor, map: Tensor, target: int, before: Tensor, after: Tensor) -> Tensor:
-        rank = map.flatten().argsort(descending=True, stable=True).argsort().view_as(map)
-        return masked_scores(
-            net,
-            lambda points: torch.where(rank < changed[points, None, None, None], after, before),
-            len(changed),
-            target,
-        )
+    def inputs(passes: Tensor) -> tuple[Tensor]:
+        row, point = passes // points, passes % points
+        seen = (rank[row] < changed[point, None, None])[:, None]
+        return (torch.where(seen, after[row], before[row]),)
 
-    rows = zip(images, maps, predicted(net, images, targets), before, after, strict=True)
-    scores = torch.stack([curve(*row) for row in rows])
+    targets = torch.tensor(predicted(net, images, targets)).repeat_interleave(points)
+    scores = masked_scores(net, inputs, len(maps) * points, targets).reshape(-1, points)
     fraction = changed / pixels
     return Curves(fraction, scores, torch.trapezoid(scores, fraction))
 
@@ -115,7 +114,7 @@ def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | Non
 
 def seen_through(net: Network, image: Tensor, map: Tensor, target: int) -> Tensor:
     """C(X ∘ L) of one picture (channels, height, width) and map (height, width): (1,), computed in a batch of one."""
-    return masked_scores(net, lambda _: (image * map.to(image))[None], 1, target)
+    return masked_scores(net, lambda _: ((image * map.to(image))[None],), 1, target, compile=False)
 
 
 def average_drop(original: Tensor, explained: Tensor) -> Tensor:

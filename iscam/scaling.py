@@ -1,0 +1,68 @@
+"""Many scalings t x of one picture for the price of one first layer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from iscam.activations import View, evaluating
+from iscam.network import Network
+
+#: What `scaled` made of each model, as long as the model lives.
+made: WeakKeyDictionary[nn.Module, Scaled | None] = WeakKeyDictionary()
+
+
+class Scaled(nn.Module):
+    r"""A model of (x, t): the logits of all t_gn x_g, the first convolution f computed once for each x.
+
+    f is affine with bias b, so f(t x) = t (f(x) - b) + b. `rest` is the model without f. x (G, 3, height, width) and
+    t (G, N) give (G N, classes).
+    """
+
+    def __init__(self, first: nn.Conv2d, rest: nn.Module) -> None:
+        super().__init__()
+        self.first, self.rest = first, rest
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        f = self.first(x)[:, None]
+        b = torch.zeros_like(f[:1, :, :, :1, :1]) if self.first.bias is None else self.first.bias[:, None, None]
+        y = torch.addcmul(b, t[:, :, None, None, None], f - b).to(f)
+        return self.rest(y.flatten(0, 1))
+
+
+def scaled(view: View) -> Network | None:
+    """The view's network as a function of (x, t), if its first layer is a convolution of the picture, else None.
+
+    Whether it is, is seen from the logits of the picture at t = 1 and t = 1/2.
+    """
+    model = view.net.model
+    if model not in made:
+        made[model] = without_first_layer(model)
+    found = made[model]
+    if found is None:
+        return None
+    x, t = view.image[None], torch.tensor([[1.0, 0.5]]).to(view.image)
+    with torch.inference_mode(), evaluating(model), evaluating(found):
+        try:
+            same = torch.allclose(found(x, t), model(torch.cat([x, x / 2])), rtol=1e-3, atol=1e-4)
+        except Exception:  # the model does something to its input that is no convolution
+            same = False
+    return replace(view.net, model=found, layer="first") if same else None
+
+
+def without_first_layer(model: nn.Module) -> Scaled | None:
+    """The model with its first convolution taken out; both halves share the model's weights."""
+    tensors = {id(x): x for x in [*model.parameters(), *model.buffers()]}
+    try:
+        rest = copy.deepcopy(model, tensors)
+    except Exception:  # some models cannot be copied
+        return None
+    for name, module in rest.named_modules():
+        if isinstance(module, nn.Conv2d) and name:
+            rest.set_submodule(name, nn.Identity())
+            return Scaled(module, rest)
+    return None
