@@ -46,8 +46,15 @@ HEADINGS = {
     "deletion": "deletion AUC (%) ↓",
     "average_drop": "average drop (%) ↓",
     "average_increase": "average increase (%) ↑",
+    "average_gain": "average gain (%) ↑",
+    "win": "IS-CAM wins (%) ↑",
+    "tie": "ties (%)",
     "win:ss_cam": "win over SS-CAM (%) ↑",
     "win:score_cam": "win over Score-CAM (%) ↑",
+    "insertion:blur": "insertion from a blur (%) ↑",
+    "coherency": "coherency (%) ↑",
+    "complexity": "complexity (%) ↓",
+    "adcc": "ADCC (%) ↑",
     "energy": "energy inside the box (%) ↑",
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,52 @@ if TYPE_CHECKING:
     from iscam.study import Study
 
 RESAMPLES = 2000
+
+#: Random sign flips of the permutation test: the smallest p-value is 1 / (FLIPS + 1).
+FLIPS = 9999
+
+#: Metrics of which a low value is good.
+LOW_IS_GOOD = {"deletion", "average_drop", "complexity"}
+
+
+class Comparison(NamedTuple):
+    """The statement that `method` has the better `metric` than `other`, on networks whose name holds `networks`."""
+
+    method: str
+    other: str
+    metric: str
+    networks: str = ""
+
+
+#: The one comparison that is tested as it stands, named before any run was recorded: IS-CAM was proposed to repair
+#: Score-CAM, and where the paper sees Score-CAM fail is the average drop of Table II. All others are corrected by Holm.
+PRIMARY = Comparison("is_cam", "score_cam", "average_drop")
+
+#: What the IS-CAM paper and its poster claim, as comparisons.
+CLAIMS: dict[str, list[Comparison]] = {
+    "IS-CAM scores better than Score-CAM": [
+        Comparison("is_cam", "score_cam", metric)
+        for metric in ("average_drop", "average_increase", "insertion", "deletion")
+    ],
+    "IS-CAM is better than the gradient methods in Table I": [
+        Comparison("is_cam", other, metric)
+        for other in ("grad_cam", "grad_cam_pp", "smooth_grad_cam_pp")
+        for metric in ("insertion", "deletion")
+    ],
+    "IS-CAM is good in both tables: SS-CAM fails in Table I": [
+        Comparison("is_cam", "ss_cam", metric) for metric in ("insertion", "deletion")
+    ],
+    "IS-CAM is good in both tables: Score-CAM fails in Table II": [
+        Comparison("is_cam", "score_cam", metric) for metric in ("average_drop", "average_increase")
+    ],
+    "IS-CAM has the highest energy on VGG": [
+        Comparison("is_cam", other, "energy", "vgg")
+        for other in ("grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam")
+    ],
+    "Smoothing and integration concentrate the map": [
+        Comparison(method, "score_cam", "complexity") for method in ("ss_cam", "is_cam")
+    ],
+}
 
 
 def data_folder() -> Path:
@@ -60,21 +106,134 @@ def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def interval(values: pd.Series, seed: int = 0) -> pd.Series:
-    """Mean, 95 % percentile bootstrap interval, number of values and of NaN among them."""
+    """Mean, 95 % percentile bootstrap interval (NaN for one value), number of values and of NaN among them."""
     known = values.dropna().to_numpy(dtype=float)
-    counted = {"n": len(known), "failed": len(values) - len(known)}
-    if not len(known):
-        return pd.Series({"mean": np.nan, "low": np.nan, "high": np.nan} | counted)
-    means = bootstrap_means(known, seed)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return pd.Series({"mean": known.mean(), "low": low, "high": high} | counted)
+    low, high = np.quantile(bootstrap_means(known, seed), [0.025, 0.975]) if len(known) > 1 else (np.nan, np.nan)
+    mean = known.mean() if len(known) else np.nan
+    return pd.Series({"mean": mean, "low": low, "high": high, "n": len(known), "failed": len(values) - len(known)})
 
 
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """Means of resamples with replacement, (resamples,); the same pictures are drawn for the same number of values."""
     rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(values), size=len(values)) for _ in range(RESAMPLES))
-    return np.array([values[draw].mean() for draw in draws])
+    draws = (rng.integers(len(values), size=(rows, len(values))) for rows in blocks(RESAMPLES, len(values)))
+    return np.concatenate([values[draw].mean(1) for draw in draws])
+
+
+def blocks(rows: int, columns: int) -> list[int]:
+    """`rows` in portions of about a million numbers, so that memory does not grow with the number of pictures."""
+    portion = max(1, 1_000_000 // columns)
+    return [min(portion, rows - done) for done in range(0, rows, portion)]
+
+
+def sign_flip_test(differences: np.ndarray, seed: int = 0) -> float:
+    r"""Two-sided p-value of a mean paired difference, by flipping the sign of each picture's difference at random.
+
+    p = (1 + #{|mean of flipped| >= |mean|}) / (FLIPS + 1): exact where neither method is better than the other, since
+    exchanging them then changes nothing. NaN for fewer than two pictures.
+
+    >>> sign_flip_test(np.zeros(5))
+    1.0
+    """
+    if len(differences) < 2:
+        return float("nan")
+    rng = np.random.default_rng(seed)
+    signs = (1 - 2 * rng.integers(2, size=(rows, len(differences))) for rows in blocks(FLIPS, len(differences)))
+    flipped = np.abs(np.concatenate([sign @ differences for sign in signs]))
+    return float((1 + (flipped >= np.abs(differences.sum()) * (1 - 1e-9)).sum()) / (FLIPS + 1))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's correction of p-values for testing all of them; NaN stays and does not count.
+
+    >>> holm(np.array([0.04, 0.01, 0.03])).round(6).tolist()
+    [0.06, 0.03, 0.06]
+    """
+    order = np.argsort(p)  # NaN last
+    factors = np.arange((~np.isnan(p)).sum(), 0, -1)
+    corrected = np.full(len(p), np.nan)
+    tested = order[: len(factors)]
+    corrected[tested] = np.maximum.accumulate(np.minimum(1, p[tested] * factors))
+    return corrected
+
+
+def verdicts(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Each comparison of each of the papers' `CLAIMS`, and whether it holds in this study.
+
+    `frame` as `run_study` gives it. What is compared is a picture's difference, the mean over the networks and the
+    seeds of noisy methods, so that pictures are the only units. Returns rows claim, method, other, metric, mean, low,
+    high (of the difference, 95 % bootstrap), n, p (sign flips; Holm-corrected over all comparisons but `PRIMARY`,
+    however few of them are then shown) and verdict: "holds", "opposite", or "no difference shown" where p >= 5 %.
+    Comparisons of methods or metrics that the frame lacks are left out.
+    """
+    wide = merge_seeds(frame).pivot(index=["model", "picture"], columns=["metric", "method"], values="value")
+    found = {}
+    for comparison in dict.fromkeys(each for comparisons in CLAIMS.values() for each in comparisons):
+        a, b = ((comparison.metric, method) for method in comparison[:2])
+        networks = wide.index.get_level_values("model").str.contains(comparison.networks, regex=False)
+        if a in wide and b in wide and networks.any():
+            difference = (wide[a] - wide[b])[networks].groupby("picture").mean()
+            known = difference.dropna().to_numpy()
+            found[comparison] = interval(difference, seed).to_dict() | {"p": sign_flip_test(known, seed)}
+    others = [comparison for comparison in found if comparison != PRIMARY]
+    for comparison, p in zip(others, holm(np.array([found[each]["p"] for each in others])), strict=True):
+        found[comparison]["p"] = p
+    rows = [
+        {"claim": claim} | comparison._asdict() | found[comparison] | {"verdict": ruling(comparison, found[comparison])}
+        for claim, comparisons in CLAIMS.items()
+        for comparison in comparisons
+        if comparison in found
+    ]
+    columns = ["claim", *Comparison._fields, "mean", "low", "high", "n", "failed", "p", "verdict"]
+    return pd.DataFrame(rows, columns=columns).drop(columns="networks")
+
+
+def ruling(comparison: Comparison, found: Mapping[str, float]) -> str:
+    """What a tested comparison says about its claim."""
+    if np.isnan(found["p"]):
+        return "not tested"
+    if found["p"] >= 0.05:
+        return "no difference shown"
+    return "holds" if (found["mean"] < 0) == (comparison.metric in LOW_IS_GOOD) else "opposite"
+
+
+def spoken(rows: pd.DataFrame) -> str:
+    """A line a claim: in how many of its comparisons it holds; `rows` as `verdicts` gives them."""
+    lines = []
+    for claim, verdict in rows.groupby("claim", sort=False)["verdict"]:
+        counts = ", ".join(f"{word} in {count}" for word, count in verdict.value_counts().items())
+        lines.append(f"- *{claim}*: of {len(verdict)} comparison{'s' * (len(verdict) > 1)}, {counts}")
+    return "\n".join(lines)
+
+
+def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line for the seeds of a noisy method, "NAME", "NAME seed 1", ...: a picture's value is their mean."""
+    merged = frame.assign(method=frame["method"].str.replace(r" seed \d+$", "", regex=True))
+    return merged.groupby(["model", "picture", "method", "metric"], sort=False, as_index=False)["value"].mean()
+
+
+def seed_spread(frame: pd.DataFrame) -> pd.DataFrame:
+    """How far the seeds of a noisy method lie apart: model, method, metric, seeds, and spread of their means."""
+    several = frame["method"].str.replace(r" seed \d+$", "", regex=True)
+    means = frame.assign(base=several).groupby(["model", "base", "metric", "method"], sort=False)["value"].mean()
+    spread = means.groupby(level=[0, 1, 2], sort=False).agg(seeds="size", spread=lambda x: x.max() - x.min())
+    return spread[spread["seeds"] > 1].reset_index().rename(columns={"base": "method"})
+
+
+def wins(frame: pd.DataFrame, method: str = "is_cam") -> pd.DataFrame:
+    """Share of pictures where `method` keeps more of the class probability than each other method, and of ties.
+
+    Rows as in `summary`, "method" being the other one and "metric" win or tie; `frame` holds explained_confidence.
+    """
+    kept = frame[frame["metric"] == "explained_confidence"]
+    kept = kept.pivot(index=["model", "picture"], columns="method", values="value")
+    rows = []
+    for other in kept.columns.drop(method):
+        known = kept[[method, other]].notna().all(axis=1)
+        for name, share in {"win": kept[method] > kept[other], "tie": kept[method] == kept[other]}.items():
+            values = share.astype(float).where(known).rename("value").reset_index()
+            rows.append(values.assign(method=other, metric=name))
+    return summary(merge_seeds(pd.concat(rows)))
 
 
 def paired(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
@@ -106,9 +265,7 @@ def beside(table: pd.DataFrame, frame: pd.DataFrame, command: str) -> pd.DataFra
     percent = both[["mean", "low", "high"]].astype(float) * 100
     ran = percent["mean"].notna()
     both["reproduced"] = np.where(ran, percent["mean"].map("{:.2f}".format), "not run")
-    both["95 % interval"] = np.where(
-        ran, percent["low"].map("{:.2f}".format) + " to " + percent["high"].map("{:.2f}".format), command
-    )
+    both["95 % interval"] = np.where(ran, [extent(*pair) for pair in percent[["low", "high"]].to_numpy()], command)
     both["difference"] = np.where(ran, (percent["mean"] - both["value"]).map("{:+.2f}".format), "")
     both["pictures"] = both["n"].map(lambda n: "" if pd.isna(n) else int(n))
     both = both.rename(columns={"value": "published"})
@@ -124,7 +281,7 @@ def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def comparison(table: pd.DataFrame, frame: pd.DataFrame, command: str) -> pd.DataFrame:
-    """`beside` for reading: one row a network and method, two columns a metric, "published" and "reproduced".
+    """`beside` for reading: a row a network and method, per metric the columns published, reproduced and difference.
 
     What `frame` holds of the same networks and metrics and the paper does not, the controls among it, has no published
     value and reads "–" there.
@@ -137,26 +294,34 @@ def comparison(table: pd.DataFrame, frame: pd.DataFrame, command: str) -> pd.Dat
     ran = rows["reproduced"] != "not run"
     rows["reproduced"] = np.where(ran, rows["reproduced"] + " (" + rows["95 % interval"] + ")", "not run")
     rows["published"] = rows["published"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}")
-    cells = rows.melt(keys, ["published", "reproduced"], "origin", "text")
+    rows["difference"] = rows["difference"].where(rows["published"] != "–", "")
+    cells = rows.melt(keys, ["published", "reproduced", "difference"], "origin", "text")
     return wide(cells, ["metric", "origin"], list(dict.fromkeys(table["metric"])))
 
 
 def readable(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Rows of `summary` or `against` for reading: one row a network and method, one column a metric.
 
-    Cells are "mean (low to high)" in percent, "not defined" where no picture has a value, "–" where there is no row.
+    Cells are "mean (low to high)" in percent, "mean (–)" where one picture gives no interval, "not defined" where no
+    picture has a value, "–" where there is no row.
 
     >>> frame = pd.DataFrame({"model": "net", "method": "is_cam", "metric": "win", "value": [0.0, 1.0]})
     >>> readable(summary(frame), ["win"]).values.tolist()
     [['net', 'is_cam', '50.00 (0.00 to 100.00)']]
     """
     rows = rows[rows["metric"].isin(list(metrics))]
-    numbers = (100 * rows[["mean", "low", "high"]]).itertuples(index=False)
-    texts = [
-        "not defined" if row.mean != row.mean else f"{row.mean:z.2f} ({row.low:z.2f} to {row.high:z.2f})"
-        for row in numbers
-    ]
-    return wide(rows.assign(text=texts), ["metric"], metrics)
+    numbers = (100 * rows[["mean", "low", "high"]].astype(float)).itertuples(index=False)
+    return wide(rows.assign(text=[cell(*row) for row in numbers]), ["metric"], metrics)
+
+
+def cell(mean: float, low: float, high: float) -> str:
+    """A mean with its interval, as `readable` has it."""
+    return "not defined" if np.isnan(mean) else f"{mean:z.2f} ({extent(low, high)})"
+
+
+def extent(low: float, high: float) -> str:
+    """The ends of an interval; one picture has none."""
+    return "–" if np.isnan(low) else f"{low:z.2f} to {high:z.2f}"
 
 
 def wide(cells: pd.DataFrame, columns: list[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -257,8 +422,11 @@ def keep(output: str | Path, name: str) -> None:
     read_rows(output).to_parquet(target / f"{name}.parquet", index=False)
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
     whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
-    whole["command"] = whole["command"].replace(str(output), f"results/{name}")
-    (target / f"{name}.json").write_text(json.dumps(whole, indent=1))
+    text = json.dumps(whole, indent=1).replace(str(output), f"results/{name}")
+    places = [whole["parameters"]["data"], *filter(None, whole["parameters"]["weights"].values())]
+    for place in places:  # what was read, not where this machine keeps it
+        text = text.replace(place, Path(place).name)
+    (target / f"{name}.json").write_text(text)
 
 
 def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:

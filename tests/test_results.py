@@ -1,0 +1,201 @@
+"""Intervals, tests and verdicts, against answers known beforehand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import iscam
+from iscam import plots, results
+
+
+def rows(values: dict[str, list[float]], metric: str = "average_drop", model: str = "net") -> pd.DataFrame:
+    """A study's table of one metric, a list of pictures' values for each method."""
+    return pd.concat(
+        pd.DataFrame({"model": model, "picture": range(len(v)), "method": method, "metric": metric, "value": v})
+        for method, v in values.items()
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ intervals
+
+
+def test_one_picture_has_no_interval_and_none_has_no_mean():
+    found = results.summary(rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]})).set_index("method")
+    assert found.loc["is_cam", ["mean", "n", "failed"]].tolist() == [0.5, 1, 0]
+    assert found.loc[["is_cam", "cam"], ["low", "high"]].isna().all(axis=None)
+    assert found.loc["cam", ["n", "failed"]].tolist() == [0, 1]
+    texts = results.readable(found.reset_index(), ["average_drop"]).set_index("method")["average_drop"]
+    assert texts["is_cam"] == "50.00 (–)"
+    assert texts["cam"] == "not defined"
+    assert texts["score_cam"] == "60.00 (50.00 to 70.00)"
+    plots.plt.close(plots.intervals(found.reset_index(), "average_drop", "average drop (%)"))
+
+
+def test_interval_is_the_normal_one_for_many_pictures():
+    values = np.random.default_rng(0).normal(3, 2, 4000)
+    found = results.interval(pd.Series(values))
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert (found["high"] - found["low"]) / 2 == pytest.approx(half, rel=0.1)
+    assert found["mean"] == values.mean()
+
+
+def test_work_in_blocks_is_all_the_work():
+    for total, columns in itertools.product((1, 2000, 9999), (1, 7, 500, 10**6, 10**8)):
+        sizes = results.blocks(total, columns)
+        assert sum(sizes) == total and max(sizes) * min(columns, 10**6) <= 10**6
+
+
+# ---------------------------------------------------------------------------------------------------------------- tests
+
+
+@pytest.mark.parametrize("differences", [[1, 2, 3, 4, 5], [2, 1, -1, 3], [1, -1, 1, -1], [0.1, 0.2, -0.3, 0.4, 0.5, 3]])
+def test_sign_flips_against_all_of_them(differences):
+    """The exact p-value counts all 2^n sign patterns."""
+    d = np.array(differences, dtype=float)
+    sums = [abs(np.dot(signs, d)) for signs in itertools.product([1, -1], repeat=len(d))]
+    exact = np.mean([total >= abs(d.sum()) - 1e-9 for total in sums])
+    assert results.sign_flip_test(d) == pytest.approx(exact, abs=0.02)
+
+
+def test_sign_flips_keep_their_level():
+    """Of differences that are symmetric around 0, one in twenty has p < 5 %."""
+    rng = np.random.default_rng(3)
+    p = [results.sign_flip_test(rng.standard_t(3, 20), seed) for seed in range(300)]
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
+    assert np.isnan(results.sign_flip_test(np.array([1.0])))
+
+
+def test_holm_by_hand():
+    """Smallest first: .001 x 4, .01 x 3, .02 x 2, and .03, which may not fall below the one before."""
+    found = results.holm(np.array([0.02, 0.001, np.nan, 0.03, 0.01]))
+    assert found == pytest.approx([0.04, 0.004, np.nan, 0.04, 0.03], nan_ok=True)
+    assert results.holm(np.array([0.6, 0.9])).tolist() == [1, 1]
+    assert results.holm(np.array([])).tolist() == []
+
+
+# ------------------------------------------------------------------------------------------------------------- verdicts
+
+
+def claimed(seed: int = 0) -> pd.DataFrame:
+    """Forty pictures of two networks where IS-CAM has the lower drop, the lower insertion and the same deletion."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for model, (metric, better) in itertools.product(
+        ("a/vgg", "b"), {"average_drop": -0.2, "insertion": -0.1, "deletion": 0.0}.items()
+    ):
+        score_cam = rng.uniform(0.3, 0.7, 40)
+        is_cam = score_cam + better + rng.normal(0, 0.05, 40)
+        parts.append(rows({"score_cam": list(score_cam), "is_cam": list(is_cam)}, metric, model))
+    return pd.concat(parts)
+
+
+def test_verdicts_of_a_table_made_by_hand():
+    found = results.verdicts(claimed())
+    better = found[found["claim"] == "IS-CAM scores better than Score-CAM"].set_index("metric")
+    assert better["verdict"].to_dict() == {
+        "average_drop": "holds",
+        "insertion": "opposite",
+        "deletion": "no difference shown",
+    }
+    assert (better["n"] == 40).all(), "pictures are the units, not pictures and networks"
+    assert better.loc["average_drop", "mean"] == pytest.approx(-0.2, abs=0.02)
+    assert better.loc["average_drop", "low"] < better.loc["average_drop", "mean"] < better.loc["average_drop", "high"]
+    assert "holds in 1" in results.spoken(found) and "opposite in 1" in results.spoken(found)
+
+
+def test_only_the_primary_comparison_is_not_corrected():
+    frame = claimed()
+    wide = frame.pivot(index=["model", "picture"], columns=["metric", "method"], values="value")
+    raw = {}
+    for metric in ("average_drop", "insertion", "deletion"):
+        difference = (wide[metric, "is_cam"] - wide[metric, "score_cam"]).groupby("picture").mean()
+        raw[metric] = results.sign_flip_test(difference.to_numpy())
+    found = results.verdicts(frame).drop_duplicates("metric").set_index("metric")["p"]
+    assert found["average_drop"] == raw["average_drop"]
+    assert found[["insertion", "deletion"]].tolist() == pytest.approx(
+        results.holm(np.array([raw["insertion"], raw["deletion"]])).tolist()
+    )
+    assert results.PRIMARY in {each for comparisons in results.CLAIMS.values() for each in comparisons}
+
+
+def test_claims_about_one_network_leave_the_others_out():
+    frame = pd.concat(
+        [
+            rows({"is_cam": [0.9, 0.8, 0.7], "ss_cam": [0.1, 0.1, 0.1]}, "energy", "a/vgg"),
+            rows({"is_cam": [0.0, 0.0, 0.0], "ss_cam": [1.0, 1.0, 1.0]}, "energy", "b"),
+        ]
+    )
+    assert results.verdicts(frame)["mean"].tolist() == pytest.approx([0.7])
+    assert len(results.verdicts(frame[frame["model"] == "b"])) == 0
+
+
+def test_one_picture_gives_no_verdict():
+    found = results.verdicts(rows({"is_cam": [0.1], "score_cam": [0.5]}))
+    assert set(found["verdict"]) == {"not tested"}
+
+
+# ------------------------------------------------------------------------------------------------------ seeds and wins
+
+
+def test_seeds_of_a_noisy_method_are_one_line():
+    frame = rows({"ss_cam": [0.0, 0.2], "ss_cam seed 1": [0.4, 0.4], "ss_cam seed 2": [0.2, np.nan], "is_cam": [1, 1]})
+    merged = results.merge_seeds(frame).pivot(index="picture", columns="method", values="value")
+    assert merged["ss_cam"].tolist() == pytest.approx([0.2, 0.3]) and merged["is_cam"].tolist() == [1, 1]
+    spread = results.seed_spread(frame)
+    assert spread[["method", "seeds"]].values.tolist() == [["ss_cam", 3]]
+    assert spread["spread"].tolist() == pytest.approx([0.3])  # means .1, .4 and .2
+
+
+def test_wins_and_ties():
+    frame = rows(
+        {
+            "is_cam": [0.5, 0.5, 0.5, 0.5],
+            "score_cam": [0.4, 0.5, 0.6, np.nan],
+            "ss_cam": [0.1] * 4,
+            "ss_cam seed 1": [0.9] * 4,
+        },
+        "explained_confidence",
+    )
+    found = results.wins(frame).set_index(["method", "metric"])
+    assert found.loc[("score_cam", "win"), "mean"] == pytest.approx(1 / 3)
+    assert found.loc[("score_cam", "tie"), ["mean", "n", "failed"]].tolist() == pytest.approx([1 / 3, 3, 1])
+    assert found.loc[("ss_cam", "win"), "mean"] == 0.5, "the mean over seeds"
+
+
+# -------------------------------------------------------------------------------------------------- size, and recording
+
+
+def test_ten_thousand_rows_are_judged_and_drawn_in_seconds():
+    methods = ["is_cam", "score_cam", "ss_cam", "ss_cam seed 1", "grad_cam"]
+    metrics = ["insertion", "deletion", "average_drop", "average_increase", "explained_confidence"]
+    index = pd.MultiIndex.from_product([["a/vgg", "b"], range(200), methods, metrics])
+    frame = index.to_frame(index=False, name=["model", "picture", "method", "metric"])
+    frame = frame.assign(value=np.random.default_rng(0).random(len(frame)))
+    assert len(frame) == 10_000
+    started = time.monotonic()
+    plots.plt.close(plots.intervals(results.summary(frame), "insertion", "insertion (%)"))
+    found = results.verdicts(frame), results.against(results.merge_seeds(frame), "is_cam"), results.wins(frame)
+    assert all(len(each) for each in found)
+    assert time.monotonic() - started < 5
+
+
+def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "data_folder", lambda: tmp_path / "data")
+    (tmp_path / "data/results").mkdir(parents=True)
+    picture = tmp_path / "some pictures"
+    picture.mkdir()
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(picture / "black.png")
+    study = iscam.Study(data=str(picture), count=1, methods={"identity": {}}, metrics=("complexity",))
+    iscam.run_study(study, tmp_path / "output")
+    results.keep(tmp_path / "output", "kept")
+    frame, run = results.recorded("kept")
+    assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some pictures"
+    assert str(tmp_path) not in json.dumps(run)
