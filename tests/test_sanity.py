@@ -1,0 +1,246 @@
+"""Randomised and shifted networks, and the measures of how alike two maps are, against cases worked out by hand."""
+
+import copy
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import iscam
+from iscam import results
+from iscam.metrics import sanity
+
+TARGETS = torch.tensor([2, 3, 4])
+
+
+@pytest.fixture
+def wide():
+    """A network with padding, batch normalisation that has learned, and layers wide enough to see a distribution."""
+    torch.manual_seed(3)
+    head = nn.Linear(400, 5)
+    model = nn.Sequential(
+        nn.Conv2d(3, 400, 3, padding=1), nn.BatchNorm2d(400), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+    )
+    with torch.no_grad():
+        model[1].weight.uniform_(0.5, 2)
+        model[1].bias.uniform_(-1, 1)
+        model[1].running_mean.uniform_(-1, 1)
+        model[1].running_var.uniform_(0.5, 2)
+        head.weight.mul_(20)
+    return iscam.Network(model.eval(), "2")
+
+
+def state(net):
+    return {name: tensor.clone() for name, tensor in net.model.state_dict().items()}
+
+
+def test_the_cascade_runs_from_the_logits_to_the_input_over_layers_with_parameters(gap):
+    assert sanity.cascade(gap.net) == ["head", "last", "first.1", "first.0"]
+
+
+def test_each_depth_renews_its_layers_and_keeps_the_others(wide):
+    trained, names = state(wide), {1: ["5"], 2: ["5", "1"], 3: ["5", "1", "0"]}
+    for depth, new in names.items():
+        found = state(iscam.randomised(wide, depth))
+        for name, tensor in found.items():
+            if name.endswith(("weight", "bias", "running_mean", "running_var")):
+                assert torch.equal(tensor, trained[name]) != (name.split(".")[0] in new), (depth, name)
+
+
+def test_a_deeper_copy_goes_on_from_the_one_before(wide):
+    one, three = state(iscam.randomised(wide, 1)), state(iscam.randomised(wide, 3))
+    assert torch.equal(one["5.weight"], three["5.weight"])
+
+
+def test_new_weights_keep_the_scale_and_the_rest_is_as_before_training(wide):
+    found = state(iscam.randomised(wide))
+    for name, inputs in (("0.weight", 27), ("5.weight", 400)):
+        assert found[name].std().item() == pytest.approx(math.sqrt(2 / inputs), rel=0.05)
+        assert abs(found[name].mean().item()) < 0.1 * math.sqrt(2 / inputs)
+    for name, value in {"0.bias": 0, "5.bias": 0, "1.weight": 1, "1.bias": 0}.items():
+        assert (found[name] == value).all()
+    assert (found["1.running_mean"] == 0).all() and (found["1.running_var"] == 1).all()
+
+
+def test_the_network_its_mode_and_the_random_state_stay(wide):
+    before, random = state(wide), torch.get_rng_state()
+    wide.model.train()
+    copied = iscam.randomised(wide, 2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state(wide).items())
+    assert wide.model.training and copied.layer == wide.layer and copied.transform is wide.transform
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_weights_are_fixed_by_the_seed_and_nothing_else(wide):
+    first = state(iscam.randomised(wide, seed=1))
+    torch.manual_seed(99)
+    assert torch.equal(first["0.weight"], state(iscam.randomised(wide, seed=1))["0.weight"])
+    assert not torch.equal(first["0.weight"], state(iscam.randomised(wide, seed=2))["0.weight"])
+
+
+def test_no_layer_is_a_copy_and_too_many_are_refused(wide, gap):
+    assert torch.equal(iscam.randomised(gap.net, 0)(gap.images), gap.net(gap.images))
+    for wrong in (4, -1, 1.5):
+        with pytest.raises(iscam.InputError, match="layers must be"):
+            iscam.randomised(wide, wrong)
+
+
+def test_the_shifted_network_computes_the_same_and_a_bias_can_absorb_the_shift(gap):
+    model = copy.deepcopy(gap.net.model).double()
+    net, images = iscam.Network(model, "last"), gap.images.double()
+    c = torch.tensor([0.5, -2.0, 1.0])
+    moved = images + c[:, None, None]
+    expected = net(images)
+    torch.testing.assert_close(iscam.shifted(net, c)(moved), expected)
+    assert not torch.allclose(net(moved), expected, atol=1e-2)
+    absorbed = copy.deepcopy(model)  # its first convolution has no padding
+    with torch.no_grad():
+        absorbed.first[0].bias -= torch.einsum("kchw,c->k", absorbed.first[0].weight, c.double())
+    torch.testing.assert_close(iscam.Network(absorbed, "last")(moved), expected)
+
+
+def test_behind_a_padded_layer_the_shift_is_exact_at_the_border_too(wide):
+    net = iscam.Network(wide.model.double(), "2")
+    images = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(iscam.shifted(net, 3.0)(images + 3), net(images))
+
+
+@pytest.mark.parametrize("method", ["cam", "grad_cam", "grad_cam_pp"])
+def test_gradient_maps_do_not_depend_on_the_origin(gap, method):
+    net, images = iscam.Network(gap.net.model.double(), "relu"), gap.images.double()  # where CAM is defined
+    c = torch.tensor([0.5, -2.0, 1.0])
+    found = iscam.explain(iscam.shifted(net, c), images + c[:, None, None], TARGETS, method)
+    torch.testing.assert_close(found, iscam.explain(net, images, TARGETS, method), atol=1e-5, rtol=0)
+
+
+def test_smooth_grad_cam_pp_bears_one_constant_for_all_colours_and_no_other(gap):
+    net, images = iscam.Network(gap.net.model.double(), "last"), gap.images.double()
+    expected = iscam.explain(net, images, TARGETS, "smooth_grad_cam_pp", samples=2, sigma=0.5)
+    for c, same in ((torch.ones(3), True), (torch.tensor([0.0, 0.0, 9.0]), False)):
+        moved = images + c[:, None, None]
+        found = iscam.explain(iscam.shifted(net, c), moved, TARGETS, "smooth_grad_cam_pp", samples=2, sigma=0.5)
+        assert torch.allclose(found, expected, atol=1e-5) is same
+
+
+def test_score_cam_after_a_shift_fills_hidden_pixels_with_minus_the_shift(gap):
+    image, c = gap.images[0], torch.tensor([0.5, -2.0, 1.0])[:, None, None]
+    view = iscam.activations.observe(iscam.shifted(gap.net, c), image + c, 2)
+    weights = iscam.METHODS["score_cam"](view)
+    A = view.activations.detach()
+    for k in range(len(A)):
+        if A[k].max() > A[k].min():
+            H = nn.functional.interpolate(A[k][None, None], image.shape[1:], mode="bilinear")[0, 0]
+            H = (H - H.min()) / (H.max() - H.min())
+            filled = image * H - c * (1 - H)
+            expected = gap.net(filled[None]).softmax(1)[0, 2].item()
+            assert weights[k].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_ssim_is_its_formula_window_by_window():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.rand(14, 12, generator=g).double(), torch.rand(14, 12, generator=g).double()
+    bell = [[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)]
+    total, values = sum(map(sum, bell)), []
+    for top in range(4):
+        for left in range(2):
+            pairs = [
+                (bell[i][j] / total, a[top + i, left + j].item(), b[top + i, left + j].item())
+                for i in range(11)
+                for j in range(11)
+            ]
+            mean_a, mean_b = sum(w * x for w, x, _ in pairs), sum(w * y for w, _, y in pairs)
+            var_a = sum(w * (x - mean_a) ** 2 for w, x, _ in pairs)
+            var_b = sum(w * (y - mean_b) ** 2 for w, _, y in pairs)
+            both = sum(w * (x - mean_a) * (y - mean_b) for w, x, y in pairs)
+            up = (2 * mean_a * mean_b + 0.0001) * (2 * both + 0.0009)
+            values.append(up / ((mean_a**2 + mean_b**2 + 0.0001) * (var_a + var_b + 0.0009)))
+    assert iscam.ssim(a[None], b[None]).item() == pytest.approx(sum(values) / len(values), abs=1e-12)
+
+
+def test_ssim_worked_out_by_hand():
+    a = torch.zeros(11, 11)
+    a[:, 5], a[:, 6:] = 0.5, 1  # one window, mean 1/2; the map turned round has the opposite covariance
+    bell = [math.exp(-((i - 5) ** 2) / 4.5) for i in range(11)]
+    variance = 0.25 * (1 - 1 / sum(bell))
+    turned = (0.0009 - 2 * variance) / (0.0009 + 2 * variance)
+    found = iscam.ssim(torch.stack([a, a]), torch.stack([a, 1 - a]))
+    assert found.tolist() == pytest.approx([1, turned])
+
+
+def test_ssim_of_a_constant_map_is_not_defined_and_its_batch_mates_are():
+    a = torch.rand(2, 11, 11, generator=torch.Generator().manual_seed(0))
+    blank = torch.stack([torch.zeros(11, 11), a[1]])
+    assert iscam.ssim(a, blank).isnan().tolist() == iscam.ssim(blank, a).isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shapes", [((2, 11, 11), (1, 11, 11)), ((1, 10, 20), (1, 10, 20)), ((11, 11), (11, 11))])
+def test_ssim_refuses_maps_that_will_not_do(shapes):
+    with pytest.raises(iscam.InputError, match="ssim needs two batches"):
+        iscam.ssim(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_likeness_has_a_row_for_each_method_picture_and_metric():
+    up = torch.arange(121.0).reshape(11, 11) / 120
+    maps = {"one": torch.stack([up, up]), "two": torch.stack([up, torch.zeros(11, 11)])}
+    others = {"one": torch.stack([up**2, 1 - up]), "two": torch.stack([up, up])}
+    found = sanity.likeness(maps, others).set_index(["method", "picture", "metric"])["value"]
+    assert len(found) == 12
+    assert found["one", 0, "rank_correlation"] == pytest.approx(1)
+    assert found["one", 0, "largest"] == pytest.approx(0.25, abs=1e-4)  # x - x² is largest at 1/2
+    assert found["one", 0, "ssim"] == pytest.approx(iscam.ssim(up[None], up[None] ** 2).item())
+    assert found["one", 1, "rank_correlation"] == pytest.approx(-1)
+    assert found["two", 0, "largest"] == 0
+    assert math.isnan(found["two", 1, "rank_correlation"]) and math.isnan(found["two", 1, "ssim"])
+
+
+def test_every_picture_meets_random_weights_of_its_own(gap):
+    methods = {"grad_cam": {}, "is_cam": {"steps": 2}}
+    found = sanity.explained_randomised(gap.net, gap.images, TARGETS, methods, 2, seed=5)
+    for i in range(3):
+        its = iscam.randomised(gap.net, 2, seed=5 + i)
+        for method, options in methods.items():
+            expected = iscam.explain(its, gap.images[i : i + 1], TARGETS[i : i + 1], method, **options)
+            torch.testing.assert_close(found[method][i], expected[0])
+
+
+def test_excess_is_over_the_same_picture_method_metric_and_model():
+    keys = ["model", "method", "picture", "metric", "against", "layers", "value"]
+    frame = pd.DataFrame(
+        [
+            ("a", "m", 0, "ssim", "another picture", 0, 0.5),
+            ("a", "m", 1, "ssim", "another picture", 0, 0.1),
+            ("b", "m", 0, "ssim", "another picture", 0, 0.2),
+            ("a", "m", 0, "ssim", "randomised", 4, 0.75),
+            ("a", "m", 1, "ssim", "randomised", 4, 0.75),
+            ("b", "m", 0, "ssim", "randomised", 9, 0.2),
+            ("a", "m", 0, "ssim", "plus 1", 0, 0.9),
+        ],
+        columns=keys,
+    )
+    found = sanity.excess(frame)
+    assert found["value"].tolist() == pytest.approx([0.25, 0.65, 0])
+    assert found["layers"].tolist() == [4, 4, 9]
+
+
+def test_an_outcome_at_the_margin():
+    assert sanity.outcome(-1, 0.2, 0.2) == "changes"
+    assert sanity.outcome(0.2, 0.5, 0.2) == "undecided"
+    assert sanity.outcome(0.21, 0.5, 0.2) == "stays alike"
+
+
+def test_black_is_where_the_shift_says():
+    net = iscam.load_model("menagerie/resnet")
+    black = net.transform(iscam.data.Image.new("RGB", (224, 224)))
+    torch.testing.assert_close(black + sanity.SHIFTS["0 is black"][:, None, None], torch.zeros(3, 224, 224))
+
+
+def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"value": [1.0, float("nan")]})
+    results.record(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
+    monkeypatch.setattr(results, "data_folder", lambda: tmp_path)
+    found, run = results.recorded("run")
+    pd.testing.assert_frame_equal(found, frame)
+    assert (run["parameters"], run["seconds"], run["command"]) == ({"count": 2}, 1.3, "papermill it")
+    assert run["versions"]["torch"]
