@@ -221,9 +221,8 @@ def over_layers(frame: pd.DataFrame, margin: float, ylabel: str, columns: int = 
     methods = list(dict.fromkeys(frame["method"]))
     rows = -(-len(methods) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.6 * columns, 2.5 * rows + 0.6), squeeze=False, sharex=True, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
+        rows, columns, figsize=(2.6 * columns, 2.5 * rows + 0.6), squeeze=False, sharey=True, layout="constrained"
+    )
     for axis, method in zip(axes.flat, methods, strict=False):
         sns.lineplot(
             frame[frame["method"] == method], x="share", y="value", hue="model", style="model", markers=True,
@@ -231,7 +230,8 @@ def over_layers(frame: pd.DataFrame, margin: float, ylabel: str, columns: int = 
         )  # fmt: skip
         axis.axhspan(-1.5, margin, color="0.9", linewidth=0, zorder=0)
         axis.axhline(0, color="black", linewidth=0.8)
-        axis.set(title=TITLES.get(method, method), xlabel="layers re-initialised (%)", ylabel=ylabel, ylim=(-1, 1.3))
+        axis.set(title=TITLES.get(method, method), xlabel="layers re-initialised (%)", ylabel=ylabel)
+        axis.set(xlim=(0, 103), ylim=(-1, 1.3))
     for axis in list(axes.flat)[len(methods) :]:
         axis.set_axis_off()
     legend = axes.flat[0].get_legend()
