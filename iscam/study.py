@@ -30,7 +30,7 @@ from iscam.errors import InputError, one_of, positive
 from iscam.explain import CONTROLS, explain
 from iscam.masks import PRECISIONS
 from iscam.methods import METHODS, options
-from iscam.metrics import METRICS, UNDEFINED, measure, needs
+from iscam.metrics import METRICS, UNDEFINED, measured, needs
 from iscam.metrics.faithfulness import seen_through
 from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
 from iscam.network import Network, load_model
@@ -170,8 +170,8 @@ def run_study(
         finished = {(row.model, row.picture) for row in read_rows(folder)[["model", "picture"]].itertuples()}
         tasks = [
             (model, i)
+            for i, entry in enumerate(dataset.entries)  # picture by picture, so that a part of a run is a smaller run
             for model in study.models
-            for i, entry in enumerate(dataset.entries)
             if (model, entry.name) not in finished
         ]
         with tqdm(total=len(tasks), desc="pictures", unit="picture", disable=None) as bar:
@@ -193,9 +193,9 @@ def run_tasks(study: Study, dataset: Images, tasks: Sequence[Task]) -> Iterator[
         yield picture_rows(study, model, loaded(model, study.weights.get(model, "default")), dataset, i)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=8)
 def loaded(model: str, weights: str | None) -> Network:
-    """A study's network, on the GPU if there is one; the last one stays in memory."""
+    """A study's network, on the GPU if there is one; it stays in memory, and compiled where that repays."""
     return load_model(model, weights).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -230,8 +230,22 @@ def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int
             maps[name] = {"maps": map, "explained": seen_through(net, image[0], map[0], base["target"])}
         except Exception as error:
             rows += failed_rows(study, name, error)
+    for metric in study.metrics:
+        if "pixels_per_step" in needs(metric) and maps:
+            add_curves(given, maps, metric)
     rows += [measured_row(study, given, maps, name, metric) for name in maps for metric in study.metrics]
     return [base | row for row in rows]
+
+
+def add_curves(given: dict[str, Any], maps: dict[str, dict[str, Tensor]], metric: str) -> None:
+    """Insertion or deletion of all maps at once, whose passes then fill each other's batches."""
+    together = {
+        "images": given["images"].expand(len(maps), -1, -1, -1),
+        "maps": torch.cat([map["maps"] for map in maps.values()]),
+        "targets": given["targets"].expand(len(maps)),
+    }
+    for map, value in zip(maps.values(), measured(metric, given | together), strict=True):
+        map[metric] = value
 
 
 def asks_for_truth(study: Study) -> bool:
@@ -272,7 +286,7 @@ def measured_row(
         own = given | maps[name] | {"explained_a": maps[name]["explained"]}
         if metric.startswith("win:"):
             own["explained_b"] = maps[metric.partition(":")[2]]["explained"]
-        row["value"] = measure(metric, own)
+        row["value"] = float(maps[name][metric] if metric in maps[name] else measured(metric, own))
         if row["value"] != row["value"]:
             row["error"] = f"{metric} is not defined for this picture: {UNDEFINED.get(metric.partition(':')[0], '')}"
     except Exception as error:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import iscam
 from conftest import CASES, array, pictures
-from iscam.metrics import measure
+from iscam.metrics import measured
 
 
 def maps_for(images: Tensor, seed: int = 0) -> Tensor:
@@ -353,9 +353,9 @@ def test_measure_gives_each_metric_what_it_asks_for(gap):
         "boxes": [torch.tensor([[0, 0, 9, 9]])],
     }
     blurred = iscam.insertion(gap.net, gap.images[:1], map, gap.targets[:1], start="blur")
-    assert measure("insertion:blur", given) == float(blurred.auc) != measure("insertion", given)
-    assert measure("deletion", given) == float(iscam.deletion(gap.net, gap.images[:1], map, gap.targets[:1]).auc)
-    assert measure("average_drop", given) == pytest.approx(0.75)
-    assert measure("average_increase", given) == 0
-    assert measure("win", given) == 1
-    assert measure("energy", given) == float(iscam.energy(map, given["boxes"]))
+    assert measured("insertion:blur", given) == float(blurred.auc) != measured("insertion", given)
+    assert measured("deletion", given) == float(iscam.deletion(gap.net, gap.images[:1], map, gap.targets[:1]).auc)
+    assert measured("average_drop", given) == pytest.approx(0.75)
+    assert measured("average_increase", given) == 0
+    assert measured("win", given) == 1
+    assert measured("energy", given) == float(iscam.energy(map, given["boxes"]))

@@ -57,8 +57,8 @@ def needs(metric: str) -> list[str]:
     return list(inspect.signature(METRICS[metric.partition(":")[0]]).parameters)
 
 
-def measure(metric: str, given: Mapping[str, Any]) -> float:
-    """One metric of one picture: its function gets those of the given values that its parameters name.
+def measured(metric: str, given: Mapping[str, Any]) -> Any:
+    """A metric's values, one a picture: its function gets those of the given values that its parameters name.
 
     An argument may follow the metric's name: "insertion:blur".
     """
@@ -67,5 +67,5 @@ def measure(metric: str, given: Mapping[str, Any]) -> float:
     arguments = {key: value for key, value in given.items() if key in wanted}
     if argument and "start" in wanted:
         arguments["start"] = argument
-    value = METRICS[name](**arguments)
-    return float(value.auc if isinstance(value, Curves) else value)
+    found = METRICS[name](**arguments)
+    return found.auc if isinstance(found, Curves) else found
