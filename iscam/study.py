@@ -181,9 +181,11 @@ def run_study(
                 pictures = run_on_ray(study, dataset, tasks, address)
             else:
                 pictures = run_tasks(study, dataset, tasks)
-            write_parts(folder, pictures, bar)
-        record = provenance(dataclasses.asdict(study), time.time() - started) | {"pictures_computed": len(tasks)}
-        write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
+            try:
+                write_parts(folder, pictures, bar)
+            finally:  # an interrupted run says what it did, too
+                record = provenance(dataclasses.asdict(study), time.time() - started) | {"pictures_computed": bar.n}
+                write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
         return read_rows(folder)
 
 
