@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""Seconds that maps and curves take, beside peers and beside the floor of bare forward passes, in one run.
+
+    python benchmarks/speed.py --data ILSVRC_FOLDER [--weights FILE] [--model resnet18] [--output FILE.json]
+
+Every line does the same work on the same picture; lines take turns, and the median of the repeats counts. A floor is
+the number of passes times the best median time of one pass, over batch sizes 16 to 256, compiled or not, inputs
+ready, no masks. Compiling is not counted. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil);
+a peer that is missing is left out. bfloat16 lines need --bf16, or a GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import psutil
+import torch
+import typer
+from torch import Tensor
+from tqdm import tqdm
+
+import iscam
+from iscam import masks
+from iscam.methods import score
+from iscam.results import provenance
+
+BATCHES = (16, 32, 64, 128, 256)
+AS_TORCHCAM = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
+
+
+def main(
+    data: Annotated[str, typer.Option(help="ILSVRC folder, or 'menagerie'")] = "menagerie",
+    model: str = "squeezenet1_0",
+    weights: Annotated[str, typer.Option(help="a file, 'default' or 'none' for random")] = "default",
+    steps: Annotated[int, typer.Option(help="N of IS-CAM and SS-CAM")] = 3,
+    repeats: int = 3,
+    bf16: bool = torch.cuda.is_available(),
+    output: Path | None = None,
+) -> None:
+    net = iscam.load_model(model, None if weights == "none" else weights)
+    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
+    image = iscam.load_images(data, count=1)[0].image.to(net.device)[None]
+    started = time.time()
+    lines = {**peers(net, image, steps), **ours(net, image, steps, bf16)}
+    rows = timed(lines, repeats, net.device)
+    floors = {precision: floor(net, image, precision, repeats) for precision in ["fp32", *["bf16"] * bf16]}
+    table = summarised(rows, floors)
+    print(table.to_string(index=False))
+    if output:
+        found = provenance(
+            {"model": model, "steps": steps, "repeats": repeats, "picture": str(data)}, time.time() - started
+        )
+        found |= {"floor_passes_a_second": floors, "lines": rows}
+        found["command"] = f"python benchmarks/speed.py --model {model} --steps {steps} --repeats {repeats}"
+        output.write_text(json.dumps(found, indent=1))
+
+
+Line = dict[str, Any]
+
+
+def line(run: Callable[[], Tensor], passes: int, task: str, precision: str = "fp32", **more: Any) -> Line:
+    return {"run": run, "passes": passes, "task": task, "precision": precision} | more
+
+
+def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str, Line]:
+    """Our maps in each mode, and insertion + deletion of three maps."""
+    channels = live_channels(net, image)
+    maps = torch.rand(3, *image.shape[2:], device=image.device)
+
+    def is_cam(first_layer_once: bool, **options: Any) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            score.MANY = 0 if first_layer_once else sys.maxsize
+            return iscam.explain(net, image, method="is_cam", **({"steps": steps} | options))
+
+        return run
+
+    def both_curves() -> Tensor:
+        many = image.expand(3, -1, -1, -1)
+        return torch.cat([find(net, many, maps).scores for find in (iscam.insertion, iscam.deletion)])
+
+    def curves(compile: bool) -> Callable[[], Tensor]:
+        def run() -> Tensor:  # the metrics compile by themselves once the model has run for long
+            masks.spent[net.model] = float("inf") if compile else float("-inf")
+            return both_curves()
+
+        return run
+
+    n = channels * steps
+    found = {
+        "iscam Score-CAM": line(
+            lambda: iscam.explain(net, image, method="score_cam", compile=True), channels, "Score-CAM"
+        ),
+        "iscam SS-CAM": line(
+            lambda: iscam.explain(net, image, method="ss_cam", samples=steps, compile=True), n, "SS-CAM"
+        ),
+        "iscam IS-CAM, eager": line(is_cam(False, compile=False), n, "IS-CAM"),
+        "iscam IS-CAM, eager, first layer once": line(is_cam(True, compile=False), n, "IS-CAM"),
+        "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM"),
+        "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM"),
+        "iscam IS-CAM, torch-cam's options": line(
+            is_cam(True, compile=True, **AS_TORCHCAM), n, "IS-CAM", like="torchcam"
+        ),
+        "iscam insertion + deletion, 3 maps, eager": line(curves(False), 6 * 225, "curves"),
+        "iscam insertion + deletion, 3 maps, compiled": line(curves(True), 6 * 225, "curves"),
+    }
+    if bf16:
+        found["iscam IS-CAM, bf16"] = line(is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16")
+        found["iscam IS-CAM, bf16, first layer once"] = line(
+            is_cam(True, compile=True, precision="bf16"), n, "IS-CAM", "bf16"
+        )
+    return found
+
+
+def peers(net: iscam.Network, image: Tensor, steps: int) -> dict[str, Line]:
+    """The same methods by torch-cam and pytorch-grad-cam, as they come."""
+    channels = live_channels(net, image)
+    every = iscam.activations.observe(net, image[0]).activations.shape[0]  # they score constant channels, too
+    target = int(net(image).argmax())
+    layer = net.model.get_submodule(net.layer)
+    found: dict[str, Line] = {}
+    try:
+        from torchcam import methods as torchcam
+    except ImportError:
+        print("torch-cam is not installed: pip install torchcam", file=sys.stderr)
+    else:
+
+        def theirs(peer: Any, **options: Any) -> Callable[[], Tensor]:
+            def run() -> Tensor:
+                with peer(net.model, net.layer, **options) as extractor, torch.inference_mode():
+                    net.model(image)
+                    return extractor(class_idx=target)[0]
+
+            return run
+
+        n = every * steps
+        found["torch-cam Score-CAM"] = line(theirs(torchcam.ScoreCAM), every, "Score-CAM")
+        found["torch-cam SS-CAM"] = line(theirs(torchcam.SSCAM, num_samples=steps), n, "SS-CAM")
+        found["torch-cam IS-CAM"] = line(theirs(torchcam.ISCAM, num_samples=steps), n, "IS-CAM", like="torchcam")
+    try:
+        from pytorch_grad_cam import ScoreCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError:
+        print("pytorch-grad-cam is not installed: pip install grad-cam", file=sys.stderr)
+    else:
+
+        def grad_cams() -> Tensor:
+            with ScoreCAM(net.model, [layer]) as cam:
+                return torch.as_tensor(cam(image, [ClassifierOutputTarget(target)]))
+
+        found["pytorch-grad-cam Score-CAM"] = line(grad_cams, every, "Score-CAM")
+    assert channels <= every
+    return found
+
+
+def live_channels(net: iscam.Network, image: Tensor) -> int:
+    activations = iscam.activations.observe(net, image[0]).activations
+    return int((activations.amax((1, 2)) > activations.amin((1, 2))).sum())
+
+
+def timed(lines: dict[str, Line], repeats: int, device: torch.device) -> list[dict[str, Any]]:
+    """Each line once to warm up (and compile), then in turns."""
+    rows: list[dict[str, Any]] = []
+    results = {}
+    bar = tqdm(total=len(lines) * (repeats + 1), desc="runs", disable=None)
+    for name, entry in lines.items():
+        results[name] = entry["run"]().float().cpu()
+        bar.update()
+    seconds: dict[str, list[float]] = {name: [] for name in lines}
+    memory: dict[str, list[float]] = {name: [] for name in lines}
+    for _ in range(repeats):
+        for name, entry in lines.items():
+            with Peak(device) as peak:
+                seconds[name].append(clocked(entry["run"], device))
+            memory[name].append(peak.megabytes)
+            bar.update()
+    for name, entry in lines.items():
+        rows.append(
+            {key: value for key, value in entry.items() if key != "run"}
+            | {"line": name, "seconds": seconds[name], "megabytes": max(memory[name])}
+            | {"map_difference": difference(name, entry, results)}
+        )
+    return rows
+
+
+def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | None:
+    """Largest difference of a map of ours from the eager float32 one, of curves likewise."""
+    if not name.startswith("iscam") or entry["task"] in ("Score-CAM", "SS-CAM"):
+        return None
+    if entry.get("like") == "torchcam":
+        if "torch-cam IS-CAM" not in results:
+            return None
+        up = score.upsample(results["torch-cam IS-CAM"], results[name].shape[1:])
+        return float((score.to_unit_range(up) - results[name]).abs().max())
+    eager = "iscam IS-CAM, eager" if entry["task"] == "IS-CAM" else "iscam insertion + deletion, 3 maps, eager"
+    return float((results[name] - results[eager]).abs().max())
+
+
+def clocked(run: Callable[[], Any], device: torch.device) -> float:
+    gc.collect()
+    wait(device)
+    started = time.perf_counter()
+    run()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Peak:
+    """Largest memory during a `with`, above what was in use before, in megabytes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.megabytes = 0.0
+
+    def used(self) -> float:
+        return float(torch.cuda.memory_allocated() if self.cuda else psutil.Process().memory_info().rss)
+
+    def __enter__(self) -> Peak:
+        self.before, self.most, self.over = self.used(), 0.0, threading.Event()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+        return self
+
+    def watch(self) -> None:
+        while not self.over.wait(0.05):
+            self.most = max(self.most, self.used())
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.watcher.join()
+        most = torch.cuda.max_memory_allocated() if self.cuda else self.most
+        self.megabytes = max(0.0, most - self.before) / 1e6
+
+
+def floor(net: iscam.Network, image: Tensor, precision: str, repeats: int) -> float:
+    """Passes a second of the bare network, the best over batch sizes, compiled and not."""
+    half = torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16")
+    best = 0.0
+    with torch.inference_mode(), half:
+        for size in BATCHES:
+            batch = image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            for model in (net.model, masks.compiled_copy(net.model, [batch])):
+                model(batch)
+                seconds = [
+                    clocked(lambda model=model, batch=batch: model(batch), net.device) for _ in range(2 * repeats + 1)
+                ]
+                best = max(best, size / statistics.median(seconds))
+    return best
+
+
+def summarised(rows: list[dict[str, Any]], floors: dict[str, float]) -> pd.DataFrame:
+    """The table that is printed: medians, ratios to torch-cam at the same task, shares of the floor."""
+    median = {row["line"]: statistics.median(row["seconds"]) for row in rows}
+    table = []
+    for row in rows:
+        seconds = median[row["line"]]
+        peer = median.get(f"torch-cam {row['task']}")
+        table.append(
+            {
+                "line": row["line"],
+                "passes": row["passes"],
+                "seconds": round(seconds, 2),
+                "passes/s": round(row["passes"] / seconds, 1),
+                "times torch-cam": round(peer / seconds, 2) if peer else None,
+                "% of floor": round(100 * row["passes"] / seconds / floors[row["precision"]], 1),
+                "MB above": round(row["megabytes"]),
+                "largest difference": row["map_difference"],
+            }
+        )
+    return pd.DataFrame(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
