@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
+from iscam import results
 from iscam.data import Picture
 from iscam.menagerie.draw import Drawing
 from iscam.metrics import Curves
@@ -61,11 +62,11 @@ HEADINGS = {
 #: " to " where a line must not end.
 UNBROKEN = "\u00a0to\u00a0"
 
-#: Pictures below which a bootstrap interval is too narrow to conclude from.
-FEW = 30
-
 #: Columns of names, which stand to the left; all others are numbers.
-NAMES = {"network", "method"}
+NAMES = {"network", "method", "compared", "metric", "verdict", "variant", "paper"}
+
+#: Columns of sentences, to the left as well, which may break into lines.
+SENTENCES = {"claim"}
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -262,30 +263,42 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
     shown = rows.copy()
     shown.columns = pd.Index([headed(column) for column in shown.columns])
     named = [bool({*column} & NAMES if isinstance(column, tuple) else column in NAMES) for column in shown.columns]
-    shown = shown.map(lambda cell: TITLES.get(cell, cell.replace(" to ", UNBROKEN)) if isinstance(cell, str) else cell)
+    shown = shown.map(lambda cell: titled(cell).replace(" to ", UNBROKEN) if isinstance(cell, str) else cell)
     style = shown.style.hide(axis="index").format(precision=2, na_rep="–").set_caption(caption)
     styles = {"th, td": "text-align: right; padding: 0.15em 0.6em", "caption": "text-align: left"}
     for i in np.flatnonzero(named):
         styles[f"th.col{i}, td.col{i}"] = "text-align: left; white-space: nowrap"
+    for i in np.flatnonzero([column in SENTENCES for column in shown.columns]):
+        styles[f"th.col{i}, td.col{i}"] = "text-align: left"
     rules = [(part.strip(), props) for selectors, props in styles.items() for part in selectors.split(",")]
     return style.set_table_styles([{"selector": selector, "props": props} for selector, props in rules])
 
 
-def verdict(rows: pd.DataFrame) -> str:
-    """Sentences on rows of `results.against`: which intervals do not hold 0, and how far that can be trusted."""
-    known = rows.dropna(subset="mean")
-    clear = known[(known["low"] > 0) | (known["high"] < 0)]
-    several = known["model"].nunique() > 1
-    named = [
-        f"{row.metric.replace('_', ' ')} against {TITLES.get(row.method, row.method)}"
-        + (f" ({row.model})" if several else "")
-        for row in clear.itertuples()
-    ]
-    text = f"{len(clear)} of {len(known)} intervals do not hold 0" + (f" ({'; '.join(named)})." if named else ".")
-    if len(known) and known["n"].min() < FEW:
-        pictures = int(known["n"].min())
-        text += f" {pictures} pictures are too few to conclude from: bootstrap intervals come out too narrow."
-    return text
+def titled(name: str) -> str:
+    """A method of a table by the name readers know, its variant behind it.
+
+    >>> titled("is_cam zero baseline")
+    'IS-CAM zero baseline'
+    """
+    first, space, rest = name.partition(" ")
+    return TITLES.get(first, first) + space + rest
+
+
+def verdicts(rows: pd.DataFrame, caption: str) -> Styler:
+    """Rows of `results.verdicts` to read: what was compared, the difference in points, corrected p, and the verdict."""
+    shown = pd.DataFrame(
+        {
+            "claim": rows["claim"].mask(rows["claim"].duplicated(), ""),
+            "compared": [f"{TITLES[row.method]} − {TITLES[row.other]}" for row in rows.itertuples()],
+            "metric": rows["metric"].str.replace("_", " "),
+            "difference (points)": [
+                results.cell(*row) for row in (100 * rows[["mean", "low", "high"]].astype(float)).to_numpy()
+            ],
+            "p": rows["p"].map(lambda p: "–" if np.isnan(p) else f"{p:.4f}"),
+            "verdict": rows["verdict"],
+        }
+    )
+    return table(shown, caption)
 
 
 def headed(column: Any) -> Any:

@@ -35,6 +35,10 @@ FLIPS = 9999
 LOW_IS_GOOD = {"deletion", "average_drop", "complexity"}
 
 
+#: The papers' networks and the families that they and the embedded networks belong to.
+FAMILIES = {"vgg16": "VGG", "resnet18": "ResNet", "squeezenet1_0": "SqueezeNet"}
+
+
 class Comparison(NamedTuple):
     """The statement that `method` has the better `metric` than `other`, on networks whose name holds `networks`."""
 
@@ -241,13 +245,37 @@ def paired(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
     Rows as in `summary`; a picture counts where both values are known.
     """
+    return summary(differences(frame, method, other))
+
+
+def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
+    """Each picture's difference `method` - `other`; columns model, metric, picture, method, value."""
     wide = frame.pivot_table(index=["model", "metric", "picture"], columns="method", values="value", dropna=False)
     for name in (method, other):
         if name not in wide:
             raise one_of("method", name, wide.columns)
-    difference = (wide[method] - wide[other]).rename("value").reset_index()
-    difference["method"] = f"{method} - {other}"
-    return summary(difference)
+    return (wide[method] - wide[other]).rename("value").reset_index().assign(method=f"{method} - {other}")
+
+
+def across(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each picture's mean over the networks, so that pictures are the units, however many networks saw them."""
+    mean = frame.groupby(["picture", "method", "metric"], sort=False, as_index=False)["value"].mean()
+    return mean.assign(model="all networks")
+
+
+def variants(frame: pd.DataFrame, method: str = "is_cam", other: str = "score_cam") -> pd.DataFrame:
+    """Mean paired difference of two methods, over all networks, under each variant "NAME variant" of both.
+
+    Rows as in `summary`, "method" being the variant.
+    """
+    there = list(frame["method"].unique())
+    shared = [name.removeprefix(method) for name in there if name.startswith(method)]
+    rows = [
+        differences(frame, method + variant, other + variant).assign(method=variant.strip() or "as in the tables")
+        for variant in shared
+        if other + variant in there
+    ]
+    return summary(across(pd.concat(rows)))
 
 
 def beside(table: pd.DataFrame, frame: pd.DataFrame, command: str) -> pd.DataFrame:
@@ -324,6 +352,34 @@ def extent(low: float, high: float) -> str:
     return "–" if np.isnan(low) else f"{low:z.2f} to {high:z.2f}"
 
 
+def by_network(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One metric of rows of `summary` for reading, cells as in `readable`: one row a method, one column a network."""
+    cells = readable(rows, [metric])
+    return (
+        cells.pivot(index="method", columns="model", values=metric)
+        .loc[list(dict.fromkeys(cells["method"])), list(dict.fromkeys(cells["model"]))]
+        .fillna("–")
+        .reset_index()
+    )
+
+
+def embedded(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Published values beside those of the embedded network of the same family: a row a family and method.
+
+    `table` as `published` gives it, `frame` as `run_study` does. Other pictures and other weights: a difference of the
+    two columns would say nothing, the order of the methods within each may.
+    """
+    metrics = list(dict.fromkeys(table["metric"]))
+    families = {f"menagerie/{family.lower()}": name for name, family in FAMILIES.items() if name in set(table["model"])}
+    ours = summary(frame[frame["model"].isin(families)]).replace({"model": families})
+    ours["text"] = [cell(*row) for row in (100 * ours[["mean", "low", "high"]].astype(float)).to_numpy()]
+    printed = table.assign(text=table["value"].map("{:.2f}".format))
+    both = pd.concat([printed.assign(origin="published"), ours.assign(origin="embedded")])
+    shown = wide(both[both["metric"].isin(metrics)], ["metric", "origin"], metrics)
+    order = [(metric, origin) for metric in metrics for origin in ("published", "embedded")]
+    return shown[[("model", ""), ("method", ""), *order]].replace({("model", ""): FAMILIES})
+
+
 def wide(cells: pd.DataFrame, columns: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """One row a network and method; the texts of `cells` in the given columns."""
     table = cells.pivot(index=["model", "method"], columns=columns, values="text").fillna("–")[list(metrics)]
@@ -338,11 +394,14 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[keys.sort_values(["model", "method"], kind="stable").index].reset_index(drop=True)
 
 
-def against(frame: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Mean paired difference of `method` minus each other method of the frame; rows as in `summary`."""
+def against(frame: pd.DataFrame, method: str, together: bool = False) -> pd.DataFrame:
+    """Mean paired difference of `method` minus each other method of the frame; rows as in `summary`.
+
+    `together`: a picture's difference is the mean over the networks.
+    """
     others = [name for name in frame["method"].unique() if name != method]
-    differences = [paired(frame, method, other).assign(method=other) for other in others]
-    return pd.concat(differences).sort_values("model", kind="stable", ignore_index=True)
+    rows = pd.concat([differences(frame, method, other).assign(method=other) for other in others])
+    return summary(across(rows) if together else rows).sort_values("model", kind="stable", ignore_index=True)
 
 
 def bounded(rows: pd.DataFrame) -> pd.DataFrame:
@@ -406,10 +465,15 @@ def commit() -> str | None:
         return None
 
 
+def is_recorded(name: str) -> bool:
+    """Whether `data/results` keeps a run of this name."""
+    return (data_folder() / "results" / f"{name}.parquet").is_file()
+
+
 def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A run that `data/results` keeps: its table, as `run_study` returned it, and its provenance."""
     folder = data_folder() / "results"
-    if not (folder / f"{name}.parquet").is_file():
+    if not is_recorded(name):
         raise one_of("recorded run", name, sorted(file.stem for file in folder.glob("*.parquet")))
     return pd.read_parquet(folder / f"{name}.parquet"), json.loads((folder / f"{name}.json").read_text())
 

@@ -144,7 +144,7 @@ def average_gain(original: Tensor, explained: Tensor) -> Tensor:
 
     The counterpart of `average_drop`: it says by how much the probability rises, where `average_increase` only says
     that it does. original Y and explained O (batch,). Returns (batch,) in [0, 1], NaN where Y = 1, which leaves nothing
-    to gain: leave it out and count it. Source: Zhang et al. 2024, Opti-CAM, arXiv 2301.07002.
+    to gain: leave it out and count it. Source: Zhang et al. 2023 (Opti-CAM), arXiv 2301.07002.
 
     >>> iscam.average_gain(torch.tensor([0.6, 0.5, 1.0]), torch.tensor([0.8, 0.2, 0.9]))
     tensor([0.5000, 0.0000,    nan])
