@@ -1,5 +1,7 @@
 """Studies: the same table however they are run, and nothing of it lost or mixed."""
 
+import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -60,22 +62,57 @@ def same(a: pd.DataFrame, b: pd.DataFrame, tolerance: float = 1e-6) -> bool:
     )
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_table(table, tmp_path, monkeypatch):
+def killed(chosen, folder, kills):
+    """Start a study again and again and kill it at random moments, before or after it has written a part."""
     script = (
-        f"import iscam, iscam.study, sys\niscam.study.SECONDS_A_PART = 0.0\niscam.run_study({QUICK!r}, sys.argv[1])"
+        f"import iscam, iscam.study, sys\niscam.study.SECONDS_A_PART = 0.0\niscam.run_study({chosen!r}, sys.argv[1])"
     )
     script = script.replace("Study(", "iscam.Study(", 1)
     chance = random.Random(0)
-    for _ in range(3):
-        running = subprocess.Popen([sys.executable, "-c", script, tmp_path], stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 60
-        before = len(list(tmp_path.glob("part-*")))
-        while running.poll() is None and len(list(tmp_path.glob("part-*"))) == before and time.monotonic() < until:
+    for kill in range(kills):
+        running = subprocess.Popen([sys.executable, "-c", script, folder], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        before = len(list(folder.glob("part-*"))) - (kill % 4 == 3)  # each fourth may be killed before it has begun
+        while running.poll() is None and len(list(folder.glob("part-*"))) == before and time.monotonic() < until:
             time.sleep(chance.uniform(0.01, 0.1))
+        time.sleep(chance.uniform(0, 0.5))
         running.send_signal(signal.SIGKILL) if os.name != "nt" else running.kill()
         running.wait()
-    assert list(tmp_path.glob("part-*.parquet")), "the runs were killed before they wrote anything"
+    assert list(folder.glob("part-*.parquet")), "the runs were killed before they wrote anything"
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_table(table, tmp_path):
+    killed(QUICK, tmp_path, kills=3)
     assert same(iscam.run_study(QUICK, tmp_path), table)
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_with_the_same_table(tmp_path):
+    chosen = dataclasses.replace(QUICK, count=24)
+    killed(chosen, tmp_path / "killed", kills=10)
+    done = study.read_rows(tmp_path / "killed")
+    assert 0 < done["picture"].nunique() < 24, "it was to be killed on its way"
+    assert same(iscam.run_study(chosen, tmp_path / "killed"), iscam.run_study(chosen, tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    """A hundred pictures more take no more memory, to a few MB of noise and of rows."""
+    pytest.importorskip("resource")
+    script = (
+        "import resource, sys, iscam\n"
+        "study = iscam.Study(count=int(sys.argv[1]), methods={'random': {}}, metrics=('average_drop', 'energy'))\n"
+        "iscam.run_study(study, sys.argv[2])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {}
+    for count in (20, 120):
+        command = [sys.executable, "-c", script, str(count), tmp_path / str(count)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        peak[count] = int(found.stdout) * unit / 2**20
+    print(f"peak memory in MB: {peak}")
+    assert peak[120] - peak[20] < 30, peak
 
 
 def test_nothing_is_computed_twice(table, tmp_path, monkeypatch):
@@ -128,6 +165,59 @@ def test_a_full_disk_leaves_what_was_written(tmp_path, monkeypatch):
     with pytest.raises(iscam.InputError, match="No space left"):
         study.write_part(tmp_path, [])
     assert len(study.read_rows(tmp_path)) == 1 and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_it_continues_later(table, tmp_path, monkeypatch):
+    """A run that cannot write its second part keeps the first, and a later one, with room, needs only the rest."""
+    monkeypatch.setattr(study, "SECONDS_A_PART", 0.0)
+    rename = os.replace
+    with monkeypatch.context() as filling:
+
+        def second_fails(partial, file):
+            if list(tmp_path.glob("part-*.parquet")):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rename(partial, file)
+
+        filling.setattr(os, "replace", second_fails)
+        with pytest.raises(iscam.InputError, match=r"No space left.*written before is whole"):
+            iscam.run_study(QUICK, tmp_path)
+    assert study.read_rows(tmp_path)["picture"].nunique() == 1 and not list(tmp_path.glob("*.partial"))
+    assert same(iscam.run_study(QUICK, tmp_path), table)
+
+
+def test_a_store_that_can_only_be_read(tmp_path, monkeypatch):
+    iscam.run_study(QUICK, tmp_path)
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    with pytest.raises(iscam.InputError, match=r"cannot write to .*Read-only"):
+        iscam.run_study(QUICK, tmp_path)
+    assert len(study.read_rows(tmp_path)) == 4 * 3 * 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_that_is_really_full_or_read_only(table, tmp_path):
+    def mount(*arguments):
+        if subprocess.run(["mount", *arguments, str(tmp_path)], capture_output=True).returncode:
+            pytest.skip("this machine lets nobody mount")
+
+    mount("-t", "tmpfs", "-o", "size=64k", "tmpfs")
+    try:
+        (tmp_path / "ballast").write_bytes(bytes(52 * 1024))
+        with pytest.raises(iscam.InputError, match="No space left"):
+            iscam.run_study(QUICK, tmp_path)
+        study.read_rows(tmp_path)
+        (tmp_path / "ballast").unlink()
+        assert same(iscam.run_study(QUICK, tmp_path), table)
+        mount("-o", "remount,ro")
+        with pytest.raises(iscam.InputError, match="cannot write"):
+            iscam.run_study(dataclasses.replace(QUICK, count=5), tmp_path)
+        assert same(study.read_rows(tmp_path), table)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=False)
 
 
 def test_corrupt_pictures_are_named_and_the_rest_is_done(tmp_path):
