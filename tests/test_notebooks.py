@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def test_first_cells(notebook: Path) -> None:
         assert isinstance(statement, ast.AnnAssign), "a parameter needs a type, so that papermill shows it"
         assert statement.value is not None
         ast.literal_eval(statement.value)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_install_cell_brings_what_colab_may_lack(notebook: Path) -> None:
+    """Every dependency but torch and torchvision, which Colab has for its GPU, and the two that they bring."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    line = read(notebook).cells[2].source.splitlines()[-1]
+    assert line.split() == ["%pip", "install", "-q", *sorted({*declared} - {"torch", "torchvision", "numpy", "pillow"})]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

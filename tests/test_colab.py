@@ -1,0 +1,80 @@
+"""Each notebook as Colab meets it: the one file in an empty folder, Colab's versions, its own install cell.
+
+python3 run.py test -m slow -v tests/test_colab.py         takes minutes, several GB and an index of packages
+
+The install cell fetches the repository from its public address; here git is told to take the commit of this checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_address import ADDRESS
+from test_notebooks import NOTEBOOKS, ROOT, SMALL
+
+papermill = pytest.importorskip("papermill")
+
+pytestmark = pytest.mark.slow
+
+FOLDER = ROOT / "build/colab"
+PYTHON = FOLDER / "venv/bin/python"
+
+#: Of what Colab has, the least that the notebooks could start from: everything else the install cell must bring.
+ON_COLAB = ["torch==2.11.*", "torchvision==0.26.*", "pandas==2.2.*", "numpy==2.0.*", "ipykernel"]
+
+
+def installed() -> dict[str, str]:
+    listed = subprocess.run([PYTHON, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True)
+    return {package["name"]: package["version"] for package in json.loads(listed.stdout)}
+
+
+@pytest.fixture(scope="module")
+def colab() -> Iterator[dict[str, str]]:
+    """A clean environment whose kernel takes itself for Colab's; yields the versions in it before any notebook."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", FOLDER / "venv"], check=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--no-compile", *ON_COLAB], check=True)
+    subprocess.run([PYTHON, "-m", "ipykernel", "install", "--prefix", FOLDER, "--name", "colab"], check=True)
+    (packages,) = (FOLDER / "venv/lib").glob("python*/site-packages")
+    (packages / "google/colab").mkdir(parents=True)
+    (packages / "google/colab/__init__.py").touch()
+    (packages / "colab.pth").write_text("import google.colab\n")
+    subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, FOLDER / "repository"], check=True)
+    subprocess.run(["git", "-C", FOLDER / "repository", "update-ref", "refs/heads/main", "HEAD"], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        patch.setenv("JUPYTER_PATH", str(FOLDER / "share/jupyter"))
+        patch.setenv("GIT_CONFIG_COUNT", "1")
+        patch.setenv("GIT_CONFIG_KEY_0", f"url.file://{FOLDER}/repository.insteadOf")
+        patch.setenv("GIT_CONFIG_VALUE_0", ADDRESS)
+        yield installed()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_alone(notebook: Path, colab: dict[str, str], tmp_path: Path) -> None:
+    alone = shutil.copy(notebook, tmp_path)
+    executed = papermill.execute_notebook(
+        str(alone),
+        str(alone),
+        parameters=SMALL.get(notebook.stem, {}),
+        kernel_name="colab",
+        language="python",
+        progress_bar=False,
+        resources={"metadata": {"path": str(tmp_path)}},
+    )
+    assert "iscam" in installed()
+    assert not [cell for cell in executed.cells if cell.cell_type == "code" and cell.execution_count is None]
+
+
+def test_nothing_that_colab_had_was_replaced(colab: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    now = installed()
+    with capsys.disabled():
+        print("\ninstalled by the notebooks:", ", ".join(f"{k} {v}" for k, v in now.items() if k not in colab))
+        print("kept:", ", ".join(f"{k} {now[k]}" for k in ("torch", "torchvision", "pandas", "numpy")))
+    assert colab.items() <= now.items()
