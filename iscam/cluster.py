@@ -1,24 +1,61 @@
-"""A study on Ray: the same rows from many workers, on one machine or a cluster (`pip install iscam[ray]`)."""
+"""A study on Ray: the same rows from many workers, on one machine or a cluster (`pip install iscam[ray]`); its cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import json
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
+from iscam.cache import cache_folder
 from iscam.data import Images
 from iscam.errors import InputError
-from iscam.study import Row, Study, Task, loaded, picture_rows
+from iscam.masks import masked_scores
+from iscam.methods import METHODS, options
+from iscam.network import Network
+from iscam.results import data_folder
+from iscam.study import Row, Study, Task, failed_rows, loaded, picture_rows
 
-#: Pictures handed out for each worker, so that none waits for work.
-AHEAD = 2
+#: Workers that a picture may take with it before it is given up.
+LOSSES = 3
+
+#: Points of an insertion or deletion curve: 224x224 pixels, 224 a step, both ends.
+POINTS = 225
+
+#: Passes that a gradient costs: one forward, and one backward of about twice the work.
+GRADIENT = 3
+
+
+class Worker:
+    """One GPU's or one core's share of a study; its network stays from one picture to the next."""
+
+    def __init__(self, study: Study, dataset: Images, folder: str, cache: str) -> None:
+        self.study, self.dataset = study, dataset
+        os.chdir(folder)  # relative paths mean the same here and where the study was started
+        os.environ["ISCAM_CACHE"] = cache
+        torch.set_num_threads(1)
+
+    def rows(self, model: str, i: int) -> list[Row]:
+        """All rows of one picture."""
+        net = loaded(model, self.study.weights.get(model, "default"))
+        return picture_rows(self.study, model, net, self.dataset, i)
+
+    def ready(self) -> None:
+        """Returns once the worker has a place in the cluster."""
 
 
 def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: str | None) -> Iterator[list[Row]]:
     """The rows of each task, in the order in which they are done.
 
-    Each worker has one GPU, or one core where the cluster has none; Ray does a lost worker's pictures again elsewhere.
+    There is a worker for each GPU, or for each core where the cluster has no GPU. A lost worker is replaced when there
+    is room again, and its picture is done by another; a picture that has lost three workers gets rows that say so.
     """
     try:
         import ray
@@ -26,19 +63,94 @@ def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: st
         raise InputError("the engine 'ray' needs Ray: pip install 'iscam[ray]'") from error
     with ray.init(address=address, log_to_driver=False):
         gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-        one_worker = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-        work = ray.remote(worker_rows).options(max_retries=-1, **one_worker)
-        shared = ray.put((study, dataset))
-        waiting = iter(tasks)
-        running = [work.remote(shared, *task) for task in islice(waiting, AHEAD * (gpus or cpus))]
-        while running:
-            (done,), running = ray.wait(running)
-            running += [work.remote(shared, *task) for task in islice(waiting, 1)]
-            yield ray.get(done)
+        kind: Any = ray.remote(num_gpus=1)(Worker) if gpus else ray.remote(num_cpus=1)(Worker)
+        shared = [ray.put(part) for part in (study, dataset)]
+        running: dict[Any, tuple[Any, Task | None]] = {}  # what each worker was asked: a picture, or to be ready
+
+        def hire() -> None:
+            worker = kind.remote(*shared, str(Path.cwd()), str(cache_folder().resolve()))
+            running[worker.ready.remote()] = (worker, None)
+
+        for _ in range(min(gpus or cpus, len(tasks))):
+            hire()
+        waiting, lost = deque(tasks), Counter[Task]()
+        idle: list[Any] = []
+        while waiting or any(task for _, task in running.values()):
+            while waiting and idle:
+                worker, following = idle.pop(), waiting.popleft()
+                running[worker.rows.remote(*following)] = (worker, following)
+            (done,), _ = ray.wait([*running])
+            worker, task = running.pop(done)
+            try:
+                rows = ray.get(done)
+            except ray.exceptions.RayActorError as error:
+                if task is None:
+                    raise InputError(f"a worker cannot start: {error}") from error
+                hire()
+                lost[task] += 1
+                if lost[task] < LOSSES:
+                    waiting.append(task)
+                else:
+                    yield given_up(study, dataset, *task)
+                continue
+            idle.append(worker)
+            if task:
+                yield rows
 
 
-def worker_rows(shared: tuple[Study, Images], model: str, i: int) -> list[Row]:
-    """One picture's rows, in a worker that keeps its network from one picture to the next."""
-    study, dataset = shared
-    torch.set_num_threads(1)
-    return picture_rows(study, model, loaded(model, study.weights.get(model, "default")), dataset, i)
+def given_up(study: Study, dataset: Images, model: str, i: int) -> list[Row]:
+    """The rows of a picture that its workers do not survive."""
+    base: Row = {"model": model, "picture": dataset.entries[i].name, "target": -1}
+    error = RuntimeError(f"{LOSSES} workers were lost with this picture, perhaps for want of memory")
+    return [base | row for name in study.methods for row in failed_rows(study, name, error)]
+
+
+def passes(study: Study, channels: int) -> pd.DataFrame:
+    """Forward passes that one picture takes: rows method, map, metrics and total, one for each method of the study.
+
+    `channels` is K, at most so many of which are alive. A gradient counts as two more passes. Left out are the two or
+    three passes that a picture takes whatever the methods.
+    """
+    curves = sum(metric.partition(":")[0] in ("insertion", "deletion") for metric in study.metrics)
+    rows = pd.DataFrame(
+        {"method": name, "map": map_passes(chosen.get("method", name), chosen, channels)}
+        for name, chosen in study.methods.items()
+    )
+    rows["metrics"] = 1 + curves * POINTS  # C(X o L), which drop, increase and win share
+    rows["total"] = rows["map"] + rows["metrics"]
+    return rows
+
+
+def map_passes(method: str, chosen: Mapping[str, Any], channels: int) -> int:
+    """Passes of one map; the first one records the activations."""
+    if method not in METHODS:
+        return 1
+    given: dict[str, Any] = {**options(METHODS[method]), **chosen}
+    if "score" not in given:
+        return 1 if method == "cam" else GRADIENT * (1 + given.get("samples", 0))
+    schedule = given.get("schedule", "")
+    repeats = given.get("nodes") or given.get("steps") or given.get("samples") or 1
+    return 1 + channels * (repeats if isinstance(schedule, str) else len(schedule))
+
+
+def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
+    """Measured rate of the loop of forward passes, on the network's device, after as many to warm up."""
+    images = torch.rand(count, 3, side, side, device=net.device)
+    score = partial(masked_scores, net, lambda passes: images[passes], count, 0)
+    score()
+    started = time.perf_counter()
+    score().tolist()  # waits for the GPU
+    return count / (time.perf_counter() - started)
+
+
+def recorded_rates() -> pd.DataFrame:
+    """Passes per second as recorded elsewhere: rows machine, model, precision, passes/s, one for each network.
+
+    They stand in `data/results/benchmarks-*.json` as `{"device": ..., "rates": {model: {precision: passes a second}}}`.
+    """
+    rows = []
+    for file in sorted((data_folder() / "results").glob("benchmarks-*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for model, rates in record.get("rates", {}).items():
+            rows += [(record["device"], model, precision, rate) for precision, rate in rates.items()]
+    return pd.DataFrame(rows, columns=["machine", "model", "precision", "passes/s"])
