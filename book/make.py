@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from status import status
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
@@ -151,6 +152,7 @@ def fingerprint(notebook: Path, parameters: dict[str, Any]) -> str:
 def lay_out() -> None:
     """Jupyter Book makes the pages; any warning of its is an error."""
     shutil.copytree(ROOT / "book", STAGE / "book", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    (STAGE / "book/status.md").write_text(status([staged(notebook) for notebook in NOTEBOOKS]), encoding="utf-8")
     shutil.rmtree(HTML, ignore_errors=True)
     builder = Path(sys.executable).with_name("jupyter-book")
     options = ["--path-output", BUILD, "--all", "-W", "-n", "--keep-going", "-q"]
