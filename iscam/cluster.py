@@ -19,6 +19,7 @@ from iscam.data import Images
 from iscam.errors import InputError
 from iscam.masks import masked_scores
 from iscam.methods import METHODS, options
+from iscam.metrics import needs
 from iscam.network import Network
 from iscam.results import data_folder
 from iscam.study import Row, Study, Task, failed_rows, loaded, picture_rows
@@ -112,8 +113,9 @@ def passes(study: Study, channels: int) -> pd.DataFrame:
     three passes that a picture takes whatever the methods.
     """
     curves = sum(metric.partition(":")[0] in ("insertion", "deletion") for metric in study.metrics)
+    times = 1 + any("maps_again" in needs(metric) for metric in study.metrics)
     rows = pd.DataFrame(
-        {"method": name, "map": map_passes(chosen.get("method", name), chosen, channels)}
+        {"method": name, "map": times * map_passes(chosen.get("method", name), chosen, channels)}
         for name, chosen in study.methods.items()
     )
     rows["metrics"] = 1 + curves * POINTS  # C(X o L), which drop, increase and win share
@@ -136,7 +138,7 @@ def map_passes(method: str, chosen: Mapping[str, Any], channels: int) -> int:
 def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
     """Measured rate of the loop of forward passes, on the network's device, after as many to warm up."""
     images = torch.rand(count, 3, side, side, device=net.device)
-    score = partial(masked_scores, net, lambda passes: images[passes], count, 0)
+    score = partial(masked_scores, net, lambda passes: (images[passes],), count, 0)
     score()
     started = time.perf_counter()
     score().tolist()  # waits for the GPU

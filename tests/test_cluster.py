@@ -108,7 +108,7 @@ def test_passes_are_those_that_a_picture_takes(monkeypatch):
         "three": {"method": "is_cam", "nodes": 3},
     }
     methods |= {"grad_cam": {}, "smooth_grad_cam_pp": {"samples": 4}, "identity": {}}
-    chosen = iscam.Study(count=1, methods=methods, metrics=("insertion", "deletion", "average_drop"))
+    chosen = iscam.Study(count=1, methods=methods, metrics=("insertion", "deletion", "average_drop", "complexity"))
     seen = 0
 
     def count(module, inputs):
