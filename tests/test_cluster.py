@@ -27,11 +27,10 @@ def cluster():
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine is slow to start it
-        running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-        yield running.address
-        running.shutdown()
+    alone = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # quicker to start
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **alone})
+    yield running.address
+    running.shutdown()
 
 
 @pytest.fixture(scope="module")

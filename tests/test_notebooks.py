@@ -72,10 +72,15 @@ def test_first_cells(notebook: Path) -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_install_cell_brings_what_colab_may_lack(notebook: Path) -> None:
-    """Every dependency but torch and torchvision, which Colab has for its GPU, and the two that they bring."""
+    """Every dependency but torch and torchvision, which Colab has for its GPU, and what those bring."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     line = read(notebook).cells[2].source.splitlines()[-1]
-    assert line.split() == ["%pip", "install", "-q", *sorted({*declared} - {"torch", "torchvision", "numpy", "pillow"})]
+    assert line.split() == [
+        "%pip",
+        "install",
+        "-q",
+        *sorted({*declared} - {"torch", "torchvision", "jinja2", "numpy", "pillow"}),
+    ]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

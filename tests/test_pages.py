@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,34 @@ def test_blocks_run_or_say_what_they_need(page: str, checkout: Path) -> None:
             exec(compile(code, page, "exec"), {"__name__": "__main__"})
         else:
             subprocess.run(["bash", "-euc", code], check=True, cwd=checkout)
+
+
+def test_every_public_name_is_on_the_page_of_the_package() -> None:
+    public = set(re.findall(r" as (\w+)$", (ROOT / "iscam/__init__.py").read_text(), re.M)) - {"menagerie"}
+    text = (ROOT / "book/api.md").read_text(encoding="utf-8")
+    assert public == {name for name in public if re.search(rf"(auto\w+|py:data):: (iscam\.)?{name}$", text, re.M)}
+
+
+def test_imports_are_declared() -> None:
+    """What the package imports is installed with it, what the book and the tests import with their extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    package, everything = (
+        {re.split(r"[^\w-]", name)[0].lower() for name in names}
+        for names in (project["dependencies"], project["dependencies"] + extras)
+    )
+    assert imported(ROOT / "iscam") - {"ray"} <= package  # Ray is asked for where it is missing
+    assert imported(ROOT / "book") | imported(ROOT / "tests") <= everything
+
+
+def imported(folder: Path) -> set[str]:
+    """Names, as installed, of the packages that a folder's Python files import from elsewhere."""
+    own = {"iscam", *(file.stem for file in folder.rglob("*.py"))}
+    distributions = {"pil": "pillow", "yaml": "pyyaml"}
+    found = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {name.partition(".")[0] for name in names}
+    return {distributions.get(name.lower(), name.lower()) for name in found - own - sys.stdlib_module_names}
