@@ -29,6 +29,12 @@ def test_the_address_is_the_same_everywhere(place):
     assert found and {name.removesuffix(".git").split("@")[0] for name in found} == {owner_and_name}
 
 
+def test_it_is_written_nowhere_else():
+    owner_and_name = ADDRESS.removeprefix("https://github.com/")
+    listed = subprocess.run(["git", "grep", "-lF", owner_and_name], cwd=ROOT, capture_output=True, text=True).stdout
+    assert {*listed.split()} <= {"pyproject.toml", *PLACES}
+
+
 def test_the_address_is_changed_by_one_command(tmp_path):
     copy = tmp_path / "copy"
     subprocess.run(["git", "clone", "-q", ROOT, copy], check=True)

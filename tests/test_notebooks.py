@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_address import ADDRESS
 
 nbformat = pytest.importorskip("nbformat")
 papermill = pytest.importorskip("papermill")
@@ -18,7 +19,7 @@ import iscam  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-COLAB = "https://colab.research.google.com/github/iscam-book/iscam/blob/main/notebooks/"
+COLAB = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks/"
 
 #: Parameters small enough for a test; a notebook that is not named runs with its own.
 SMALL: dict[str, dict[str, Any]] = {
