@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,17 @@ TITLES = {
     "part_area": "part area",
     "ceiling": "ceiling",
     "random": "random",
+}
+
+#: Method -> its weights in one line.
+LINES = {
+    "cam": "weights of the class in the last layer",
+    "grad_cam": "mean gradient of the class's logit",
+    "grad_cam_pp": "positive gradients, weighted by place",
+    "smooth_grad_cam_pp": "the same, averaged over noisy copies",
+    "score_cam": "probability of the picture behind each mask",
+    "ss_cam": "the same, averaged over noise",
+    "is_cam": "the same, averaged as the masked picture grows",
 }
 
 #: Metric -> its column's heading; the arrow points to the better values.
@@ -118,6 +130,23 @@ def gallery(images: Sequence[Tensor], maps: Mapping[str, Sequence[Tensor]], labe
             show_overlay(axes[row, column], image, its_maps[row], title)
     for axis in axes.flat:
         axis.title.set_fontsize(9)
+    return figure
+
+
+def hero(image: Tensor, label: str, maps: Mapping[str, Tensor]) -> Figure:
+    """The picture and each method's overlay in two rows, with one line on where its weights come from."""
+    columns = -(-(len(maps) + 1) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(3 * columns, 7.4), layout="constrained")
+    show_picture(axes.flat[0], image)
+    axes.flat[0].set_title(label, fontsize=16)
+    for axis, (method, map) in zip(axes.flat[1:], maps.items(), strict=False):
+        show_overlay(axis, image, map)
+        axis.set_title(TITLES[method], fontsize=16)
+        axis.set_xlabel(textwrap.fill(LINES[method], 28), fontsize=13)
+    for axis in axes.flat:
+        axis.set_axis_on()
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     return figure
 
 

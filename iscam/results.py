@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -80,7 +81,12 @@ CLAIMS: dict[str, list[Comparison]] = {
 
 
 def data_folder() -> Path:
-    """The folder of published tables and recorded runs, in a checkout and in an installed package alike."""
+    """The folder of published tables and recorded runs, in a checkout and in an installed package alike.
+
+    `$ISCAM_DATA` names another one, with the same files.
+    """
+    if chosen := os.environ.get("ISCAM_DATA"):
+        return Path(chosen)
     checkout = Path(__file__).parents[1] / "data"
     return checkout if (checkout / "published").is_dir() else Path(__file__).parent / "_data"
 

@@ -25,7 +25,7 @@ COLAB = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/bl
 SMALL: dict[str, dict[str, Any]] = {
     "pipeline": {"steps": 2},
     "visual_comparison": {"steps": 2, "methods": ["cam", "grad_cam", "score_cam", "is_cam"]},
-    "steps_sensitivity": {"count": 2, "step_counts": [1, 2], "pixels_per_step": 10_000},
+    "steps_sensitivity": {"count": 2, "step_counts": [1, 2], "slider_steps": 2, "pixels_per_step": 10_000},
     "insertion_deletion": {"count": 1, "curve_count": 1, "curve_methods": ["grad_cam", "identity"]},
     "confidence": {"count": 1},
     "localisation": {"count": 1},

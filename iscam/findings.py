@@ -1,0 +1,120 @@
+"""What the recorded runs say, in sentences and tables, for the introduction and the README."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from iscam.explain import CONTROLS
+from iscam.plots import TITLES
+from iscam.results import bounded, data_folder, paired, published, readable, recorded, summary
+
+#: The papers' metrics, recorded on drawings as `tables_menagerie` and on photographs as `tables_squeezenet`.
+METRICS = ["insertion", "deletion", "average_drop", "average_increase", "energy"]
+TRUTH = ["part_correlation", "decisive_part", "mask_energy"]
+
+#: Metrics of which less is better.
+LOWER = {"deletion", "average_drop"}
+
+Runs = dict[str, pd.DataFrame]
+
+
+def runs() -> Runs:
+    """The recorded runs that the findings rest on, those that there are."""
+    names = ("ground_truth", "tables_menagerie", "tables_squeezenet")
+    return {name: recorded(name)[0] for name in names if (data_folder() / "results" / f"{name}.parquet").is_file()}
+
+
+def sentences() -> list[str]:
+    """The findings, at most five sentences in Markdown, every number computed from the recorded runs."""
+    found = runs()
+    said = [integration(found), truth(found["ground_truth"])]
+    if "tables_menagerie" in found:
+        said.append(controls(found["tables_menagerie"]))
+    if "tables_squeezenet" in found:
+        said.append(photographs(found["tables_squeezenet"]))
+    return [*said, bound()]
+
+
+def integration(found: Runs) -> str:
+    """Does integrating over the mask help? Counts of the paired differences between IS-CAM and Score-CAM."""
+    gaps = pd.concat([paired(frame, "is_cam", "score_cam") for frame in found.values()])
+    gaps = gaps[gaps["metric"].isin([*METRICS, *TRUTH])]
+    lower = gaps["metric"].isin(LOWER)
+    up, down = gaps["low"] > 0, gaps["high"] < 0
+    better, worse = int((up & ~lower | down & lower).sum()), int((down & ~lower | up & lower).sum())
+    return (
+        f"**Does integrating over the mask help?** Of {len(gaps)} paired differences between IS-CAM and Score-CAM "
+        f"({gaps['model'].nunique()} networks, {gaps['metric'].nunique()} metrics), {better} favour IS-CAM, {worse} "
+        f"favour Score-CAM, and the intervals of the other {len(gaps) - better - worse} hold zero."
+    )
+
+
+def truth(frame: pd.DataFrame) -> str:
+    """How well the maps agree with the importance of the parts, where that is known, and how well they could."""
+    means = summary(frame).query("metric == 'part_correlation'").pivot(index="model", columns="method", values="mean")
+    methods = ("is_cam", "score_cam", "ceiling")
+    integrated, plain, best = (", ".join(means[name].map("{:z.2f}".format)) for name in methods)
+    return (
+        f"**Do the maps tell the truth?** On {frame['picture'].nunique()} drawings whose parts' importance is known, "
+        f"the rank correlation of map and importance is {integrated} for IS-CAM and {plain} for Score-CAM on "
+        f"{', '.join(means.index)}, where a map of that resolution could reach {best}."
+    )
+
+
+def controls(frame: pd.DataFrame) -> str:
+    """Whether the papers' metrics tell the methods from maps that know nothing."""
+    means = summary(frame).pivot(index=["model", "metric"], columns="method", values="mean")
+    means = means.loc[means.index.isin(METRICS, level="metric")]
+    signed = means.mul([-1 if metric in LOWER else 1 for _, metric in means.index], axis=0)
+    ignorant = signed[[name for name in CONTROLS if name in signed]].max(axis=1)
+    beaten = int((ignorant >= signed["is_cam"]).sum())
+    return (
+        f"**Can the metrics tell?** On {frame['picture'].nunique()} drawings, a control that knows nothing, a map that "
+        f"marks everything or noise, does at least as well as IS-CAM in {beaten} of {len(means)} pairs of network "
+        f"and metric."
+    )
+
+
+def photographs(frame: pd.DataFrame) -> str:
+    """The papers' table on photographs, beside what was published."""
+    means = summary(frame).set_index(["model", "metric", "method"])["mean"]
+    printed = pd.concat([published(table) for table in ("table1", "table2", "table3")])
+    printed = printed.set_index(["model", "metric", "method"])["value"]
+    model = frame["model"].iloc[0]
+    texts = [
+        f"{TITLES[method]}'s {metric.replace('_', ' ')} is {100 * means[model, metric, method]:.1f} % "
+        f"(published: {printed[model, metric, method]:.1f} %)"
+        for metric in ("insertion", "average_drop")
+        for method in ("score_cam", "is_cam")
+    ]
+    return (
+        f"**Do the published numbers come out?** On {frame['picture'].nunique()} photographs, with `{model}`, "
+        f"{', '.join(texts)}."
+    )
+
+
+def bound() -> str:
+    """How many published pairs of drop and increase break the bound that every pair must keep."""
+    pairs = published("table2")
+    pairs = bounded(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
+    broken = pairs[pairs["at most 100"] == "no"]
+    return (
+        f"**Can they be right?** Average drop and average increase of the same pictures sum to at most 100 %; "
+        f"{len(broken)} of the {len(pairs)} published pairs break this bound, the largest sum being "
+        f"{broken['sum (%)'].max():.2f} %."
+    )
+
+
+def tables() -> list[tuple[str, pd.DataFrame]]:
+    """The results that the sentences rest on: caption and rows, each cell a mean with its 95 % interval."""
+    found = runs()
+    means = summary(found["ground_truth"]).query("metric == 'part_correlation'")
+    rows = readable(means, ["part_correlation"])
+    order = list(dict.fromkeys(rows["method"]))
+    rows = rows.pivot(index="method", columns="model", values="part_correlation").loc[order].reset_index()
+    shown = [("Rank correlation with the true importance of the parts, in hundredths", rows.rename_axis(columns=None))]
+    if "tables_squeezenet" in found:
+        frame = found["tables_squeezenet"]
+        rows = readable(summary(frame), METRICS).drop(columns="model")
+        shown.append((f"{frame['model'].iloc[0]} on photographs", rows))
+    return shown
