@@ -1,0 +1,142 @@
+"""What the book and the README quote follows the recorded runs, and the check of the book sees faults."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from iscam import findings, pages, results
+
+nbformat = pytest.importorskip("nbformat")
+papermill = pytest.importorskip("papermill")
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+QUOTING = [file for file in NOTEBOOKS if re.search(r"recorded\(|training_summary|findings", file.read_text())]
+CELL = re.compile(r"-?\d+\.\d\d \(-?\d+\.\d\d to -?\d+\.\d\d\)")
+
+
+def script(name: str) -> ModuleType:
+    """A program of the folder `book`, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def frame(models: list[str], metrics: list[str], pictures: int = 4) -> pd.DataFrame:
+    """A table as a study gives it, with values that have no meaning."""
+    methods = ["score_cam", "is_cam", "identity", "random"]
+    keys = [(m, f"{n}", k, v) for m in models for n in range(pictures) for k in methods for v in metrics]
+    rows = pd.DataFrame(keys, columns=["model", "picture", "method", "metric"])
+    return rows.assign(target=0, value=[(i * 37 % 101) / 101 for i in range(len(rows))], error="")
+
+
+@pytest.fixture
+def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder with every recorded value changed."""
+    folder = tmp_path / "data"
+    shutil.copytree(results.data_folder(), folder)
+    for file in (folder / "results").glob("*.parquet"):
+        table = pd.read_parquet(file)
+        table.assign(value=0.9 * table["value"] + 0.0123).to_parquet(file)
+    monkeypatch.setenv("ISCAM_DATA", str(folder))
+    return folder
+
+
+def quoted() -> set[str]:
+    """Mean and interval of everything that is recorded, as pages show them; those of 0 and 100 % prove nothing."""
+    files = (results.data_folder() / "results").glob("*.parquet")
+    means = pd.concat([results.summary(pd.read_parquet(file)) for file in files])
+    cells = results.readable(means.drop_duplicates(["model", "method", "metric"]), means["metric"].unique())
+    return {cell for cell in cells.to_numpy().ravel() if CELL.fullmatch(str(cell)) and cell[:4] not in ("0.00", "100.")}
+
+
+@pytest.mark.parametrize("notebook", QUOTING, ids=lambda path: path.stem)
+def test_pages_follow_the_recorded_runs(
+    notebook: Path, changed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = quoted()
+    monkeypatch.delenv("ISCAM_DATA")
+    before = quoted()
+    monkeypatch.setenv("ISCAM_DATA", str(changed))
+    for name, value in {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    source = nbformat.read(notebook, as_version=4)
+    for cell in source.cells:  # the live part of a page is not what is asked about
+        if cell.cell_type == "code" and re.search(r"explain\(|part_importance\(|importances\[|explain_", cell.source):
+            cell.source = ""
+    nbformat.write(source, tmp_path / "page.ipynb")
+    page = papermill.execute_notebook(
+        str(tmp_path / "page.ipynb"), None, parameters={"count": 1} if "count: int" in notebook.read_text() else {},
+        kernel_name="python3", language="python", progress_bar=False, extra_arguments=["--log-level=ERROR"],
+    )  # fmt: skip
+    text = str(page).replace("\\xa0", " ").replace("\xa0", " ")
+    shown = set(CELL.findall(text))
+    assert shown & (now - before), "no recorded value on the page"
+    assert not shown & (before - now), "a value that no longer is recorded"
+
+
+def test_findings_follow_the_recorded_runs(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = findings.sentences()
+    monkeypatch.delenv("ISCAM_DATA")
+    assert now[1] != findings.sentences()[1]
+
+
+def test_findings_of_every_run(changed: Path) -> None:
+    for name, models in {"tables_menagerie": ["menagerie/resnet"], "tables_squeezenet": ["squeezenet1_0"]}.items():
+        frame(models, findings.METRICS).to_parquet(changed / "results" / f"{name}.parquet")
+        (changed / "results" / f"{name}.json").write_text("{}")
+    said = findings.sentences()
+    assert len(said) == 5
+    assert not [sentence for sentence in said if "nan" in sentence]
+    assert findings.tables()[-1][0].startswith("squeezenet1_0")
+
+
+def test_readme_is_up_to_date() -> None:
+    readme = script("readme")
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.with_results(text) == text, "run: python3 run.py readme"
+    assert readme.HERO.stat().st_size < 300_000
+
+
+PANEL = pages.Panel("data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=", "title", "line")
+
+
+def test_slider_is_complete_without_scripts() -> None:
+    html = pages.slider({("linear", 1): PANEL, ("linear", 2): PANEL}, ("linear", 2), printed=[1])
+    assert html.count("<img") == html.count("<figcaption>") == 2
+    assert 'data-frame="linear 1" class="printed"' in html
+    assert "http" not in html
+
+
+def test_check_sees_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = script("check")
+    chromium = next(filter(None, map(shutil.which, check.BROWSERS)), None)
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "page.html").write_text(
+        """<html lang="en"><title>t</title><body><main><img src="missing.png"><div style="width: 3000px">wide</div>
+        <a href="nowhere.html">a</a><a href="#nowhere">b</a><input type="range" aria-label="stuck">
+        <img alt="far" src="https://example.org/far.png"><script>throw Error("broken")</script></main>"""
+    )
+    monkeypatch.setattr(check, "HTML", tmp_path)
+    monkeypatch.setattr(check, "SEARCHES", ["Gauss"])
+    with check.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found = " ".join(check.inspect(browser, axe=""))
+        browser.close()
+    for fault in (
+        "wider than the screen", "without alternative text", "does not load", "link to nothing", "missing anchor",
+        "slider does not follow the keyboard", "asks https://example.org", "script: broken",
+        "search does not find Gauss",
+    ):  # fmt: skip
+        assert fault in found
