@@ -5,6 +5,7 @@ python3 run.py setup                                                make .venv, 
 python3 run.py book [--parameters FILE] [--set NAME=VALUE]...       run the notebooks, build the book
 python3 run.py test [PYTEST ARGUMENTS]                              run the tests
 python3 run.py check                                                open every page of the built book in a browser
+python3 run.py readme                                               write the README's figure and results
 python3 run.py address URL                                          write the repository's address everywhere
 """
 
@@ -66,6 +67,10 @@ def check(*arguments: str) -> None:
     run(PYTHON, ROOT / "book/check.py", *arguments)
 
 
+def readme() -> None:
+    run(PYTHON, ROOT / "book/readme.py")
+
+
 def address(url: str) -> None:
     """Replace the repository's address, which pyproject.toml holds, in every tracked file."""
     old = (ROOT / "pyproject.toml").read_text().split('Repository = "https://github.com/')[1].split('"')[0]
@@ -77,7 +82,7 @@ def address(url: str) -> None:
     print(f"{old} is now {new} in {len(listed.splitlines())} files")
 
 
-TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check, "address": address}
+TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check, "readme": readme, "address": address}
 
 if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so to an older Python)
