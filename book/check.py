@@ -172,8 +172,8 @@ def broken(links: list[tuple[Path, str]], anchors: dict[Path, set[str]]) -> list
 
 def search_finds(browser: Browser, word: str) -> bool:
     page = browser.new_page()
-    page.goto(f"{(HTML / 'search.html').as_uri()}?q={word}")
     try:
+        page.goto(f"{(HTML / 'search.html').as_uri()}?q={word}")
         page.wait_for_selector("#search-results li a", timeout=10_000)
         return True
     except Exception:  # the browser's time-out, or a page without results
