@@ -1,0 +1,186 @@
+"""The one loop of passes: every way of running them gives the same scores; the first layer may run once for all t."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor, nn
+
+import iscam
+from conftest import CASES, array, bias_free, pictures, pooled
+from iscam import masks
+from iscam.activations import observe
+from iscam.masks import masked_scores
+from iscam.methods import score
+from iscam.scaling import scaled
+
+
+def batch_of(images: Tensor):
+    """Pass p is picture p."""
+    return lambda passes: (images[passes],)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """`torch.compile` that compiles nothing; what it was asked to compile is collected."""
+    asked: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append(self))
+    return asked
+
+
+@pytest.mark.parametrize("passes", [1, 3, 4, 5, 6, 7, 8])
+def test_padding_changes_no_score(case, eager, passes):
+    """Compiled batches are padded to one shape, a small rest runs uncompiled: as if each pass ran alone."""
+    images = pictures(8, 20, 16)
+    found = masked_scores(case.net, batch_of(images), passes, 2, compile=True, batch_size=4)
+    assert_allclose(array(found), array(case.net(images[:passes]).softmax(1)[:, 2]), rtol=1e-5)
+    assert len(eager) == (passes > 2)
+
+
+def test_compiled_scores_are_the_eager_ones():
+    """Through the real compiler, or, where there is none, with a warning and uncompiled."""
+    net, images = iscam.Network(pooled(), "last"), pictures(6, 25, 31)
+    expected = masked_scores(net, batch_of(images), 6, 1, compile=False)
+    found = masked_scores(net, batch_of(images), 6, 1, compile=True, batch_size=4)
+    assert_allclose(array(found), array(expected), rtol=1e-5)
+
+
+def test_changed_weights_are_seen(case, eager):
+    """The frozen copy is made again when the model has other weights, however they were written."""
+    images = pictures(4, 20, 16)
+    before = masked_scores(case.net, batch_of(images), 4, 2, compile=True, batch_size=4)
+    masked_scores(case.net, batch_of(images), 4, 2, compile=True, batch_size=4)
+    assert len(eager) == 1
+    case.net.model.head.weight.data[2] *= 2
+    after = masked_scores(case.net, batch_of(images), 4, 2, compile=True, batch_size=4)
+    assert len(eager) == 2
+    assert (before - after).abs().min() > 1e-4
+    assert_allclose(array(after), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
+
+
+def test_auto_compiles_what_has_run_for_long(case, eager, monkeypatch):
+    images = pictures(12, 20, 16)
+    masked_scores(case.net, batch_of(images), 12, 2, batch_size=4)
+    assert not eager
+    monkeypatch.setattr(masks, "COMPILING", 0.0)
+    masked_scores(case.net, batch_of(images), 12, 2, batch_size=4)
+    assert len(eager) == 1
+    masked_scores(case.net, batch_of(images), 12, 2, batch_size=4, compile=False)
+    assert len(eager) == 1
+
+
+def test_a_model_that_cannot_be_compiled_runs_uncompiled(case, monkeypatch):
+    def fail(self, **options):
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(nn.Module, "compile", fail)
+    images = pictures(8, 20, 16)
+    with pytest.warns(UserWarning, match=r"uncompiled, which is slower: RuntimeError: no C\+\+ compiler$") as said:
+        found = masked_scores(case.net, batch_of(images), 8, 2, compile=True, batch_size=4)
+        masked_scores(case.net, batch_of(images), 8, 2, compile=True, batch_size=4)
+    assert len(said) == 1
+    assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_out_of_memory_halves_the_batch(case, together):
+    images, tried = pictures(18, 20, 16), []
+
+    def inputs(passes: Tensor):
+        tried.append(len(passes))
+        if len(passes) > 4:
+            raise torch.OutOfMemoryError
+        return (images[passes],)
+
+    found = masked_scores(case.net, inputs, 18, 2, batch_size=16, together=together)
+    assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
+    assert tried == ([16, 8, 4, 4, 4, 4, 2] if together == 1 else [15, 6, 3, 3, 3, 3, 3, 3])
+
+
+def test_out_of_memory_at_the_smallest_batch_is_raised(case):
+    def inputs(passes: Tensor):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        masked_scores(case.net, inputs, 6, 2, together=3)
+
+
+def test_each_pass_may_have_its_own_class(case):
+    images, targets = pictures(5, 20, 16), torch.tensor([0, 4, 2, 2, 1])
+    found = masked_scores(case.net, batch_of(images), 5, targets, batch_size=2)
+    assert_allclose(array(found), array(case.net(images).softmax(1).gather(1, targets[:, None])[:, 0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("curve", [iscam.insertion, iscam.deletion])
+def test_curves_of_many_maps_are_those_of_each(gap, curve):
+    maps = torch.rand(3, 25, 31, generator=torch.Generator().manual_seed(1))
+    together = curve(gap.net, gap.images, maps, gap.targets, 50)
+    for i in range(3):
+        alone = curve(gap.net, gap.images[i : i + 1], maps[i : i + 1], gap.targets[i : i + 1], 50)
+        assert_allclose(array(together.scores[i]), array(alone.scores[0]), atol=1e-6)
+        assert_allclose(float(together.auc[i]), float(alone.auc[0]), atol=1e-6)
+
+
+# -------------------------------------------------------------------------------------- the first layer once for all t
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 4}, {"steps": 7, "schedule": "linear"}, {"steps": 9, "nodes": 3}], ids=str
+)
+@pytest.mark.parametrize("name", CASES)
+def test_the_first_layer_once_for_all_t_gives_the_same_map(name, options, monkeypatch):
+    case = CASES[name]()
+    expected = iscam.explain(case.net, case.images, case.targets, **options)
+    used = []
+    monkeypatch.setattr(score, "MANY", 0)
+    monkeypatch.setattr(score, "scaled", lambda view: used.append(scaled(view)) or used[-1])
+    found = iscam.explain(case.net, case.images, case.targets, **options)
+    assert used and all(used)
+    assert_allclose(array(found), array(expected), atol=1e-4)
+
+
+def test_scaled_is_the_model_at_every_t(gap):
+    """Against the literal network: the logits of t x, all t of a picture in one call."""
+    view = observe(gap.net, gap.images[0])
+    t = torch.tensor([[0.0, 0.3, 1.0, 8.0], [2.0, 0.5, 0.0, 1.0]])
+    with torch.no_grad():
+        found = scaled(view).model(gap.images[:2], t)
+    expected = [gap.split.logits(float(s) * array(gap.images[i])) for i in range(2) for s in t[i]]
+    assert_allclose(array(found), expected, atol=1e-4)
+
+
+def test_scaled_follows_the_weights(gap):
+    """Both halves share the model's weights; a layer that is replaced afterwards is noticed."""
+    view = observe(gap.net, gap.images[0])
+    model, x = gap.net.model, gap.images[:1]
+    found = scaled(view).model
+    with torch.no_grad():
+        model.first[0].weight.mul_(1.5)
+        assert_allclose(array(found(x, torch.ones(1, 1))), array(model(x)), atol=1e-5)
+    model.head = nn.Linear(8, 5)
+    assert scaled(view) is None
+
+
+class Normalising(nn.Module):
+    """A convolution of a shifted picture: no affine function of t x that the convolution's bias tells of."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = bias_free()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x - 0.5)
+
+
+class Pooling(nn.Module):
+    """No convolution at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("model", [Normalising(), nn.Sequential(nn.Identity(), Pooling())], ids=["shifted", "pooled"])
+def test_a_network_that_does_not_begin_with_a_convolution_is_not_split(model):
+    layer = "model.features" if isinstance(model, Normalising) else "0"
+    assert scaled(observe(iscam.Network(model, layer), pictures(1, 20, 16)[0])) is None
