@@ -59,7 +59,7 @@ def main(
         found = provenance(
             {"model": model, "steps": steps, "repeats": repeats, "picture": str(data)}, time.time() - started
         )
-        found |= {"floor_passes_a_second": floors, "lines": rows}
+        found |= {"floors": floors, "lines": rows, "rates": {model: rates(rows)}}
         found["command"] = f"python benchmarks/speed.py --model {model} --steps {steps} --repeats {repeats}"
         output.write_text(json.dumps(found, indent=1))
 
@@ -283,6 +283,13 @@ def summarised(rows: list[dict[str, Any]], floors: dict[str, float]) -> pd.DataF
             }
         )
     return pd.DataFrame(table)
+
+
+def rates(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Passes a second of our compiled IS-CAM in each precision, which costs of studies are estimated from."""
+    lines = {"fp32": "iscam IS-CAM, compiled", "bf16": "iscam IS-CAM, bf16"}
+    found = {row["line"]: row["passes"] / statistics.median(row["seconds"]) for row in rows}
+    return {precision: found[line] for precision, line in lines.items() if line in found}
 
 
 if __name__ == "__main__":
