@@ -88,10 +88,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_table(table, tmp_path):
 
 @pytest.mark.slow
 def test_killed_ten_times_it_ends_with_the_same_table(tmp_path):
-    chosen = dataclasses.replace(QUICK, count=20)
+    chosen = iscam.Study(count=60, methods={"identity": {}, "random": {}}, metrics=("average_drop", "energy"))
     killed(chosen, tmp_path / "killed", kills=10)
     done = study.read_rows(tmp_path / "killed")
-    assert 0 < done["picture"].nunique() < 20, "it was to be killed on its way"
+    assert 0 < done["picture"].nunique() < 60, "it was to be killed on its way"
     assert same(iscam.run_study(chosen, tmp_path / "killed"), iscam.run_study(chosen, tmp_path / "whole"))
 
 
