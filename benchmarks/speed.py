@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import psutil
 import torch
 import typer
@@ -31,7 +30,7 @@ from tqdm import tqdm
 import iscam
 from iscam import masks
 from iscam.methods import score
-from iscam.results import provenance
+from iscam.results import benchmark_table, provenance
 
 BATCHES = (16, 32, 64, 128, 256)
 AS_TORCHCAM = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
@@ -41,26 +40,33 @@ def main(
     data: Annotated[str, typer.Option(help="ILSVRC folder, or 'menagerie'")] = "menagerie",
     model: str = "squeezenet1_0",
     weights: Annotated[str, typer.Option(help="a file, 'default' or 'none' for random")] = "default",
+    layer: Annotated[str | None, typer.Option(help="another layer than the network's own, for fewer channels")] = None,
     steps: Annotated[int, typer.Option(help="N of IS-CAM and SS-CAM")] = 3,
     repeats: int = 3,
     bf16: bool = torch.cuda.is_available(),
     output: Path | None = None,
 ) -> None:
-    net = iscam.load_model(model, None if weights == "none" else weights)
+    net = iscam.load_model(model, None if weights == "none" else weights, layer)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     image = iscam.load_images(data, count=1)[0].image.to(net.device)[None]
     started = time.time()
     lines = {**peers(net, image, steps), **ours(net, image, steps, bf16)}
     rows = timed(lines, repeats, net.device)
     floors = {precision: floor(net, image, precision, repeats) for precision in ["fp32", *["bf16"] * bf16]}
-    table = summarised(rows, floors)
-    print(table.to_string(index=False))
+    found = provenance(
+        {"model": model, "steps": steps, "repeats": repeats, "picture": Path(data).name}, time.time() - started
+    )
+    found |= {"floors": floors, "lines": rows, "rates": {model: rates(rows)}}
+    options = (
+        f"--model {model} --steps {steps} --repeats {repeats}"
+        + " --bf16" * bf16
+        + (f" --layer {layer}" if layer else "")
+    )
+    found["command"] = f"python benchmarks/speed.py {options}" + (
+        "" if data == "menagerie" else " --data ILSVRC_FOLDER"
+    )
+    print(benchmark_table(found).round(2).to_string(index=False))
     if output:
-        found = provenance(
-            {"model": model, "steps": steps, "repeats": repeats, "picture": str(data)}, time.time() - started
-        )
-        found |= {"floors": floors, "lines": rows, "rates": {model: rates(rows)}}
-        found["command"] = f"python benchmarks/speed.py --model {model} --steps {steps} --repeats {repeats}"
         output.write_text(json.dumps(found, indent=1))
 
 
@@ -72,9 +78,9 @@ def line(run: Callable[[], Tensor], passes: int, task: str, precision: str = "fp
 
 
 def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str, Line]:
-    """Our maps in each mode, and insertion + deletion of three maps."""
+    """Our maps in each mode, and insertion + deletion of one map."""
     channels = live_channels(net, image)
-    maps = torch.rand(3, *image.shape[2:], device=image.device)
+    map = torch.rand(1, *image.shape[2:], generator=torch.Generator().manual_seed(0)).to(image.device)
 
     def is_cam(first_layer_once: bool, **options: Any) -> Callable[[], Tensor]:
         def run() -> Tensor:
@@ -84,8 +90,7 @@ def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str,
         return run
 
     def both_curves() -> Tensor:
-        many = image.expand(3, -1, -1, -1)
-        return torch.cat([find(net, many, maps).scores for find in (iscam.insertion, iscam.deletion)])
+        return torch.cat([find(net, image, map).scores for find in (iscam.insertion, iscam.deletion)])
 
     def curves(compile: bool) -> Callable[[], Tensor]:
         def run() -> Tensor:  # the metrics compile by themselves once the model has run for long
@@ -104,18 +109,20 @@ def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str,
         ),
         "iscam IS-CAM, eager": line(is_cam(False, compile=False), n, "IS-CAM"),
         "iscam IS-CAM, eager, first layer once": line(is_cam(True, compile=False), n, "IS-CAM"),
-        "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM"),
-        "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM"),
+        "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM", warm=True),
+        "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM", warm=True),
         "iscam IS-CAM, torch-cam's options": line(
             is_cam(True, compile=True, **AS_TORCHCAM), n, "IS-CAM", like="torchcam"
         ),
-        "iscam insertion + deletion, 3 maps, eager": line(curves(False), 6 * 225, "curves"),
-        "iscam insertion + deletion, 3 maps, compiled": line(curves(True), 6 * 225, "curves"),
+        "iscam insertion + deletion, one map, eager": line(curves(False), 2 * 225, "curves"),
+        "iscam insertion + deletion, one map, compiled": line(curves(True), 2 * 225, "curves"),
     }
     if bf16:
-        found["iscam IS-CAM, bf16"] = line(is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16")
+        found["iscam IS-CAM, bf16"] = line(
+            is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16", warm=True
+        )
         found["iscam IS-CAM, bf16, first layer once"] = line(
-            is_cam(True, compile=True, precision="bf16"), n, "IS-CAM", "bf16"
+            is_cam(True, compile=True, precision="bf16"), n, "IS-CAM", "bf16", warm=True
         )
     return found
 
@@ -167,24 +174,26 @@ def live_channels(net: iscam.Network, image: Tensor) -> int:
 
 
 def timed(lines: dict[str, Line], repeats: int, device: torch.device) -> list[dict[str, Any]]:
-    """Each line once to warm up (and compile), then in turns."""
+    """Lines in turns; each network and mode is compiled before, by the lines that warm it up."""
     rows: list[dict[str, Any]] = []
-    results = {}
-    bar = tqdm(total=len(lines) * (repeats + 1), desc="runs", disable=None)
-    for name, entry in lines.items():
-        results[name] = entry["run"]().float().cpu()
-        bar.update()
+    results: dict[str, Tensor] = {}
+    for entry in lines.values():
+        if entry.get("warm"):
+            entry["run"]()
+    bar = tqdm(total=len(lines) * repeats, desc="runs", disable=None)
     seconds: dict[str, list[float]] = {name: [] for name in lines}
     memory: dict[str, list[float]] = {name: [] for name in lines}
     for _ in range(repeats):
         for name, entry in lines.items():
             with Peak(device) as peak:
-                seconds[name].append(clocked(entry["run"], device))
+                spent, found = clocked(entry["run"], device)
+                seconds[name].append(spent)
             memory[name].append(peak.megabytes)
+            results[name] = found.float().cpu()
             bar.update()
     for name, entry in lines.items():
         rows.append(
-            {key: value for key, value in entry.items() if key != "run"}
+            {key: value for key, value in entry.items() if key not in ("run", "warm")}
             | {"line": name, "seconds": seconds[name], "megabytes": max(memory[name])}
             | {"map_difference": difference(name, entry, results)}
         )
@@ -200,17 +209,17 @@ def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | No
             return None
         up = score.upsample(results["torch-cam IS-CAM"], results[name].shape[1:])
         return float((score.to_unit_range(up) - results[name]).abs().max())
-    eager = "iscam IS-CAM, eager" if entry["task"] == "IS-CAM" else "iscam insertion + deletion, 3 maps, eager"
+    eager = "iscam IS-CAM, eager" if entry["task"] == "IS-CAM" else "iscam insertion + deletion, one map, eager"
     return float((results[name] - results[eager]).abs().max())
 
 
-def clocked(run: Callable[[], Any], device: torch.device) -> float:
+def clocked(run: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     gc.collect()
     wait(device)
     started = time.perf_counter()
-    run()
+    found = run()
     wait(device)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, found
 
 
 def wait(device: torch.device) -> None:
@@ -251,38 +260,18 @@ def floor(net: iscam.Network, image: Tensor, precision: str, repeats: int) -> fl
     """Passes a second of the bare network, the best over batch sizes, compiled and not."""
     half = torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16")
     best = 0.0
+    torch._dynamo.config.recompile_limit = 64  # a shape each; beyond the limit, torch runs uncompiled
     with torch.inference_mode(), half:
         for size in BATCHES:
             batch = image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last)
             for model in (net.model, masks.compiled_copy(net.model, [batch])):
                 model(batch)
                 seconds = [
-                    clocked(lambda model=model, batch=batch: model(batch), net.device) for _ in range(2 * repeats + 1)
+                    clocked(lambda model=model, batch=batch: model(batch), net.device)[0]
+                    for _ in range(2 * repeats + 1)
                 ]
                 best = max(best, size / statistics.median(seconds))
     return best
-
-
-def summarised(rows: list[dict[str, Any]], floors: dict[str, float]) -> pd.DataFrame:
-    """The table that is printed: medians, ratios to torch-cam at the same task, shares of the floor."""
-    median = {row["line"]: statistics.median(row["seconds"]) for row in rows}
-    table = []
-    for row in rows:
-        seconds = median[row["line"]]
-        peer = median.get(f"torch-cam {row['task']}")
-        table.append(
-            {
-                "line": row["line"],
-                "passes": row["passes"],
-                "seconds": round(seconds, 2),
-                "passes/s": round(row["passes"] / seconds, 1),
-                "times torch-cam": round(peer / seconds, 2) if peer else None,
-                "% of floor": round(100 * row["passes"] / seconds / floors[row["precision"]], 1),
-                "MB above": round(row["megabytes"]),
-                "largest difference": row["map_difference"],
-            }
-        )
-    return pd.DataFrame(table)
 
 
 def rates(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -129,6 +130,9 @@ def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
     """
     sums = [float(x.sum(dtype=torch.float64)) for x in [*model.parameters(), *model.buffers()]]
     if model not in copies or copies[model][0] != sums:
+        logging.getLogger("torch.utils.cpp_extension").setLevel(
+            logging.ERROR
+        )  # it looks for CUDA that may not be there
         try:
             fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
             fast.compile(dynamic=False, options={"freezing": True})

@@ -184,6 +184,18 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
     return figure
 
 
+def speeds(table: pd.DataFrame, floor: float) -> Figure:
+    """Passes a second of each line of a benchmark; the floor is where the bare network stands."""
+    figure, axis = plt.subplots(figsize=(7.5, 0.32 * len(table) + 1.2), layout="constrained")
+    colours = np.where(table["line"].str.startswith("iscam"), "C0", "C7")
+    axis.barh(table["line"], table["passes/s"], color=colours)
+    axis.axvline(floor, color="black", linestyle="--", label="floor: the bare network, float32")
+    axis.invert_yaxis()
+    axis.set(xlabel="passes a second (more is better)")
+    axis.legend(loc="lower right")
+    return figure
+
+
 def strip(panels: Mapping[str, Tensor], columns: int = 7, most: float = 1.0, label: str = "saliency") -> Figure:
     """Pictures (3, height, width) and maps (height, width) side by side, maps on one scale from 0 to `most`."""
     rows = -(-len(panels) // columns)

@@ -484,6 +484,34 @@ def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     return pd.read_parquet(folder / f"{name}.parquet"), json.loads((folder / f"{name}.json").read_text())
 
 
+def benchmarks() -> dict[str, dict[str, Any]]:
+    """The recorded runs of benchmarks/speed.py, by the network's name."""
+    files = sorted((data_folder() / "results").glob("benchmarks-*.json"))
+    return {file.stem.removeprefix("benchmarks-"): json.loads(file.read_text()) for file in files}
+
+
+def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a line of a benchmark: medians, how many times torch-cam's speed at the same task, share of the floor."""
+    median = {row["line"]: float(np.median(row["seconds"])) for row in run["lines"]}
+    rows = []
+    for row in run["lines"]:
+        seconds, peer = median[row["line"]], median.get(f"torch-cam {row['task']}", np.nan)
+        rate = row["passes"] / seconds
+        rows.append(
+            {
+                "line": row["line"],
+                "passes": str(row["passes"]),
+                "seconds": seconds,
+                "passes/s": rate,
+                "times torch-cam": peer / seconds,
+                "% of floor": 100 * rate / run["floors"][row["precision"]],
+                "MB above": f"{row['megabytes']:.0f}",
+                "largest difference": "–" if row["map_difference"] is None else f"{row['map_difference']:.1e}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def keep(output: str | Path, name: str) -> None:
     """Keep a finished study's table and provenance as the recorded run `name` in `data/results`."""
     from iscam.study import read_rows  # here, since that module writes what this one reads

@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,8 +246,9 @@ def add_curves(given: dict[str, Any], maps: dict[str, dict[str, Tensor]], metric
         "maps": torch.cat([map["maps"] for map in maps.values()]),
         "targets": given["targets"].expand(len(maps)),
     }
-    for map, value in zip(maps.values(), measured(metric, given | together), strict=True):
-        map[metric] = value
+    with suppress(Exception):  # then each map is measured for itself, and its row holds the error
+        for map, value in zip(maps.values(), measured(metric, given | together), strict=True):
+            map[metric] = value
 
 
 def asks_for_truth(study: Study) -> bool:
