@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,21 +47,20 @@ def test_two_workers_give_the_local_rows(cluster, table, tmp_path):
     assert same(iscam.run_study(STUDY, tmp_path, engine="ray", address=cluster), table)
 
 
-def deadly(read, mark: Path | None):
-    """Kills the worker that reads the picture: the first one alone, where `mark` can say that it has been."""
-    if mark is None or not mark.exists():
-        if mark:
-            mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read()
-
-
 def with_a_deadly_picture(monkeypatch, mark: Path | None) -> str:
-    """Makes the study's second picture deadly; returns its name."""
+    """Makes the second picture kill the workers that read it: the first one alone if given a `mark`; its name."""
     dataset = load_images(STUDY.data, STUDY.count, STUDY.seed)
     first, second, *rest = dataset.entries
-    second = replace(second, read=partial(deadly, second.read, mark))
-    monkeypatch.setattr(study, "load_images", lambda *_: Images([first, second, *rest], dataset.transform))
+
+    def deadly():  # a function in a function, since the workers know no module of the tests
+        if mark is None or not mark.exists():
+            if mark:
+                mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return second.read()
+
+    entries = [first, replace(second, read=deadly), *rest]
+    monkeypatch.setattr(study, "load_images", lambda *_: Images(entries, dataset.transform))
     return second.name
 
 
