@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: st
         import ray
     except ImportError as error:
         raise InputError("the engine 'ray' needs Ray: pip install 'iscam[ray]'") from error
+    check_reachable(address)
     with ray.init(address=address, log_to_driver=False):
         gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
         kind: Any = ray.remote(num_gpus=1)(Worker) if gpus else ray.remote(num_cpus=1)(Worker)
@@ -97,6 +99,16 @@ def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: st
             idle.append(worker)
             if task:
                 yield rows
+
+
+def check_reachable(address: str | None) -> None:
+    """Nothing where a cluster may be, else `InputError`: Ray itself would try for minutes and end the process."""
+    host, _, port = (address or "").partition(":")
+    if port.isdecimal():  # not "auto", nor a client's ray://
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"no Ray cluster answers at {address}: {error}") from error
 
 
 def given_up(study: Study, dataset: Images, model: str, i: int) -> list[Row]:
