@@ -538,11 +538,13 @@ def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any],
 
 def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """One sentence about a recorded run: what, how many, where, when, and the command that makes it again."""
-    study, each = run["parameters"], run["seconds"] / max(1, run["pictures_computed"])
+    study, pairs = run["parameters"], len(frame[["model", "picture"]].drop_duplicates())
+    timed = run["pictures_computed"] == pairs  # else some of it was done by a run that was killed
+    each = f", {run['seconds'] / pairs:.0f} s for a picture and a network" if timed else ""
     return (
         f"Recorded run: {frame['picture'].nunique()} pictures of {study['data']} (seed {study['seed']}), "
-        f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}, {each:.0f} s for a picture and a network, "
-        f"commit {run['commit']}. Run it again with `iscam {run['command'].partition(' ')[2]}`."
+        f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}{each}, commit {run['commit']}. "
+        f"Run it again with `iscam {run['command'].partition(' ')[2]}`."
     )
 
 

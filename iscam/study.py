@@ -167,7 +167,7 @@ def run_study(
     with locked(folder):
         claim(folder, study)
         dataset = load_images(study.data, study.count, study.seed)
-        finished = {(row.model, row.picture) for row in read_rows(folder)[["model", "picture"]].itertuples()}
+        finished = pictures_of(read_rows(folder))
         tasks = [
             (model, i)
             for i, entry in enumerate(dataset.entries)  # picture by picture, so that a part of a run is a smaller run
@@ -184,9 +184,15 @@ def run_study(
             try:
                 write_parts(folder, pictures, bar)
             finally:  # an interrupted run says what it did, too
-                record = provenance(dataclasses.asdict(study), time.time() - started) | {"pictures_computed": bar.n}
+                record = provenance(dataclasses.asdict(study), time.time() - started)
+                record["pictures_computed"] = len(pictures_of(read_rows(folder)) - finished)
                 write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
         return read_rows(folder)
+
+
+def pictures_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
+    """The networks and pictures that a table holds."""
+    return set(frame[["model", "picture"]].itertuples(index=False, name=None))
 
 
 def run_tasks(study: Study, dataset: Images, tasks: Sequence[Task]) -> Iterator[list[Row]]:
