@@ -22,6 +22,9 @@ from iscam.metrics.ground_truth import mask_energy as mask_energy
 from iscam.metrics.ground_truth import part_correlation as part_correlation
 from iscam.metrics.ground_truth import part_importance as part_importance
 from iscam.metrics.localisation import energy as energy
+from iscam.metrics.sanity import randomised as randomised
+from iscam.metrics.sanity import shifted as shifted
+from iscam.metrics.sanity import ssim as ssim
 from iscam.network import Network as Network
 from iscam.network import load_model as load_model
 from iscam.results import paired as paired

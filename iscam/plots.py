@@ -206,6 +206,34 @@ def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int 
     return figure
 
 
+def over_layers(frame: pd.DataFrame, margin: float, ylabel: str, columns: int = 4) -> Figure:
+    """Means over pictures, 95 % bootstrap intervals, against the share of layers: a panel a method, a line a network.
+
+    `frame` has the columns method, model, share (percent) and value. Values up to `margin` are shaded.
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    rows = -(-len(methods) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.6 * columns, 2.5 * rows + 0.6), squeeze=False, sharex=True, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, method in zip(axes.flat, methods, strict=False):
+        sns.lineplot(
+            frame[frame["method"] == method], x="share", y="value", hue="model", style="model", markers=True,
+            dashes=False, palette="colorblind", errorbar=("ci", 95), seed=0, ax=axis, legend=axis is axes.flat[0],
+        )  # fmt: skip
+        axis.axhspan(-1.5, margin, color="0.9", linewidth=0, zorder=0)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=TITLES.get(method, method), xlabel="layers re-initialised (%)", ylabel=ylabel, ylim=(-1, 1.3))
+    for axis in list(axes.flat)[len(methods) :]:
+        axis.set_axis_off()
+    legend = axes.flat[0].get_legend()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    legend.remove()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
 def drop_and_increase(groups: Mapping[str, pd.DataFrame]) -> Figure:
     """Average drop and increase of each row as a point, with the region shaded that no averages can reach.
 

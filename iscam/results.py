@@ -261,6 +261,15 @@ def keep(output: str | Path, name: str) -> None:
     (target / f"{name}.json").write_text(json.dumps(whole, indent=1))
 
 
+def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str) -> None:
+    """Write the table FILE.parquet and its provenance FILE.json of a run that is not a study."""
+    target = Path(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(target.with_suffix(".parquet"), index=False)
+    made = provenance(parameters, seconds) | {"command": command}
+    target.with_suffix(".json").write_text(json.dumps(made, indent=1))
+
+
 def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """One sentence about a recorded run: what, how many, where, when, and the command that makes it again."""
     study, each = run["parameters"], run["seconds"] / max(1, run["pictures_computed"])

@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "localisation": {"count": 1},
     "published_numbers": {"count": 1, "methods": ["grad_cam", "score_cam"], "box_pictures": 10, "steps": 2},
     "ground_truth": {"count": 1},
+    "sanity_checks": {"count": 2, "steps": 1, "stages": 2, "methods": ["grad_cam", "score_cam"]},
 }
 
 
