@@ -63,7 +63,7 @@ def quoted() -> set[str]:
 @pytest.mark.parametrize(
     "notebook",
     [
-        pytest.param(file, id=file.stem, marks=[] if file.stem in ("introduction", "confidence") else pytest.mark.slow)
+        pytest.param(file, id=file.stem, marks=[] if file.stem == "introduction" else pytest.mark.slow)
         for file in QUOTING
     ],
 )

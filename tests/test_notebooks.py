@@ -113,7 +113,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+#: Notebooks that the default tests run; the others are slow, and continuous integration runs all of them for the book.
+QUICK = ("introduction", "pipeline", "speed")
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow) for path in NOTEBOOKS],
+)
 def test_notebook_runs(notebook: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"ISCAM_CACHE": str(cache), "JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
