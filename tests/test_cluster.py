@@ -70,6 +70,7 @@ def test_a_worker_killed_in_the_middle_costs_no_row(cluster, table, tmp_path, mo
     assert (tmp_path / "mark").exists()
 
 
+@pytest.mark.slow
 def test_a_picture_that_no_worker_survives_is_named_and_the_rest_is_done(cluster, table, tmp_path, monkeypatch):
     name = with_a_deadly_picture(monkeypatch, None)
     frame = iscam.run_study(STUDY, tmp_path, engine="ray", address=cluster)

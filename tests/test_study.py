@@ -259,6 +259,7 @@ def test_a_study_that_cannot_run_is_refused_at_once(fields):
         iscam.Study(**fields)
 
 
+@pytest.mark.slow
 def test_on_ray_the_rows_are_the_same(table, tmp_path):
     pytest.importorskip("ray")
     assert same(iscam.run_study(QUICK, tmp_path, engine="ray"), table, 1e-5)
