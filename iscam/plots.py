@@ -78,7 +78,7 @@ UNBROKEN = "\u00a0to\u00a0"
 NAMES = {"network", "method", "compared", "metric", "verdict", "variant", "paper"}
 
 #: Columns of sentences, to the left as well, which may break into lines.
-SENTENCES = {"claim"}
+SENTENCES = {"line", "claim"}
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
