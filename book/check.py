@@ -119,6 +119,7 @@ def faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> 
     yield from stuck_sliders(page)
     yield from seen
     if axe:
+        page.add_style_tag(content="* { transition: none !important; }")  # colours on their way are no one's choice
         page.evaluate(axe)
         report = page.evaluate("() => axe.run({resultTypes: ['violations'], preload: false})")
         for found in report["violations"]:

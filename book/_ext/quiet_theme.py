@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-#: Buttons whose label for screen readers is not the text that is seen on them (without it that text is the label), and
-#: charts, which scroll sideways on a phone and so must take the keyboard's focus.
+#: Buttons whose label for screen readers is not the text that is seen on them (without it that text is the label); a
+#: list without items; charts, which scroll sideways on a phone and so must take the keyboard's focus.
 REPAIRS = {
     'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"': (
         'search-button-field search-button__button pst-js-only"'
@@ -13,6 +13,7 @@ REPAIRS = {
     'data-mode="light" title="Light"': 'data-mode="light"',
     'data-mode="dark"  title="Dark"': 'data-mode="dark"',
     'data-mode="auto"  title="System Settings"': 'data-mode="auto"',
+    '<div role="list" class="citation-list">': '<div class="citation-list">',  # what it holds are no list items
     'container">\n<img': 'container" tabindex="0">\n<img',
 }
 
