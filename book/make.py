@@ -128,11 +128,19 @@ def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str
         )
     except Exception as error:  # papermill and the kernel raise many kinds
         return time.time() - started, COLOUR_CODES.sub("", f"{type(error).__name__}: {error}")[-4000:]
+    if said := warned(executed):
+        return time.time() - started, f"the page would show a warning: {said}"
     for key in ("input_path", "output_path"):
         executed.metadata.papermill[key] = notebook.name  # no path of this machine in the book
     nbformat.write(executed, target)
     partial.unlink()
     return time.time() - started, ""
+
+
+def warned(notebook: nbformat.NotebookNode) -> str:
+    """What cells wrote to the error stream, which no reader should meet."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output["text"] for output in outputs if output.get("name") == "stderr")
 
 
 def staged(notebook: Path) -> Path:

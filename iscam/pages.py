@@ -93,6 +93,7 @@ STYLE = """<style>
   .slider.live form { display: block; }
   .slider.live figure { display: none; }
   .slider.live figure.shown { display: grid; grid-template-columns: 300px 1fr; gap: 1em; align-items: center; }
+  .slider form > label { display: block; max-width: 30rem; }
   .slider input[type=range] { width: 100%; height: 2em; display: block; }
   .slider fieldset { border: 0; padding: 0; margin: 0.3em 0 1em; display: flex; flex-wrap: wrap; gap: 0 1.5em; }
   .slider legend { float: left; padding: 0; margin: 0 0.5em 0 0; width: auto; font-size: inherit; }

@@ -75,7 +75,20 @@ HEADINGS = {
 UNBROKEN = "\u00a0to\u00a0"
 
 #: Columns of names, which stand to the left; all others are numbers.
-NAMES = {"network", "method", "compared", "metric", "verdict", "variant", "paper"}
+NAMES = {
+    "network",
+    "method",
+    "compared",
+    "metric",
+    "verdict",
+    "variant",
+    "paper",
+    "convention",
+    "class",
+    "nearest",
+    "of",
+    "rule",
+}
 
 #: Columns of sentences, to the left as well, which may break into lines.
 SENTENCES = {"line", "claim"}
@@ -173,7 +186,7 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
     """One dot a method with its 95 % interval, one panel a model; `summary` as `results.summary` gives it."""
     chosen = summary[summary["metric"] == metric]
     models = list(dict.fromkeys(chosen["model"]))
-    size = (4.2 * len(models) + 1.5, 0.42 * chosen["method"].nunique() + 1.3)
+    size = (2.9 * len(models) + 1.5, 0.36 * chosen["method"].nunique() + 1.3)
     figure, axes = plt.subplots(1, len(models), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, model in zip(axes[0], models, strict=True):
         rows = chosen[chosen["model"] == model].iloc[::-1]
@@ -238,7 +251,7 @@ def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int 
     `frame` has the columns schedule, N and the quantities; `quantities`: column -> label of its axis.
     """
     rows = -(-len(quantities) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(9.6, 2.9 * rows), squeeze=False, layout="constrained")
     for axis, (column, label) in zip(axes.flat, quantities.items(), strict=False):
         sns.lineplot(
             frame, x="N", y=column, hue="schedule", style="schedule", markers=True, dashes=False,
@@ -252,6 +265,31 @@ def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int 
         axis.grid(alpha=0.3)
     for axis in list(axes.flat)[len(quantities) :]:
         axis.set_axis_off()
+    return figure
+
+
+def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
+    """An error against the passes that a rule spends on a channel, a line a rule, a panel for each sum; log scale.
+
+    `worst` has the columns of, rule, passes a channel and `column`. A rule that spends nothing is a dashed line.
+    """
+    sums = list(dict.fromkeys(worst["of"]))
+    figure, axes = plt.subplots(1, len(sums), figsize=(9.6, 3.6), squeeze=False, sharey=True, layout="constrained")
+    rules = [
+        rule for rule in dict.fromkeys(worst["rule"]) if worst["passes a channel"][worst["rule"] == rule].min() > 0
+    ]
+    looks = dict(zip(rules, zip(sns.color_palette("colorblind"), "os^DXv", strict=False), strict=False))
+    for axis, of in zip(axes[0], sums, strict=True):
+        for rule, rows in worst[worst["of"] == of].groupby("rule", sort=False):
+            if rule in looks:
+                colour, marker = looks[rule]
+                axis.plot(rows["passes a channel"], rows[column], color=colour, marker=marker, label=rule)
+            else:
+                axis.axhline(rows[column].iloc[0], color="0.4", linestyle="--", label=rule)
+        axis.set(title=of, xlabel="passes a channel", yscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=9)
+    axes[0, 0].set_ylabel(ylabel)
     return figure
 
 
@@ -310,7 +348,7 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
     for i in np.flatnonzero(named):
         styles[f"th.col{i}, td.col{i}"] = "text-align: left; white-space: nowrap"
     for i in np.flatnonzero([column in SENTENCES for column in shown.columns]):
-        styles[f"th.col{i}, td.col{i}"] = "text-align: left"
+        styles[f"th.col{i}, td.col{i}"] = "text-align: left; min-width: 8em"
     rules = [(part.strip(), props) for selectors, props in styles.items() for part in selectors.split(",")]
     return style.set_table_styles([{"selector": selector, "props": props} for selector, props in rules])
 
