@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import hypothesis
@@ -172,3 +174,12 @@ def case() -> Case:
 def gap() -> Case:
     """The network with global average pooling and an in-place ReLU right behind the explained layer."""
     return pooled_case()
+
+
+def peak_memory(script: str, *arguments: object) -> float:
+    """The most memory in MB that a Python script held at once, run by itself."""
+    pytest.importorskip("resource")
+    last = "\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    command = [sys.executable, "-c", script + last, *map(str, arguments)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 2**20

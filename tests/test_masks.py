@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, array, bias_free, pictures, pooled
+from conftest import CASES, array, bias_free, peak_memory, pictures, pooled
 from iscam import masks
 from iscam.activations import observe
 from iscam.masks import masked_scores
@@ -184,3 +184,19 @@ class Pooling(nn.Module):
 def test_a_network_that_does_not_begin_with_a_convolution_is_not_split(model):
     layer = "model.features" if isinstance(model, Normalising) else "0"
     assert scaled(observe(iscam.Network(model, layer), pictures(1, 20, 16)[0])) is None
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_steps():
+    """IS-CAM in 50 steps takes no more memory than in 5, beyond noise; all of it lies under 1 GB above the network."""
+    script = (
+        "import sys, iscam\n"
+        "net = iscam.load_model('menagerie/resnet')\n"
+        "image = iscam.load_images('menagerie', 1)[0].image[None]\n"
+        "for steps in map(int, sys.argv[1:]):\n"
+        "    iscam.explain(net, image, steps=steps, compile=False)"
+    )
+    peak = {steps: peak_memory(script, *steps) for steps in ((), (5,), (50,))}
+    print(f"peak memory in MB: {peak}")
+    assert peak[50,] - peak[5,] < 100, peak
+    assert peak[50,] - peak[()] < 1000, peak

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 import iscam
+from conftest import peak_memory
 from iscam import results, study
 from iscam.menagerie import draw
 
@@ -98,19 +99,12 @@ def test_killed_ten_times_it_ends_with_the_same_table(tmp_path):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     """A hundred pictures more take no more memory, to a few MB of noise and of rows."""
-    pytest.importorskip("resource")
     script = (
-        "import resource, sys, iscam\n"
+        "import sys, iscam\n"
         "study = iscam.Study(count=int(sys.argv[1]), methods={'random': {}}, metrics=('average_drop', 'energy'))\n"
-        "iscam.run_study(study, sys.argv[2])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "iscam.run_study(study, sys.argv[2])"
     )
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = {}
-    for count in (20, 120):
-        command = [sys.executable, "-c", script, str(count), tmp_path / str(count)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        peak[count] = int(found.stdout) * unit / 2**20
+    peak = {count: peak_memory(script, count, tmp_path / str(count)) for count in (20, 120)}
     print(f"peak memory in MB: {peak}")
     assert peak[120] - peak[20] < 30, peak
 
