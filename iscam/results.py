@@ -521,10 +521,14 @@ def keep(output: str | Path, name: str) -> None:
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
     whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
     text = json.dumps(whole, indent=1).replace(str(output), f"results/{name}")
-    places = [whole["parameters"]["data"], *filter(None, whole["parameters"]["weights"].values())]
-    for place in places:  # what was read, not where this machine keeps it
+    (target / f"{name}.json").write_text(without_places(text, whole["parameters"]))
+
+
+def without_places(text: str, parameters: Mapping[str, Any]) -> str:
+    """A provenance that names the pictures and weights that were read, not where this machine keeps them."""
+    for place in filter(None, [parameters.get("data"), *(parameters.get("weights") or {}).values()]):
         text = text.replace(place, Path(place).name)
-    (target / f"{name}.json").write_text(text)
+    return text
 
 
 def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str) -> None:
@@ -533,7 +537,7 @@ def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any],
     target.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(target.with_suffix(".parquet"), index=False)
     made = provenance(parameters, seconds) | {"command": command}
-    target.with_suffix(".json").write_text(json.dumps(made, indent=1))
+    target.with_suffix(".json").write_text(without_places(json.dumps(made, indent=1), parameters))
 
 
 def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
