@@ -44,8 +44,8 @@ def integration(found: Runs) -> str:
     better, worse = int((up & ~lower | down & lower).sum()), int((down & ~lower | up & lower).sum())
     return (
         f"**Does integrating over the mask help?** Of {len(gaps)} paired differences between IS-CAM and Score-CAM "
-        f"({gaps['model'].nunique()} networks, {gaps['metric'].nunique()} metrics), {better} favour IS-CAM, {worse} "
-        f"favour Score-CAM, and the intervals of the other {len(gaps) - better - worse} hold zero."
+        f"({gaps['model'].nunique()} networks, {gaps['metric'].nunique()} metrics), IS-CAM is better in {better}, "
+        f"Score-CAM in {worse}, and the intervals of the other {len(gaps) - better - worse} hold zero."
     )
 
 
@@ -114,7 +114,13 @@ def tables() -> list[tuple[str, pd.DataFrame]]:
     rows = rows.pivot(index="method", columns="model", values="part_correlation").loc[order].reset_index()
     shown = [("Rank correlation with the true importance of the parts, in hundredths", rows.rename_axis(columns=None))]
     if "tables_squeezenet" in found:
-        frame = found["tables_squeezenet"]
-        rows = readable(summary(frame), METRICS).drop(columns="model")
-        shown.append((f"{frame['model'].iloc[0]} on photographs", rows))
+        frame, run = recorded("tables_squeezenet")
+        rows = readable(summary(frame), [name for name in METRICS if name in set(frame["metric"])])
+        options = "; ".join(
+            f"{TITLES[method]} with {name} {value}"
+            for method, chosen in run["parameters"]["methods"].items()
+            for name, value in chosen.items()
+        )
+        caption = f"{frame['model'].iloc[0]} on {frame['picture'].nunique()} photographs, in percent"
+        shown.append((f"{caption} ({options})" if options else caption, rows.drop(columns="model")))
     return shown
