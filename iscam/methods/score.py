@@ -126,10 +126,10 @@ def channel_weights(
         rows, n = passes[::together] // steps, passes % steps
         first = int(rows[0])
         masks = upsampled_masks(activations[live[first : int(rows[-1]) + 1]], view.image.shape[1:], normalise)
-        x = (view.image * masks[:, None])[rows - first]
+        masks = masks[rows - first]  # not of the masked pictures, which are three times as large
         if shared:
-            return x, t[n].reshape(-1, together)
-        x = t[n, None, None, None] * x
+            return view.image * masks[:, None], t[n].reshape(-1, together)
+        x = view.image * (t[n, None, None] * masks)[:, None]
         return (disturb(x, [channels[row] for row in rows.tolist()], n.tolist()) if disturb else x,)
 
     net = shared or view.net
