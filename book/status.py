@@ -40,7 +40,7 @@ def status(notebooks: Iterable[Path]) -> str:
     return PAGE.format(
         build=build(),
         pages=table(["page", "started (UTC)", "seconds", "parameters"], [page_row(file) for file in notebooks]),
-        runs=table(["run", "date", "machine", "seconds", "made with", "command"], runs),
+        runs=table(["run", "when, where, how long, with what", "command"], runs),
     )
 
 
@@ -71,12 +71,10 @@ def run_row(name: str, run: dict[str, Any]) -> list[str]:
     command = run.get("command", "").removeprefix("__main__.py ")
     made_with = [f"commit {run['commit']}"] if run.get("commit") else []
     made_with += [f"torch {run['versions']['torch']}"] if "versions" in run else []
+    took = f"{run['seconds']:,.0f} s" if "seconds" in run else ""
     return [
         name,
-        run["date"][:10],
-        run.get("device", ""),
-        f"{run['seconds']:,.0f}" if "seconds" in run else "",
-        ", ".join(made_with),
+        ", ".join(filter(None, [run["date"][:10], run.get("device"), took, *made_with])),
         f"`iscam {command}`" if command.startswith("study ") else command and f"`{command}`",
     ]
 
