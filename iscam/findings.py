@@ -88,8 +88,8 @@ def photographs(frame: pd.DataFrame) -> str:
         for method in ("score_cam", "is_cam")
     ]
     return (
-        f"**Do the published numbers come out?** On {frame['picture'].nunique()} photographs, with `{model}`, "
-        f"{', '.join(texts)}.{as_coded()}"
+        f"**Do the published numbers come out?** On {frame['picture'].nunique()} photographs, with "
+        f"`{model}` in other weights than the paper's, {', '.join(texts)}.{as_coded()}"
     )
 
 
