@@ -85,7 +85,6 @@ NAMES = {
     "paper",
     "convention",
     "class",
-    "nearest",
     "of",
     "rule",
 }
@@ -192,8 +191,9 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
         rows = chosen[chosen["model"] == model].iloc[::-1]
         middle, low, high = (100 * rows[key].to_numpy(float) for key in ("mean", "low", "high"))
         axis.errorbar(middle, [TITLES.get(m, m) for m in rows["method"]], xerr=[middle - low, high - middle], fmt="o")
-        axis.set(title=model, xlabel=xlabel)
+        axis.set(title=model)
         axis.grid(axis="x", alpha=0.3)
+    figure.supxlabel(xlabel, fontsize="medium")
     return figure
 
 
