@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import hypothesis
@@ -176,10 +177,15 @@ def gap() -> Case:
     return pooled_case()
 
 
-def peak_memory(script: str, *arguments: object) -> float:
-    """The most memory in MB that a Python script held at once, run by itself."""
+@pytest.fixture
+def peak_memory() -> Callable[..., float]:
+    """The most memory in MB that a Python script held at once, run by itself with some arguments."""
     pytest.importorskip("resource")
-    last = "\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    command = [sys.executable, "-c", script + last, *map(str, arguments)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(found.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 2**20
+
+    def peak(script: str, *arguments: object) -> float:
+        last = "\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        command = [sys.executable, "-c", script + last, *map(str, arguments)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(found.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 2**20
+
+    return peak

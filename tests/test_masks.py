@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, array, bias_free, peak_memory, pictures, pooled
+from conftest import CASES, array, bias_free, pictures, pooled
 from iscam import masks
 from iscam.activations import observe
 from iscam.masks import masked_scores
@@ -187,7 +187,7 @@ def test_a_network_that_does_not_begin_with_a_convolution_is_not_split(model):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_steps():
+def test_memory_does_not_grow_with_the_steps(peak_memory):
     """IS-CAM in 50 steps takes no more memory than in 5, beyond noise; all of it lies under 1 GB above the network."""
     script = (
         "import sys, iscam\n"

@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 
 import iscam
-from conftest import peak_memory
 from iscam import results, study
 from iscam.menagerie import draw
 
@@ -97,7 +96,7 @@ def test_killed_ten_times_it_ends_with_the_same_table(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, peak_memory):
     """A hundred pictures more take no more memory, to a few MB of noise and of rows."""
     script = (
         "import sys, iscam\n"
