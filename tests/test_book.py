@@ -18,7 +18,12 @@ papermill = pytest.importorskip("papermill")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-QUOTING = [file for file in NOTEBOOKS if re.search(r"recorded\(|training_summary|findings", file.read_text())]
+#: Pages that quote recorded values; the audit quotes none as they stand, it computes with them.
+QUOTING = [
+    file
+    for file in NOTEBOOKS
+    if re.search(r"recorded\(|training_summary|findings", file.read_text()) and file.stem != "published_numbers"
+]
 CELL = re.compile(r"-?\d+\.\d\d \(-?\d+\.\d\d to -?\d+\.\d\d\)")
 
 
@@ -52,10 +57,15 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+#: What the cells of a page's live part have in them.
+LIVE = r"explain\(|part_importance\(|importances\[|explain_|curve_bands"
+
+
 def quoted() -> set[str]:
     """Mean and interval of everything that is recorded, as pages show them; those of 0 and 100 % prove nothing."""
     tables = map(pd.read_parquet, (results.data_folder() / "results").glob("*.parquet"))
     means = pd.concat([results.summary(table) for table in tables if "value" in table])
+    means = means[means["metric"] != "average_increase"]  # a share of few pictures, as Win % is: they coincide
     cells = results.readable(means.drop_duplicates(["model", "method", "metric"]), means["metric"].unique())
     return {cell for cell in cells.to_numpy().ravel() if CELL.fullmatch(str(cell)) and cell[:4] not in ("0.00", "100.")}
 
@@ -78,7 +88,7 @@ def test_pages_follow_the_recorded_runs(
         monkeypatch.setenv(name, value)
     source = nbformat.read(notebook, as_version=4)
     for cell in source.cells:  # the live part of a page is not what is asked about
-        if cell.cell_type == "code" and re.search(r"explain\(|part_importance\(|importances\[|explain_", cell.source):
+        if cell.cell_type == "code" and re.search(LIVE, cell.source):
             cell.source = ""
     nbformat.write(source, tmp_path / "page.ipynb")
     page = papermill.execute_notebook(
