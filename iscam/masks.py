@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from weakref import WeakKeyDictionary
 
@@ -58,48 +58,24 @@ def masked_scores(
     less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU and what
     half of the free memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes on.
     """
-    if compile not in ("auto", True, False):
-        raise one_of("compile", compile, ("auto", True, False))
     if score not in SCORES:
         raise one_of("score", score, SCORES)
     if precision not in PRECISIONS:
         raise one_of("precision", precision, PRECISIONS)
-    model, auto = net.model, batch_size == "auto"
-    size = whole_groups(BATCH if auto else positive("batch_size", batch_size), together)
     half = torch.autocast(net.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     targets = torch.as_tensor(target)
     lowest, highest = int(targets.min()), int(targets.max())
     targets = targets.to(net.device).expand(passes)[:, None]
     scores = torch.empty(passes, device=net.device)
     finite = torch.ones((), dtype=torch.bool, device=net.device)
-    done, fast = 0, None
+    done = 0
     with (
         torch.inference_mode(),
-        evaluating(model),
+        evaluating(net.model),
         half,
         tqdm(total=passes, desc="forward passes", unit="", leave=False, delay=5, disable=None) as bar,
     ):
-        if auto and net.device.type == "cuda" and passes > size:
-            size = whole_groups(gpu_batch(model, channels_last(inputs(torch.arange(size))), precision), together)
-        while done < passes:
-            left = passes - done
-            repays = compile is True or (compile == "auto" and spent.get(model, 0) > COMPILING)
-            full = repays and left > size // 2  # compiled code wants batches of one shape, so the last one is padded
-            batch = torch.arange(done, done + (size if full else min(size, left))).clamp(max=passes - 1)
-            started = time.perf_counter()
-            try:
-                arguments = channels_last(inputs(batch))
-                if full and fast is None:
-                    fast = compiled_copy(model, arguments)
-                logits = fast(*arguments) if full and fast else model(*arguments)
-            except torch.OutOfMemoryError:
-                if size <= together:
-                    raise
-                size = whole_groups(size // 2, together)
-                continue
-            if not full:
-                spent[model] = spent.get(model, 0) + time.perf_counter() - started
-            logits = checked_shape(logits, len(batch))[:left].float()
+        for logits in batches(net, inputs, passes, precision, compile, batch_size, together):
             finite &= logits.isfinite().all()  # looked at once, at the end: a GPU would wait for each look
             if not 0 <= lowest <= highest < logits.shape[1]:
                 wrong = lowest if lowest < 0 else highest
@@ -111,6 +87,46 @@ def masked_scores(
             bar.update(len(logits))
     checked_finite(torch.where(finite, scores, torch.nan))
     return scores
+
+
+def batches(
+    net: Network,
+    inputs: Callable[[Tensor], Sequence[Tensor]],
+    passes: int,
+    precision: str,
+    compile: str | bool,
+    batch_size: str | int,
+    together: int,
+) -> Iterator[Tensor]:
+    """Logits (some passes, classes) in float32, batch after batch; arguments as in `masked_scores`."""
+    if compile not in ("auto", True, False):
+        raise one_of("compile", compile, ("auto", True, False))
+    model, auto = net.model, batch_size == "auto"
+    size = whole_groups(BATCH if auto else positive("batch_size", batch_size), together)
+    if auto and net.device.type == "cuda" and passes > size:
+        size = whole_groups(gpu_batch(model, channels_last(inputs(torch.arange(size))), precision), together)
+    done, fast = 0, None
+    while done < passes:
+        left = passes - done
+        repays = compile is True or (compile == "auto" and spent.get(model, 0) > COMPILING)
+        full = repays and left > size // 2  # compiled code wants batches of one shape, so the last one is padded
+        batch = torch.arange(done, done + (size if full else min(size, left))).clamp(max=passes - 1)
+        started = time.perf_counter()
+        try:
+            arguments = channels_last(inputs(batch))
+            if full and fast is None:
+                fast = compiled_copy(model, arguments)
+            logits = fast(*arguments) if full and fast else model(*arguments)
+        except torch.OutOfMemoryError:
+            if size <= together:
+                raise
+            size = whole_groups(size // 2, together)
+            continue
+        if not full:
+            spent[model] = spent.get(model, 0) + time.perf_counter() - started
+        logits = checked_shape(logits, len(batch))[:left].float()
+        done += len(logits)
+        yield logits
 
 
 def whole_groups(size: int, together: int) -> int:
@@ -130,9 +146,8 @@ def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
     """
     sums = [float(x.sum(dtype=torch.float64)) for x in [*model.parameters(), *model.buffers()]]
     if model not in copies or copies[model][0] != sums:
-        logging.getLogger("torch.utils.cpp_extension").setLevel(
-            logging.ERROR
-        )  # it looks for CUDA that may not be there
+        # Torch says that it looks for a CUDA that may not be there.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         try:
             fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
             fast.compile(dynamic=False, options={"freezing": True})
