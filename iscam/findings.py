@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from iscam.explain import CONTROLS
-from iscam.plots import TITLES
+from iscam.plots import TITLES, chosen_options
 from iscam.results import bounded, is_recorded, paired, published, readable, recorded, summary
 
 #: The papers' metrics, recorded on drawings as `tables_menagerie` and on photographs as `tables_squeezenet`.
@@ -128,11 +128,6 @@ def tables() -> list[tuple[str, pd.DataFrame]]:
     if "tables_squeezenet" in found:
         frame, run = recorded("tables_squeezenet")
         rows = readable(summary(frame), [name for name in METRICS if name in set(frame["metric"])])
-        options = "; ".join(
-            f"{TITLES[method]} with {name} {value}"
-            for method, chosen in run["parameters"]["methods"].items()
-            for name, value in chosen.items()
-        )
         caption = f"{frame['model'].iloc[0]} on {frame['picture'].nunique()} photographs, in percent"
-        shown.append((f"{caption} ({options})" if options else caption, rows.drop(columns="model")))
+        shown.append((f"{caption} ({chosen_options(run)})", rows.drop(columns="model")))
     return shown

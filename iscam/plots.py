@@ -271,25 +271,17 @@ def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int 
 def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
     """An error against the passes that a rule spends on a channel, a line a rule, a panel for each sum; log scale.
 
-    `worst` has the columns of, rule, passes a channel and `column`. A rule that spends nothing is a dashed line.
+    `worst` has the columns of, rule, passes a channel and `column`.
     """
-    sums = list(dict.fromkeys(worst["of"]))
-    figure, axes = plt.subplots(1, len(sums), figsize=(9.6, 3.6), squeeze=False, sharey=True, layout="constrained")
-    rules = [
-        rule for rule in dict.fromkeys(worst["rule"]) if worst["passes a channel"][worst["rule"] == rule].min() > 0
-    ]
-    looks = dict(zip(rules, zip(sns.color_palette("colorblind"), "os^DXv", strict=False), strict=False))
-    for axis, of in zip(axes[0], sums, strict=True):
-        for rule, rows in worst[worst["of"] == of].groupby("rule", sort=False):
-            if rule in looks:
-                colour, marker = looks[rule]
-                axis.plot(rows["passes a channel"], rows[column], color=colour, marker=marker, label=rule)
-            else:
-                axis.axhline(rows[column].iloc[0], color="0.4", linestyle="--", label=rule)
-        axis.set(title=of, xlabel="passes a channel", yscale="log")
+    figure, axes = plt.subplots(1, worst["of"].nunique(), figsize=(9.6, 3.6), squeeze=False, layout="constrained")
+    for axis, (of, rows) in zip(axes[0], worst.groupby("of", sort=False), strict=True):
+        sns.lineplot(
+            rows, x="passes a channel", y=column, hue="rule", style="rule", hue_order=worst["rule"].unique(),
+            style_order=worst["rule"].unique(), markers=True, dashes=False, palette="colorblind", ax=axis,
+        )  # fmt: skip
+        axis.set(title=of, ylabel=ylabel, yscale="log")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=9)
-    axes[0, 0].set_ylabel(ylabel)
+    axes[0, 0].get_legend().remove()
     return figure
 
 
@@ -361,6 +353,16 @@ def titled(name: str) -> str:
     """
     first, space, rest = name.partition(" ")
     return TITLES.get(first, first) + space + rest
+
+
+def chosen_options(run: Mapping[str, Any]) -> str:
+    """The options of a recorded study's methods that are not the defaults.
+
+    >>> chosen_options({"parameters": {"methods": {"cam": {}, "is_cam": {"nodes": 5}}}})
+    'IS-CAM nodes = 5'
+    """
+    methods = run["parameters"]["methods"]
+    return ", ".join(f"{TITLES[m]} {name} = {value}" for m in methods for name, value in methods[m].items())
 
 
 def verdicts(rows: pd.DataFrame, caption: str) -> Styler:
