@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from iscam.errors import InputError, one_of, positive
 from iscam.explain import checked_images, predicted
-from iscam.masks import masked_scores
+from iscam.masks import channels_last, masked_scores
 from iscam.network import Network
 
 STARTS = ("zeros", "blur")
@@ -79,14 +79,15 @@ def curves(
     pixels = maps[0].numel()
     changed = torch.arange(0, pixels + step, step, device=images.device).clamp(max=pixels).int()  # (points,)
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = order.argsort(dim=1).view_as(maps).int()  # (batch, height, width)
+    # A rank for each value, not each pixel, and all in the network's layout: nothing is broadcast nor copied again.
+    rank = order.argsort(dim=1).view_as(maps).int()[:, None].expand_as(before)
+    rank, before, after = channels_last([rank, before, after])
     points = len(changed)
 
     def inputs(passes: Tensor) -> tuple[Tensor]:
         row, point = passes // points, passes % points
         row = row[:1] if row[0] == row[-1] else row  # most batches are of one picture, which needs no copies
-        seen = (rank[row] < changed[point, None, None])[:, None]
-        return (torch.where(seen, after[row], before[row]),)
+        return (torch.where(rank[row] < changed[point, None, None, None], after[row], before[row]),)
 
     targets = torch.tensor(predicted(net, images, targets)).repeat_interleave(points)
     scores = masked_scores(net, inputs, len(maps) * points, targets).reshape(-1, points)
