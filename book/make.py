@@ -124,7 +124,7 @@ def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str
             progress_bar=False,
             start_timeout=120,
             resources={"metadata": {"path": str(notebook.parent)}},  # `cwd=` would move the whole process
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],  # a kernel that is told to stop calls that an error
         )
     except Exception as error:  # papermill and the kernel raise many kinds
         return time.time() - started, COLOUR_CODES.sub("", f"{type(error).__name__}: {error}")[-4000:]

@@ -90,7 +90,7 @@ NAMES = {
 }
 
 #: Columns of sentences, to the left as well, which may break into lines.
-SENTENCES = {"line", "claim"}
+SENTENCES = {"line", "claim", "quantity"}
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -164,14 +164,15 @@ def hero(image: Tensor, label: str, maps: Mapping[str, Tensor]) -> Figure:
 
 def curve_bands(curves: Mapping[str, Curves], xlabel: str) -> Figure:
     """Mean curve of each method with a 95 % interval of the mean over pictures."""
-    figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.6, 4.8), layout="constrained")
     looks = zip(sns.color_palette("colorblind", len(curves)), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
     for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=True):
         scores, fraction = found.scores.cpu().numpy(), found.fraction.cpu().numpy()
         mean, error = scores.mean(0), 1.96 * scores.std(0) / np.sqrt(len(scores))
         label = f"{TITLES.get(method, method)} (area {mean_area(found):.3f})"
         axes.plot(fraction, mean, color=colour, linestyle=dashes, label=label)
-        axes.fill_between(fraction, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+        low, high = (mean - error).clip(0), (mean + error).clip(max=1)
+        axes.fill_between(fraction, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel=xlabel, ylabel="probability of the class", xlim=(0, 1), ylim=(0, None))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -205,7 +206,7 @@ def speeds(table: pd.DataFrame, floor: float) -> Figure:
     axis.axvline(floor, color="black", linestyle="--", label="floor: the bare network, float32")
     axis.invert_yaxis()
     axis.set(xlabel="passes a second (more is better)")
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside lower right", frameon=False)
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -264,9 +265,13 @@ def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 
 def across(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each picture's mean over the networks, so that pictures are the units, however many networks saw them."""
-    mean = frame.groupby(["picture", "method", "metric"], sort=False, as_index=False)["value"].mean()
-    return mean.assign(model="all networks")
+    """Each picture's mean over the networks, so that pictures are the units, however many networks saw them.
+
+    It is NaN where one of the networks has no value: a mean over fewer networks is another quantity.
+    """
+    n = frame["model"].nunique()
+    values = frame.groupby(["picture", "method", "metric"], sort=False)["value"].sum(min_count=n) / n
+    return values.reset_index().assign(model="all networks")
 
 
 def variants(frame: pd.DataFrame, method: str = "is_cam", other: str = "score_cam") -> pd.DataFrame:
@@ -513,13 +518,21 @@ def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def keep(output: str | Path, name: str) -> None:
-    """Keep a finished study's table and provenance as the recorded run `name` in `data/results`."""
+    """Keep a study's table and provenance as the recorded run `name` in `data/results`.
+
+    Of a study that was not run to its end, the pictures that every network has seen are kept, and the command that is
+    kept asks for as many.
+    """
     from iscam.study import read_rows  # here, since that module writes what this one reads
 
-    target = data_folder() / "results"
-    read_rows(output).to_parquet(target / f"{name}.parquet", index=False)
+    target, frame = data_folder() / "results", read_rows(output)
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
     whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
+    networks = frame.groupby("picture")["model"].transform("nunique")
+    frame = frame[networks == len(whole["parameters"]["models"])]
+    if (count := frame["picture"].nunique()) != whole["parameters"]["count"]:
+        whole["command"] = re.sub(r" --count \d+", "", whole["command"]) + f" --count {count}"
+    frame.to_parquet(target / f"{name}.parquet", index=False)
     text = json.dumps(whole, indent=1).replace(str(output), f"results/{name}")
     (target / f"{name}.json").write_text(without_places(text, whole["parameters"]))
 
@@ -540,6 +553,11 @@ def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any],
     target.with_suffix(".json").write_text(without_places(json.dumps(made, indent=1), parameters))
 
 
+def again(run: Mapping[str, Any]) -> str:
+    """The command line that makes a recorded study again, on this machine: the engine does not change the rows."""
+    return f"iscam {run['command'].partition(' ')[2]}".replace(" --engine ray", "")
+
+
 def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """One sentence about a recorded run: what, how many, where, when, and the command that makes it again."""
     study, pairs = run["parameters"], len(frame[["model", "picture"]].drop_duplicates())
@@ -548,7 +566,7 @@ def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     return (
         f"Recorded run: {frame['picture'].nunique()} pictures of {study['data']} (seed {study['seed']}), "
         f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}{each}, commit {run['commit']}. "
-        f"Run it again with `iscam {run['command'].partition(' ')[2]}`."
+        f"Run it again with `{again(run)}`."
     )
 
 

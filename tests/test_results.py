@@ -199,3 +199,29 @@ def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeyp
     frame, run = results.recorded("kept")
     assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some pictures"
     assert str(tmp_path) not in json.dumps(run)
+
+
+def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "data_folder", lambda: tmp_path / "data")
+    (tmp_path / "data/results").mkdir(parents=True)
+    networks = ("menagerie/resnet", "menagerie/vgg")
+    study = iscam.Study(networks, count=3, methods={"identity": {}}, metrics=("complexity",))
+    frame = iscam.run_study(study, tmp_path / "output")
+    rest = frame[(frame["picture"] != frame["picture"].iloc[-1]) | (frame["model"] != networks[1])]
+    for part in (tmp_path / "output").glob("part-*.parquet"):
+        part.unlink()
+    rest.to_parquet(tmp_path / "output/part-0.parquet")
+    results.keep(tmp_path / "output", "kept")
+    kept, run = results.recorded("kept")
+    assert len(rest) == 5 and len(kept) == 4
+    assert run["command"].endswith(" --count 2")
+    assert "2 pictures" in results.run_line(kept, run) and f"`{results.again(run)}`" in results.run_line(kept, run)
+
+
+def test_a_mean_over_networks_is_one_of_all_of_them():
+    frame = pd.DataFrame(
+        [("a", "0", 0.25), ("b", "0", 0.75), ("a", "1", 0.5), ("a", "2", 0.5), ("b", "2", float("nan"))],
+        columns=["model", "picture", "value"],
+    )
+    means = results.across(frame.assign(method="is_cam", metric="energy")).set_index("picture")["value"]
+    assert means["0"] == 0.5 and means[["1", "2"]].isna().all()
