@@ -28,14 +28,31 @@ class View:
 
 
 def observe(net: Network, image: Tensor, target: int | None = None) -> View:
-    """One forward pass over a picture (channels, height, width); `target` None is the class with the largest logit."""
-    with differentiating(), record(net.model, net.layer) as recorded:
+    """One forward pass over a picture (channels, height, width); `target` None is the class with the largest logit.
+
+    Raises `InputError` where the model fails, as it does on pictures of a shape that it does not take.
+    """
+    with differentiating(), record(net.model, net.layer) as recorded, taking(image[None]):
         logits = checked_logits(outside_inference_mode(net.model, image[None]), 1)[0]
     if target is None:
         target = int(logits.argmax())
     if not 0 <= target < len(logits):
         raise InputError(f"target {target} is out of range: the model has classes 0 to {len(logits) - 1}")
     return View(net, image, target, recorded[0], logits)
+
+
+@contextmanager
+def taking(images: Tensor) -> Iterator[None]:
+    """Turns the model's own failure on these images into `InputError`."""
+    try:
+        yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:  # what torch and models raise for shapes
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the model fails on images (batch, channels, height, width) = {tuple(images.shape)}: {reason}"
+        ) from error
 
 
 @contextmanager

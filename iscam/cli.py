@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +24,20 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Saliency maps by IS-CAM, SS-CAM, Score-CAM and their relatives.",
 )
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"iscam {version('iscam')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Saliency maps by IS-CAM, SS-CAM, Score-CAM and their relatives."""
 
 
 @app.command("explain")
@@ -58,6 +71,8 @@ def explain_pictures(
     failures = []
     for file in pictures:
         try:
+            if file.is_dir():
+                raise InputError(f"{file} is a folder: list its pictures, such as {file / '*.jpg'}")
             if not file.is_file():
                 raise InputError(f"cannot read the picture {file}: no such file")
             stem = output / f"{file.stem}_{method}"
@@ -122,7 +137,8 @@ def study_file(
     if weights:
         changes["weights"] = dict(weight_choice(text) for text in weights)
     frame = run_study(read_study(file, **changes), output, engine.value, address)
-    typer.echo(summary(frame).to_string(index=False, float_format="{:.4f}".format))
+    means = summary(frame).astype({"n": int, "failed": int})
+    typer.echo(means.to_string(index=False, float_format="{:.4f}".format))
     for _, row in frame[frame["error"] != ""].drop_duplicates(["model", "picture", "error"]).iterrows():
         typer.echo(f"{row.model} {row.picture} {row.method}: {row.error}", err=True)
 

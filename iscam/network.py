@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import v2
 
-from iscam.activations import checked_logits, evaluating, layer_names
+from iscam.activations import checked_logits, evaluating, layer_names, taking
 from iscam.cache import fetch
 from iscam.errors import InputError, one_of
 
@@ -81,7 +81,7 @@ class Network:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
-        with evaluating(self.model), torch.no_grad():
+        with evaluating(self.model), torch.no_grad(), taking(images):
             return checked_logits(self.model(images.clone()), len(images))  # it may overwrite its input
 
     def at_temperature(self, temperature: float) -> Network:
@@ -161,10 +161,13 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
         raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from error
     expected = {key: value.shape for key, value in model.state_dict().items()}
     found = {key: getattr(value, "shape", None) for key, value in state.items()} if isinstance(state, dict) else {}
-    if wrong := sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)):
+    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+    reshaped = {key for key in expected.keys() & found.keys() if expected[key] != found[key]}
+    if wrong := sorted(missing | unknown | reshaped):
         raise InputError(
-            f"{path} does not hold weights of {name}: {len(wrong)} of {len(expected)} tensors are missing, unknown or "
-            f"of another shape, first {wrong[0]} ({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0])})"
+            f"{path} does not hold weights of {name}: of its {len(expected)} tensors {len(missing)} are missing and "
+            f"{len(reshaped)} have another shape, and {len(unknown)} are unknown; first {wrong[0]} "
+            f"({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0], 'known')})"
         )
     model.load_state_dict(state)
 

@@ -23,20 +23,25 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
+from iscam import axioms
 from iscam.activations import observe
 from iscam.cache import cache_folder
 from iscam.data import Images, load_images
-from iscam.errors import InputError, one_of, positive
+from iscam.errors import InputError, at_least_zero, one_of, positive
 from iscam.explain import CONTROLS, explain
 from iscam.masks import PRECISIONS
+from iscam.menagerie.networks import NETWORKS
 from iscam.methods import METHODS, options
 from iscam.metrics import METRICS, UNDEFINED, measured, needs
-from iscam.metrics.faithfulness import seen_through
+from iscam.metrics.faithfulness import STARTS, seen_through
 from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
-from iscam.network import Network, load_model
+from iscam.network import LAYERS, Network, load_model
 from iscam.results import provenance
 
 COLUMNS = ["model", "picture", "target", "method", "metric", "value", "error"]
+
+#: What a line of a study's methods may say besides the method's own options.
+COMMON = ("method", "layer", "temperature", "rank")
 
 Row = dict[str, Any]
 
@@ -69,12 +74,12 @@ class Study:
     ('menagerie/resnet',)
     """
 
-    models: tuple[str, ...] = ("menagerie/resnet",)
+    models: Sequence[str] = ("menagerie/resnet",)
     data: str = "menagerie"
     count: int | None = 64
     seed: int = 0
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"is_cam": {}})
-    metrics: tuple[str, ...] = ("insertion", "deletion", "average_drop", "average_increase", "energy")
+    metrics: Sequence[str] = ("insertion", "deletion", "average_drop", "average_increase", "energy")
     weights: Mapping[str, str | None] = field(default_factory=dict)
     precision: str = "fp32"
 
@@ -82,6 +87,13 @@ class Study:
         for name in ("methods", "weights"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name} must map names to what is chosen, such as {{is_cam: {{steps: 10}}}}")
+        for name, example in (("models", "[menagerie/resnet]"), ("metrics", "[insertion, energy]")):
+            given = getattr(self, name)
+            if not given or not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+                raise InputError(f"{name} must be a list of names, such as {example}, not {given!r}")
+        for name, chosen in self.methods.items():
+            if not isinstance(chosen, Mapping | None):
+                raise InputError(f"options of {name} must be named, such as {{steps: 10}}, not {chosen!r}")
         object.__setattr__(self, "models", tuple(self.models))
         object.__setattr__(self, "metrics", tuple(self.metrics))
         object.__setattr__(self, "data", str(self.data))
@@ -89,31 +101,53 @@ class Study:
         object.__setattr__(self, "weights", {k: None if v is None else str(v) for k, v in self.weights.items()})
         if self.precision not in PRECISIONS:
             raise one_of("precision", self.precision, PRECISIONS)
+        for model in self.models:
+            if model not in [*LAYERS, *NETWORKS]:
+                raise one_of("model", model, [*LAYERS, *NETWORKS])
         for name, chosen in self.methods.items():
-            method = chosen.get("method", name)
-            known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
-            if method not in known:
-                raise one_of(f"method of {name}:", method, known)
-            valid = ["method", "layer", "temperature", "rank", *options(known[method])]
-            if unknown := [option for option in chosen if option not in valid]:
-                raise one_of(f"option of {name}:", unknown[0], valid)
-            positive(f"rank of {name}", chosen.get("rank", 1))
+            check_method(name, chosen)
         for metric in self.metrics:
-            base, _, other = metric.partition(":")
-            if base not in METRICS:
-                raise one_of("metric", base, METRICS)
-            if base == "win" and other not in self.methods:
-                raise InputError(
-                    f"metric {metric!r} compares with a method of the study: win:NAME, of {[*self.methods]}"
-                )
+            check_metric(metric, self.methods)
         if strangers := sorted(set(self.weights) - set(self.models)):
             raise one_of("model in weights:", strangers[0], self.models)
+
+
+def check_method(name: str, chosen: Mapping[str, Any]) -> None:
+    """Nothing where a line of the methods will do, else `InputError`; the values of its options are tried out."""
+    method = chosen.get("method", name)
+    known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
+    if method not in known:
+        raise one_of(f"method of {name}:", method, known)
+    valid = [*COMMON, *options(known[method])]
+    if unknown := [option for option in chosen if option not in valid]:
+        raise one_of(f"option of {name}:", unknown[0], valid)
+    positive(f"rank of {name}", chosen.get("rank", 1))
+    if not at_least_zero(f"temperature of {name}", chosen.get("temperature", 1)):
+        raise InputError(f"temperature of {name} must be above 0")
+    if values := {option: value for option, value in chosen.items() if option not in COMMON}:
+        blank = torch.zeros(1, 3, 8, 8)  # whose channels are constant and cost no pass, whatever the steps
+        try:
+            explain(axioms.small(bias=False, pooled=True), blank, None, method, **values)
+        except InputError as error:
+            raise InputError(f"options of {name}: {error}") from error
+
+
+def check_metric(metric: str, methods: Mapping[str, Any]) -> None:
+    """Nothing where a metric and what follows its colon will do, else `InputError`."""
+    base, colon, other = metric.partition(":")
+    if base not in METRICS:
+        raise one_of("metric", base, METRICS)
+    if base == "win" and other not in methods:
+        raise InputError(f"metric {metric!r} compares with a method of the study: win:NAME, of {[*methods]}")
+    starts = STARTS if "start" in needs(base) else ()
+    if colon and base != "win" and other not in starts:
+        raise one_of("metric", metric, [base, *(f"{base}:{start}" for start in starts)])
 
 
 def tables(models: Sequence[str], data: str, count: int | None, seed: int, weights: Mapping[str, str | None]) -> Study:
     """The study behind the papers' Tables I to III: every method and control, every metric the tables print."""
     return Study(
-        models=tuple(models),
+        models=models,
         data=data,
         count=count,
         seed=seed,
@@ -158,15 +192,18 @@ def run_study(
     `engine`: "local", one process on the GPU if there is one; "ray": on Ray (`address` of a cluster, None: this
     machine). Returns a sorted frame with the columns model, picture, target, method, metric, value (a fraction), error.
 
-    Raises `InputError` where `output` holds another study or cannot be written.
+    Raises `InputError` where `output` holds another study or cannot be written, and, before the study has `output`,
+    where its pictures, networks or layers cannot be had.
     """
     if engine not in ("local", "ray"):
         raise one_of("engine", engine, ("local", "ray"))
     folder = Path(output) if output else cache_folder() / "studies" / fingerprint(study)
     started = time.time()
+    dataset = load_images(study.data, study.count, study.seed)
+    if not os.path.exists(folder / "study.json"):  # else they were there when it began, and may not be needed any more
+        check_networks(study, engine)
     with locked(folder):
         claim(folder, study)
-        dataset = load_images(study.data, study.count, study.seed)
         finished = pictures_of(read_rows(folder))
         tasks = [
             (model, i)
@@ -188,6 +225,29 @@ def run_study(
                 record["pictures_computed"] = len(pictures_of(read_rows(folder)) - finished)
                 write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
         return read_rows(folder)
+
+
+def check_networks(study: Study, engine: str) -> None:
+    """Nothing where each network can be loaded and has the layers and ranks that are asked of it, else `InputError`."""
+    for model in study.models:
+        load = loaded if engine == "local" else load_model  # on Ray the GPUs are the workers'
+        net = load(model, study.weights.get(model, "default"))
+        for name, chosen in study.methods.items():
+            as_chosen(study, name, model, net)
+            if net.categories and chosen.get("rank", 1) > len(net.categories):
+                raise InputError(f"rank of {name} must be at most {len(net.categories)}, the classes of {model}")
+
+
+def as_chosen(study: Study, name: str, model: str, net: Network) -> Network:
+    """The network as one line of the study's methods explains it: at its layer and temperature."""
+    chosen = study.methods[name]
+    layer = chosen.get("layer", net.layer)
+    if isinstance(layer, Mapping):
+        if model not in layer:
+            raise InputError(f"layer of {name} names none of {model}: add '{model}: LAYER'")
+        layer = layer[model]
+    net = dataclasses.replace(net, layer=layer)
+    return net.at_temperature(chosen["temperature"]) if "temperature" in chosen else net
 
 
 def pictures_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
@@ -265,13 +325,10 @@ def asks_for_truth(study: Study) -> bool:
 
 def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
     """The map (1, height, width) of one line of the study's methods."""
-    chosen = dict(study.methods[name])
-    method = chosen.pop("method", name)
-    layer = chosen.pop("layer", given["net"].layer)
-    net = dataclasses.replace(given["net"], layer=layer[given["model"]] if isinstance(layer, Mapping) else layer)
-    if temperature := chosen.pop("temperature", None):
-        net = net.at_temperature(temperature)
-    rank = chosen.pop("rank", 1)
+    line = study.methods[name]
+    method, rank = line.get("method", name), line.get("rank", 1)
+    chosen = {option: value for option, value in line.items() if option not in COMMON}
+    net = as_chosen(study, name, given["model"], given["net"])
     if method in DRAWN_CONTROLS:
         if given["drawings"] == [None]:
             raise InputError(f"{method} needs the menagerie's drawings")

@@ -171,6 +171,7 @@ OPTIONS = [
             ({"baseline": "ones"}, "zeros"),
             ({"normalise": "twice"}, "upsampled, layer"),
             ({"compile": "yes"}, "compile"),
+            ({"channel_softmax": "maybe"}, "channel_softmax"),
         ]
     ],
 ]
@@ -281,6 +282,36 @@ def test_models_of_odd_answers(kind, name):
     answer, word = ANSWERS[kind]
     with refused(word):
         take(name, iscam.Network(Answer(answer), "layer"), pictures(3, 20, 16))
+
+
+@pytest.mark.parametrize("images", [torch.zeros(3, 1, 20, 16), torch.zeros(3, 3, 20, 2)], ids=["grey", "too small"])
+@pytest.mark.parametrize("name", ["grad_cam", "is_cam", "identity", "confidence"])
+def test_pictures_of_a_shape_that_the_model_does_not_take(name, images):
+    """The model's own words are kept, and its error."""
+    net, maps = iscam.Network(pooled(), "last"), torch.ones_like(images[:, 0])
+    with pytest.raises(RuntimeError) as own:
+        net.model(images[:1])
+    with pytest.raises(iscam.InputError) as found:
+        iscam.confidence(net, images, maps) if name == "confidence" else iscam.explain(net, images, method=name)
+    assert str(own.value) in str(found.value)
+    assert str((1, *images.shape[1:])) in str(found.value)
+    assert isinstance(found.value.__cause__, RuntimeError)
+
+
+def test_want_of_memory_is_no_bad_input(small):
+    def forward(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    small.net.model.forward = forward
+    with pytest.raises(torch.OutOfMemoryError):
+        iscam.explain(iscam.Network(small.net.model, "features"), small.images)
+
+
+def test_probabilities_of_a_single_class():
+    net, images = iscam.Network(Answer(lambda s, x: s[:, :1]), "layer"), pictures(1, 20, 16)
+    with refused("one class", "score='logit'"):
+        iscam.explain(net, images, method="score_cam")
+    assert iscam.explain(net, images, method="score_cam", score="logit").isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["score_cam", "is_cam", "ss_cam", "confidence", "insertion", "deletion"])
@@ -409,6 +440,8 @@ def bad_weights(folder, kind: str):
         save(state, file)
     elif kind == "one too many":
         save(state | {"extra": torch.zeros(1)}, file)
+    elif kind == "a number too many":
+        save(state | {"epoch": 3}, file)
     elif kind == "checkpoint":
         save({"epoch": 3, "state_dict": state}, file)
     elif kind == "list":
@@ -436,9 +469,15 @@ KINDS = [
 @pytest.mark.parametrize(
     "kind",
     [f"{kind}, {suffix}" for kind in KINDS for suffix in ("pth", "safetensors")]
-    + ["checkpoint, pth", "list, pth", "code, pth", "pickle, pth"],
+    + ["a number too many, pth", "checkpoint, pth", "list, pth", "code, pth", "pickle, pth"],
 )
 def test_bad_weights_files(tmp_path, kind):
     file = bad_weights(tmp_path, kind)
     with refused(str(file)):
         iscam.load_model("squeezenet1_0", weights=file)
+
+
+def test_weights_of_another_network_are_counted(tmp_path):
+    """SqueezeNet1.0 has 52 tensors; ResNet-18 has 122, none of them under one of their names."""
+    with refused("of its 52 tensors 52 are missing and 0 have another shape, and 122 are unknown"):
+        iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, "another network, pth"))

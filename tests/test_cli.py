@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +128,16 @@ def test_bad_arguments_of_explain(run, pictures, tmp_path, kind):
     assert written(out) == []
 
 
+def test_a_folder_in_place_of_a_picture(run, tmp_path):
+    code, _, err = run("explain", tmp_path, *NONE, "--output", tmp_path / "out")
+    assert code == 2
+    one_line(err, "is a folder", str(tmp_path / "*.jpg"))
+
+
+def test_version(run):
+    assert run("--version") == (0, f"iscam {version('iscam')}\n", "")
+
+
 def test_an_output_that_is_a_file(run, pictures, tmp_path):
     code, _, err = run("explain", pictures[0], *NONE, "--method", "identity", "--output", pictures[1])
     assert code == 2
@@ -164,6 +176,18 @@ STUDIES = {
     "precision": ("precision: fp8\n", "bf16"),
     "count": ("count: 0\n", "count"),
     "data": ("data: nowhere\n", "nowhere"),
+    "models in a string": ("models: menagerie/resnet\n", "[menagerie/resnet]"),
+    "metrics in a string": ("metrics: insertion\n", "[insertion, energy]"),
+    "metrics of no strings": ("metrics: [{win: is_cam}]\n", "[insertion, energy]"),
+    "no metrics": ("metrics: []\n", "[insertion, energy]"),
+    "options that are none": ("methods: {is_cam: 10}\n", "{steps: 10}"),
+    "value of an option": ("methods: {is_cam: {steps: zero}}\n", "options of is_cam: steps must be a whole number"),
+    "temperature": ("methods: {is_cam: {temperature: 0}}\n", "temperature of is_cam must be above 0"),
+    "start of a curve": ("metrics: ['insertion:grey']\n", "insertion:blur"),
+    "argument of no curve": ("metrics: ['energy:blur']\n", "energy:blur"),
+    "layer": ("methods: {is_cam: {layer: layer9}}\n", "layer4"),
+    "layer of another model": ("methods: {is_cam: {layer: {vgg16: features}}}\n", "menagerie/resnet: LAYER"),
+    "rank": ("methods: {is_cam: {rank: 11}}\n", "at most 10"),
 }
 
 
@@ -177,7 +201,7 @@ def test_bad_studies(run, tmp_path, kind):
     code, _, err = run("study", file, "--output", tmp_path / "out", *weights)
     assert code == 2, err[:500]
     one_line(err, word)
-    assert not list((tmp_path / "out").glob("part-*"))
+    assert not (tmp_path / "out").exists(), "the folder is free for the study as it was meant"
 
 
 def test_a_study_from_the_command_line(run, pictures, tmp_path):
@@ -188,6 +212,7 @@ def test_a_study_from_the_command_line(run, pictures, tmp_path):
     assert code == 0, err
     assert "average_drop" in printed
     assert "identity" in printed
+    assert printed.split()[-2:] == ["2", "0"], "n and failed are whole numbers"
 
 
 def test_python_m_iscam(pictures, tmp_path):
@@ -196,3 +221,12 @@ def test_python_m_iscam(pictures, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
     assert done.returncode == 2
     one_line(done.stderr, "gone.png")
+
+
+def test_git_ignores_what_the_printed_commands_write():
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("this is no checkout")
+    written = ["results/study.json", "maps/dog_is_cam.png", "confidence.ipynb"]
+    command = ["git", "-C", str(root), "check-ignore", *written, "data/results/a.json", "notebooks/confidence.ipynb"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == written

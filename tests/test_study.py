@@ -120,6 +120,38 @@ def test_another_study_is_refused(tmp_path):
         iscam.run_study(iscam.Study(count=2, methods={"identity": {}}, metrics=("energy",)), tmp_path)
 
 
+def test_a_start_that_fails_leaves_the_folder_to_the_next(tmp_path):
+    chosen = iscam.Study(data=str(tmp_path / "typo"), methods={"identity": {}}, metrics=("energy",))
+    out = tmp_path / "out"
+    for wrong in (chosen, dataclasses.replace(chosen, data="menagerie", weights={"menagerie/resnet": "typo.pth"})):
+        with pytest.raises(iscam.InputError, match="typo"):
+            iscam.run_study(wrong, out)
+        assert not out.exists()
+    right = dataclasses.replace(chosen, data="menagerie", count=1)
+    assert len(iscam.run_study(right, out)) == 1
+
+
+def test_a_finished_study_needs_its_networks_no_more(tmp_path, monkeypatch):
+    chosen = iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",))
+    frame = iscam.run_study(chosen, tmp_path)
+    monkeypatch.setattr(study, "loaded", lambda *_: pytest.fail("a network was loaded for nothing"))
+    assert same(iscam.run_study(chosen, tmp_path), frame)
+
+
+def test_trying_out_options_costs_next_to_nothing(monkeypatch):
+    """However many steps, samples or passes they ask for."""
+    methods = {
+        "smooth_grad_cam_pp": {"samples": 10**6},
+        "ss_cam": {"samples": 10**6},
+        "is_cam": {"steps": 10**6, "compile": True},
+        "cam": {"layer": "layer4"},
+    }
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: pytest.fail("compiling takes a minute"))
+    started = time.monotonic()
+    iscam.Study(methods=methods)
+    assert time.monotonic() - started < 5
+
+
 def hold(folder, taken, free):
     with study.locked(folder):
         taken.set()

@@ -80,6 +80,7 @@ def smooth_grad_cam_pp(view: View, *, samples: int = 15, sigma: float = 0.15, se
     samples, sigma = positive("samples", samples), at_least_zero("sigma", sigma)
     seed = positive("seed", seed, smallest=0)
     std = sigma * (view.image.max() - view.image.min())
+    samples = samples if std > 0 else 1  # without noise all copies are the same
     moments = torch.zeros(3, *view.activations.shape, device=view.image.device, dtype=view.image.dtype)
     for n in range(samples):
         noisy = view.image + std * noise(view.image, seed, n)

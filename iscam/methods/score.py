@@ -113,6 +113,8 @@ def channel_weights(
         raise one_of("normalise", normalise, ("upsampled", "layer"))
     if baseline not in (None, "zeros"):
         raise one_of("baseline", baseline, (None, "zeros"))
+    if channel_softmax not in (True, False):
+        raise one_of("channel_softmax", channel_softmax, (True, False))
     engine: dict[str, Any] = {"score": score, "precision": precision, "compile": compile, "batch_size": batch_size}
     activations = view.activations.detach()
     live = (activations.amax((1, 2)) > activations.amin((1, 2))).nonzero()[:, 0]  # (L,)
