@@ -36,11 +36,11 @@ beside each, all their parameters and versions.
 def status(notebooks: Iterable[Path]) -> str:
     """The page in Markdown; `notebooks` are the executed ones."""
     files = sorted((data_folder() / "results").glob("*.json"))
-    runs = [run_row(name, run) for file in files for name, run in records(file)]
+    runs = [run_item(name, run) for file in files for name, run in records(file)]
     return PAGE.format(
         build=build(),
         pages=table(["page", "started (UTC)", "seconds", "parameters"], [page_row(file) for file in notebooks]),
-        runs=table(["run", "when, where, how long, with what", "command"], runs),
+        runs="\n".join(runs),
     )
 
 
@@ -66,17 +66,14 @@ def records(file: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(name, part) for name, part in parts.items() if isinstance(part, dict) and "date" in part]
 
 
-def run_row(name: str, run: dict[str, Any]) -> list[str]:
-    """What a record says of its run, as far as it does."""
+def run_item(name: str, run: dict[str, Any]) -> str:
+    """What a record says of its run, as far as it does: when, where, how long, with what, and the command."""
     command = run.get("command", "").removeprefix("__main__.py ")
-    made_with = [f"commit {run['commit']}"] if run.get("commit") else []
-    made_with += [f"torch {run['versions']['torch']}"] if "versions" in run else []
-    took = f"{run['seconds']:,.0f} s" if "seconds" in run else ""
-    return [
-        name,
-        ", ".join(filter(None, [run["date"][:10], run.get("device"), took, *made_with])),
-        f"`iscam {command}`" if command.startswith("study ") else command and f"`{command}`",
-    ]
+    command = f"iscam {command}" if command.startswith("study ") else command
+    said = [run["date"][:10], run.get("device"), f"{run['seconds']:,.0f} s" if "seconds" in run else None]
+    said += [f"commit {run['commit']}"] if run.get("commit") else []
+    said += [f"torch {run['versions']['torch']}"] if "versions" in run else []
+    return f"- **{name}**: {', '.join(filter(None, said))}." + (f" `{command}`" if command else "")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
