@@ -282,7 +282,8 @@ def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
         )  # fmt: skip
         axis.set(title=of, ylabel=ylabel, yscale="log")
         axis.grid(alpha=0.3)
-    axes[0, 0].get_legend().remove()
+    for axis in axes[0][:-1]:  # one legend for all panels
+        axis.get_legend().remove()
     return figure
 
 
