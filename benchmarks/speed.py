@@ -5,8 +5,9 @@
 
 Every line does the same work on the same picture; lines take turns, and the median of the repeats counts. A floor is
 the number of passes times the best median time of one pass, over batch sizes 16 to 256, compiled or not, inputs
-ready, no masks. Compiling is not counted. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil);
-a peer that is missing is left out. bfloat16 lines need --bf16, or a GPU.
+ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Compiling is not
+counted. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out.
+bfloat16 lines need --bf16, or a GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tqdm import tqdm
 import iscam
 from iscam import masks
 from iscam.methods import score
-from iscam.results import benchmark_table, provenance
+from iscam.results import benchmark_table, provenance, shown_command
 
 BATCHES = (16, 32, 64, 128, 256)
 AS_TORCHCAM = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
@@ -50,21 +51,18 @@ def main(
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     image = iscam.load_images(data, count=1)[0].image.to(net.device)[None]
     started = time.time()
-    lines = {**peers(net, image, steps), **ours(net, image, steps, bf16)}
-    rows = timed(lines, repeats, net.device)
-    floors = {precision: floor(net, image, precision, repeats) for precision in ["fp32", *["bf16"] * bf16]}
+    torch._dynamo.config.recompile_limit = 64  # a batch size each; beyond the limit, torch runs uncompiled
+    precisions = ["fp32", *["bf16"] * bf16]
+    bare = {name: entry for precision in precisions for name, entry in bare_passes(net, image, precision).items()}
+    timings = timed(peers(net, image, steps) | ours(net, image, steps, bf16) | bare, repeats, net.device)
+    rows = [row for row in timings if row["line"] not in bare]
+    floors = {precision: floor(timings, precision) for precision in precisions}
     found = provenance(
         {"model": model, "steps": steps, "repeats": repeats, "picture": Path(data).name}, time.time() - started
     )
     found |= {"floors": floors, "lines": rows, "rates": {model: rates(rows)}}
-    options = (
-        f"--model {model} --steps {steps} --repeats {repeats}"
-        + " --bf16" * bf16
-        + (f" --layer {layer}" if layer else "")
-    )
-    found["command"] = f"python benchmarks/speed.py {options}" + (
-        "" if data == "menagerie" else " --data ILSVRC_FOLDER"
-    )
+    options = {"model": model, "weights": weights, "data": data, "layer": layer, "steps": steps, "repeats": repeats}
+    found["command"] = shown_command("benchmarks/speed.py", options) + " --bf16" * bf16
     print(benchmark_table(found).round(2).to_string(index=False))
     if output:
         output.write_text(json.dumps(found, indent=1))
@@ -256,22 +254,31 @@ class Peak:
         self.megabytes = max(0.0, most - self.before) / 1e6
 
 
-def floor(net: iscam.Network, image: Tensor, precision: str, repeats: int) -> float:
-    """Passes a second of the bare network, the best over batch sizes, compiled and not."""
-    half = torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16")
-    best = 0.0
-    torch._dynamo.config.recompile_limit = 64  # a shape each; beyond the limit, torch runs uncompiled
-    with torch.inference_mode(), half:
-        for size in BATCHES:
-            batch = image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-            for model in (net.model, masks.compiled_copy(net.model, [batch])):
-                model(batch)
-                seconds = [
-                    clocked(lambda model=model, batch=batch: model(batch), net.device)[0]
-                    for _ in range(2 * repeats + 1)
-                ]
-                best = max(best, size / statistics.median(seconds))
-    return best
+def bare_passes(net: iscam.Network, image: Tensor, precision: str) -> dict[str, Line]:
+    """Passes of the bare network, compiled and not, as many in each batch size."""
+
+    def passes(batch: Tensor, compile: bool) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            with torch.inference_mode(), torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                model = masks.compiled_copy(net.model, [batch]) if compile else net.model
+                return torch.cat([model(batch) for _ in range(max(BATCHES) // len(batch))])
+
+        return run
+
+    batches = [image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last) for size in BATCHES]
+    return {
+        f"floor, batches of {len(batch)}{', compiled' * compile}, {precision}": line(
+            passes(batch, compile), max(BATCHES), "floor", precision, warm=True
+        )
+        for batch in batches
+        for compile in (False, True)
+    }
+
+
+def floor(rows: list[dict[str, Any]], precision: str) -> float:
+    """Passes a second of the bare network at its best."""
+    bare = [row for row in rows if row["task"] == "floor" and row["precision"] == precision]
+    return max(row["passes"] / statistics.median(row["seconds"]) for row in bare)
 
 
 def rates(rows: list[dict[str, Any]]) -> dict[str, float]:

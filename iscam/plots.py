@@ -287,6 +287,24 @@ def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
     return figure
 
 
+def growth(frame: pd.DataFrame) -> Figure:
+    """Seconds against each thing that grows, a panel each; dashed: in proportion to it, through the largest.
+
+    `frame` has the columns grows, value and seconds.
+    """
+    groups = frame.groupby("grows", sort=False)
+    figure, axes = plt.subplots(1, len(groups), figsize=(9.6, 2.9), squeeze=False, layout="constrained")
+    for axis, (name, rows) in zip(axes[0], groups, strict=True):
+        largest = rows.loc[rows["value"].idxmax()]
+        axis.plot([0, largest["value"]], [0, largest["seconds"]], "--", color="C7", label="in proportion")
+        axis.plot(rows["value"], rows["seconds"], "o-", color="C0", label="measured")
+        axis.set(xlabel=name, xlim=0, ylim=0)
+        axis.grid(alpha=0.3)
+    axes[0][0].set(ylabel="seconds")
+    axes[0][0].legend(frameon=False)
+    return figure
+
+
 def over_layers(frame: pd.DataFrame, margin: float, ylabel: str, columns: int = 4) -> Figure:
     """Means over pictures, 95 % bootstrap intervals, against the share of layers: a panel a method, a line a network.
 

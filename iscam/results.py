@@ -553,6 +553,22 @@ def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any],
     target.with_suffix(".json").write_text(without_places(json.dumps(made, indent=1), parameters))
 
 
+def shown_command(script: str, options: Mapping[str, Any]) -> str:
+    """The command line of a script, without the places of this machine and without what is left as it is.
+
+    >>> shown_command("benchmarks/speed.py", {"model": "resnet18", "weights": "none", "data": "menagerie"})
+    'python benchmarks/speed.py --model resnet18 --weights none'
+    >>> shown_command("benchmarks/nodes.py", {"weights": "/home/me/w.safetensors", "data": "/home/me/ilsvrc"})
+    'python benchmarks/nodes.py --weights w.safetensors --data ILSVRC_FOLDER'
+    """
+    said = {key: value for key, value in options.items() if value not in (None, "default", "menagerie")}
+    if "data" in said:
+        said["data"] = "ILSVRC_FOLDER"
+    if "weights" in said:
+        said["weights"] = Path(said["weights"]).name
+    return " ".join([f"python {script}", *(f"--{key} {value}" for key, value in said.items())])
+
+
 def again(run: Mapping[str, Any]) -> str:
     """The command line that makes a recorded study again, on this machine: the engine does not change the rows."""
     return f"iscam {run['command'].partition(' ')[2]}".replace(" --engine ray", "")

@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "published_numbers": {"count": 1, "methods": ["grad_cam", "score_cam"], "box_pictures": 10, "steps": 2},
     "ground_truth": {"count": 1},
     "sanity_checks": {"count": 2, "steps": 1, "stages": 2, "methods": ["grad_cam", "score_cam"]},
-    "speed": {"step_counts": [1, 2]},
+    "speed": {"step_counts": [1, 2], "layers": ["layer4"], "picture_counts": [1, 2], "sizes": [64, 224]},
     "cluster": {"models": ["squeezenet1_0"], "passes": 1},
 }
 

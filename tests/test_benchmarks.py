@@ -1,0 +1,64 @@
+"""The two benchmark scripts, run small: that they run, what they write, and that an interrupted run goes on."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from iscam import results
+from iscam.methods import score
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_passes_beats(tmp_path, monkeypatch):
+    pytest.importorskip("psutil")
+    monkeypatch.setattr(score, "MANY", score.MANY)  # the script sets it for its lines
+    speed = script("speed")
+    monkeypatch.setattr(speed, "BATCHES", (8, 32))
+    speed.main(model="menagerie/vgg", steps=2, repeats=3, bf16=False, output=tmp_path / "speed.json", layer=None)
+    run = json.loads((tmp_path / "speed.json").read_text())
+    table = results.benchmark_table(run)
+    ours = table[table["line"].str.startswith("iscam")]
+    assert len(ours) == 9 and (table["seconds"] > 0).all()
+    assert (table.loc[~table["line"].str.contains("first layer once|options"), "% of floor"] < 110).all()
+    assert all(float(value) < 1e-4 for value in ours["largest difference"] if value != "–")
+    assert run["command"] == "python benchmarks/speed.py --model menagerie/vgg --steps 2 --repeats 3"
+    assert run["rates"]["menagerie/vgg"]["fp32"] < run["floors"]["fp32"] * 1.1
+
+
+@pytest.mark.slow
+def test_nodes_falls_with_the_passes_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    nodes, output = script("nodes"), tmp_path / "nodes.parquet"
+    errors, seen = nodes.errors, []
+
+    def interrupted(view):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(view)
+        return errors(view)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(nodes, "errors", interrupted)
+        nodes.main(model="menagerie/resnet", count=2, output=output)
+    first = pd.read_parquet(output)
+    assert first["picture"].nunique() == 1
+    nodes.main(model="menagerie/resnet", count=2, output=output)
+    both = pd.read_parquet(output)
+    assert both["picture"].nunique() == 2
+    pd.testing.assert_frame_equal(both.iloc[: len(first)], first)
+    gauss = both[(both["rule"] == "Gauss") & (both["of"] == "integral")].groupby("passes a channel")["map error"].max()
+    assert gauss[6] < gauss[2] < gauss[1]
+    assert gauss[nodes.CHECK] < 1e-4, "the two rules that the integral is known from disagree"
+    with pytest.raises(SystemExit, match="choose another"):
+        nodes.main(model="menagerie/resnet", count=3, output=output)
