@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iscam.activations import checked_finite, checked_shape, evaluating
+from iscam.activations import checked_finite, checked_shape, evaluating, taking
 from iscam.errors import InputError, one_of, positive
 from iscam.network import Network
 
@@ -118,7 +118,8 @@ def batches(
             arguments = channels_last(inputs(batch))
             if full and fast is None:
                 fast = compiled_copy(model, arguments)
-            logits = fast(*arguments) if full and fast else model(*arguments)
+            with taking(arguments[0]):
+                logits = fast(*arguments) if full and fast else model(*arguments)
         except torch.OutOfMemoryError:
             if size <= together:
                 raise

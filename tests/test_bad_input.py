@@ -298,6 +298,13 @@ def test_pictures_of_a_shape_that_the_model_does_not_take(name, images):
     assert isinstance(found.value.__cause__, RuntimeError)
 
 
+@pytest.mark.parametrize("metric", [iscam.insertion, iscam.deletion, iscam.confidence])
+def test_metrics_for_given_classes_of_pictures_that_the_model_does_not_take(metric):
+    net, images = iscam.Network(pooled(), "last"), torch.zeros(3, 1, 20, 16)
+    with refused("the model fails on images", "1, 20, 16)"):
+        metric(net, images, torch.ones_like(images[:, 0]), torch.tensor([0, 1, 2]))
+
+
 def test_want_of_memory_is_no_bad_input(small):
     def forward(x: Tensor) -> Tensor:
         raise torch.OutOfMemoryError

@@ -30,9 +30,11 @@ def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_pas
     run = json.loads((tmp_path / "speed.json").read_text())
     table = results.benchmark_table(run)
     ours = table[table["line"].str.startswith("iscam")]
-    assert len(ours) == 9 and (table["seconds"] > 0).all()
-    assert (table.loc[~table["line"].str.contains("first layer once|options"), "% of floor"] < 110).all()
-    assert all(float(value) < 1e-4 for value in ours["largest difference"] if value != "–")
+    assert len(ours) == 11 and (table["seconds"] > 0).all()
+    assert (table.loc[~table["line"].str.contains("first layer once|options|15"), "% of floor"] < 110).all()
+    nodes = ours["line"].str.contains("nodes")
+    assert all(float(value) < 1e-4 for value in ours["largest difference"][~nodes] if value != "–")
+    assert 0 < float(ours["largest difference"][nodes].item()) < 0.1
     assert run["command"] == "python benchmarks/speed.py --model menagerie/vgg --steps 2 --repeats 3"
     assert run["rates"]["menagerie/vgg"]["fp32"] < run["floors"]["fp32"] * 1.1
 
