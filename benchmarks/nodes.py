@@ -32,7 +32,7 @@ from iscam.results import record, shown_command
 
 STEPS = 15
 NODES = (1, 2, 3, 4, 5, 6)
-MANY, CHECK = 48, 40  # Gauss-Legendre nodes of the two rules that the integral is known from; they agree to 1e-4
+MANY, CHECK = 48, 40  # Gauss-Legendre nodes of the two rules that the integral is known from
 
 Rule = tuple[Tensor, Tensor]  # t and weights
 

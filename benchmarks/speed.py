@@ -4,7 +4,7 @@
     python benchmarks/speed.py --data ILSVRC_FOLDER [--weights FILE] [--model resnet18] [--output FILE.json]
 
 Every line does the same work on the same picture; lines take turns, and the median of the repeats counts. A floor is
-the number of passes times the best median time of one pass, over batch sizes 16 to 256, compiled or not, inputs
+the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not, inputs
 ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Compiling is not
 counted. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out.
 bfloat16 lines need --bf16, or a GPU.
@@ -33,7 +33,7 @@ from iscam import masks
 from iscam.methods import score
 from iscam.results import benchmark_table, provenance, shown_command
 
-BATCHES = (16, 32, 64, 128, 256)
+BATCHES = (4, 8, 16, 32, 64, 128, 256)
 STEPS, NODES = 15, 3  # the sum that fewer passes are tried on: canonical IS-CAM, and the nodes in place of its steps
 WHOLE = f"IS-CAM of {STEPS} steps"
 AS_TORCHCAM = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
@@ -62,7 +62,12 @@ def main(
     found = provenance(
         {"model": model, "steps": steps, "repeats": repeats, "picture": Path(data).name}, time.time() - started
     )
-    found |= {"floors": floors, "lines": rows, "rates": {model: rates(rows)}}
+    found |= {
+        "floors": floors,
+        "lines": rows,
+        "bare": [row for row in timings if row["line"] in bare],
+        "rates": {model: rates(rows)},
+    }
     options = {"model": model, "weights": weights, "data": data, "layer": layer, "steps": steps, "repeats": repeats}
     found["command"] = shown_command("benchmarks/speed.py", options) + " --bf16" * bf16
     print(benchmark_table(found).round(2).to_string(index=False))

@@ -21,8 +21,9 @@ from iscam.network import Network
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch on a CPU, whose caches hold no more, and at most on a GPU, which gains no more.
-BATCH, LARGEST_BATCH = 32, 1024
+#: Passes in a batch on a CPU, where the memory of larger ones comes fresh from the system each time, which costs a
+#: quarter of the speed, and at most on a GPU, which gains no more.
+BATCH, LARGEST_BATCH = 8, 1024
 
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
 COMPILING = 60.0
@@ -55,7 +56,7 @@ def masked_scores(
     `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32. `compile`: True runs a frozen
     copy of the model through `torch.compile`, batch normalisation folded, in batches of one shape; that takes up to a
     minute the first time and changes scores by rounding. "auto" does so once the model has run for a minute; what is
-    less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU and what
+    less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 8 on a CPU and what
     half of the free memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:

@@ -59,10 +59,10 @@ class Study:
     `models`: names for `load_model`; `weights`: model -> file, or None for random, where not the default. `data`,
     `count`, `seed`: as in `load_images`. `methods`: name in the table -> the method and its options; "method" defaults
     to the name itself, "layer" may name another layer (of all models, or model -> layer), "temperature" divides the
-    logits that make the map. `metrics`:
-    names in `METRICS`; an argument follows a colon: "win:score_cam" compares with that method of the table,
-    "insertion:blur" starts from the blurred picture; "coherency" and "adcc" make each map a second time, of the masked
-    picture. `precision`: of the score methods, "fp32" or "bf16"; metrics are always computed in float32.
+    logits that make the map. `metrics`: names in `METRICS`; an argument follows a colon: "win:score_cam" compares with
+    that method of the table, "insertion:blur" starts from the blurred picture; "coherency" and "adcc" make each map a
+    second time, of the masked picture. `precision`: of the score methods, "fp32" or "bf16"; metrics are always computed
+    in float32.
 
     Every picture's predicted class is explained, as in the papers' tables; a method's option "rank" names another, the
     network's rank-th class (2: its runner-up), for a contrast. The metrics judge by the predicted class all the same.
