@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ def batches(
         left = passes - done
         repays = compile is True or (compile == "auto" and spent.get(model, 0) > COMPILING)
         full = repays and left > size // 2  # compiled code wants batches of one shape, so the last one is padded
-        batch = torch.arange(done, done + (size if full else min(size, left))).clamp(max=passes - 1)
+        batch = torch.arange(done, done + (size if full else even(left, size, together))).clamp(max=passes - 1)
         started = time.perf_counter()
         try:
             arguments = channels_last(inputs(batch))
@@ -122,9 +123,9 @@ def batches(
             with taking(arguments[0]):
                 logits = fast(*arguments) if full and fast else model(*arguments)
         except torch.OutOfMemoryError:
-            if size <= together:
+            if len(batch) <= together:
                 raise
-            size = whole_groups(size // 2, together)
+            size = whole_groups(len(batch) // 2, together)
             continue
         if not full:
             spent[model] = spent.get(model, 0) + time.perf_counter() - started
@@ -136,6 +137,15 @@ def batches(
 def whole_groups(size: int, together: int) -> int:
     """The largest multiple of `together` up to `size`, at least one."""
     return max(1, size // together) * together
+
+
+def even(left: int, size: int, together: int) -> int:
+    """Passes of the next batch where `left` go in batches of about one length, at most `size`.
+
+    So none is of one pass, where that can be had: torch rounds such a batch otherwise than others.
+    """
+    groups = left // together
+    return math.ceil(groups / math.ceil(left / size)) * together
 
 
 def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:

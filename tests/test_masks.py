@@ -95,7 +95,22 @@ def test_out_of_memory_halves_the_batch(case, together):
 
     found = masked_scores(case.net, inputs, 18, 2, batch_size=16, together=together)
     assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
-    assert tried == ([16, 8, 4, 4, 4, 4, 2] if together == 1 else [15, 6, 3, 3, 3, 3, 3, 3])
+    assert tried == ([9, 4, 4, 4, 3, 3] if together == 1 else [9, 3, 3, 3, 3, 3, 3])
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("passes", [3, 9, 12, 18, 27, 30, 39])
+def test_batches_are_even(case, passes, together):
+    """So none is of one pass; there are no more of them than there must be."""
+    images, made = pictures(passes, 20, 16), []
+
+    def inputs(numbers: Tensor):
+        made.append(len(numbers))
+        return (images[numbers],)
+
+    masked_scores(case.net, inputs, passes, 2, batch_size=6, together=together)
+    assert sum(made) == passes and max(made) <= 6 and len(made) == -(-passes // 6)
+    assert max(made) - min(made) <= together and all(length % together == 0 for length in made)
 
 
 def test_out_of_memory_at_the_smallest_batch_is_raised(case):
