@@ -41,6 +41,11 @@ def observe(net: Network, image: Tensor, target: int | None = None) -> View:
     return View(net, image, target, recorded[0], logits)
 
 
+def live(maps: Tensor) -> Tensor:
+    """Which of some maps or channels (K, h, w) are not constant, (K,) booleans."""
+    return maps.amax((1, 2)) > maps.amin((1, 2))
+
+
 @contextmanager
 def taking(images: Tensor) -> Iterator[None]:
     """Turns the model's own failure on these images into `InputError`."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iscam.activations import View
+from iscam.activations import View, live
 from iscam.errors import InputError, at_least_zero, one_of, positive
 from iscam.masks import BATCH, masked_scores
 from iscam.noise import noise
@@ -105,7 +105,7 @@ def channel_weights(
     `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
     subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
     scaled to [0, 1] after upsampling ("upsampled") or before ("layer"). `precision`: "fp32" or "bf16".
-    `compile`: "auto", True or False. `batch_size`: "auto" or the number of passes at once; it changes no result.
+    `compile`: "auto", True or False. `batch_size`: "auto" or the most passes at once; it changes no result.
 
     Constant channels have weight 0 and cost no pass.
     """
@@ -117,17 +117,17 @@ def channel_weights(
         raise one_of("channel_softmax", channel_softmax, (True, False))
     engine: dict[str, Any] = {"score": score, "precision": precision, "compile": compile, "batch_size": batch_size}
     activations = view.activations.detach()
-    live = (activations.amax((1, 2)) > activations.amin((1, 2))).nonzero()[:, 0]  # (L,)
-    channels = live.tolist()
+    alive = live(activations).nonzero()[:, 0]  # (L,)
+    channels = alive.tolist()
     t, steps = t.to(view.image), len(t)
-    passes = len(live) * steps
+    passes = len(alive) * steps
     shared = scaled(view) if disturb is None and steps > 1 and passes >= MANY else None
     together = largest_divisor(steps, BATCH) if shared else 1
 
     def inputs(passes: Tensor) -> tuple[Tensor, ...]:
         rows, n = passes[::together] // steps, passes % steps
         first = int(rows[0])
-        masks = upsampled_masks(activations[live[first : int(rows[-1]) + 1]], view.image.shape[1:], normalise)
+        masks = upsampled_masks(activations[alive[first : int(rows[-1]) + 1]], view.image.shape[1:], normalise)
         masks = masks[rows - first]  # not of the masked pictures, which are three times as large
         if shared:
             return view.image * masks[:, None], t[n].reshape(-1, together)
@@ -142,7 +142,7 @@ def channel_weights(
     scores = scores @ w.to(scores)
     if channel_softmax:
         scores = scores.softmax(0)
-    return torch.zeros(len(activations), device=scores.device).index_put_((live,), scores)
+    return torch.zeros(len(activations), device=scores.device).index_put_((alive,), scores)
 
 
 def largest_divisor(steps: int, limit: int) -> int:

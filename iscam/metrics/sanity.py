@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iscam.activations import live
 from iscam.errors import InputError, positive
 from iscam.explain import explain
 from iscam.network import MEAN, STD, Network
@@ -130,8 +131,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     var_a, var_b, covariance = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
-    constant = (a.amax((1, 2)) == a.amin((1, 2))) | (b.amax((1, 2)) == b.amin((1, 2)))
-    return torch.where(constant, torch.nan, (luminance * structure).mean((1, 2)))
+    return torch.where(live(a) & live(b), (luminance * structure).mean((1, 2)), torch.nan)
 
 
 def explained(
