@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 import iscam
 from iscam import masks
+from iscam.activations import live, observe
 from iscam.methods import score
 from iscam.results import benchmark_table, provenance, shown_command
 
@@ -139,7 +140,7 @@ def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str,
 def peers(net: iscam.Network, image: Tensor, steps: int) -> dict[str, Line]:
     """The same methods by torch-cam and pytorch-grad-cam, as they come."""
     channels = live_channels(net, image)
-    every = iscam.activations.observe(net, image[0]).activations.shape[0]  # they score constant channels, too
+    every = observe(net, image[0]).activations.shape[0]  # they score constant channels, too
     target = int(net(image).argmax())
     layer = net.model.get_submodule(net.layer)
     found: dict[str, Line] = {}
@@ -179,8 +180,7 @@ def peers(net: iscam.Network, image: Tensor, steps: int) -> dict[str, Line]:
 
 
 def live_channels(net: iscam.Network, image: Tensor) -> int:
-    activations = iscam.activations.observe(net, image[0]).activations
-    return int((activations.amax((1, 2)) > activations.amin((1, 2))).sum())
+    return int(live(observe(net, image[0]).activations).sum())
 
 
 def timed(lines: dict[str, Line], repeats: int, device: torch.device) -> list[dict[str, Any]]:
@@ -282,7 +282,7 @@ def bare_passes(net: iscam.Network, image: Tensor, precision: str) -> dict[str, 
     batches = [image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last) for size in BATCHES]
     return {
         f"floor, batches of {len(batch)}{', compiled' * compile}, {precision}": line(
-            passes(batch, compile), max(BATCHES), "floor", precision, warm=True
+            passes(batch, compile), max(BATCHES), "floor", precision, warm=True, batch=len(batch), compiled=compile
         )
         for batch in batches
         for compile in (False, True)

@@ -517,6 +517,15 @@ def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def floor_table(run: Mapping[str, Any]) -> pd.DataFrame:
+    """Passes a second of a benchmark's bare network: a row a batch size and precision, uncompiled and compiled."""
+    bare = pd.DataFrame(run["bare"])
+    bare["passes/s"] = bare["passes"] / bare["seconds"].map(np.median)
+    modes = bare["compiled"].map({False: "uncompiled", True: "compiled"})
+    table = bare.pivot_table("passes/s", ["precision", "batch"], modes, sort=False).reset_index()
+    return table.rename(columns={"batch": "passes in a batch"}).rename_axis(columns=None)
+
+
 def keep(output: str | Path, name: str) -> None:
     """Keep a study's table and provenance as the recorded run `name` in `data/results`.
 

@@ -36,6 +36,9 @@ def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_pas
     assert all(float(value) < 1e-4 for value in ours["largest difference"][~nodes] if value != "–")
     assert 0 < float(ours["largest difference"][nodes].item()) < 0.1
     assert run["command"] == "python benchmarks/speed.py --model menagerie/vgg --steps 2 --repeats 3"
+    bare = results.floor_table(run)
+    assert bare[["precision", "passes in a batch"]].values.tolist() == [["fp32", 8], ["fp32", 32]]
+    assert bare[["uncompiled", "compiled"]].to_numpy().max() == pytest.approx(run["floors"]["fp32"])
     assert run["rates"]["menagerie/vgg"]["fp32"] < run["floors"]["fp32"] * 1.1
 
 
