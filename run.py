@@ -55,8 +55,9 @@ def setup() -> None:
 
 
 def test(*arguments: str) -> None:
+    """Run pytest; the whole suite on as many cores as there are."""
     os.chdir(ROOT)
-    run(PYTHON, "-m", "pytest", *arguments)
+    run(PYTHON, "-m", "pytest", *(arguments or ("-n", "auto", "--maxprocesses", "8")))
 
 
 def book(*arguments: str) -> None:
