@@ -530,13 +530,14 @@ def keep(output: str | Path, name: str) -> None:
     """Keep a study's table and provenance as the recorded run `name` in `data/results`.
 
     Of a study that was not run to its end, the pictures that every network has seen are kept, and the command that is
-    kept asks for as many.
+    kept asks for as many. Of a study that was run in several goes, all commits are named.
     """
     from iscam.study import read_rows  # here, since that module writes what this one reads
 
     target, frame = data_folder() / "results", read_rows(output)
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
     whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
+    whole["commit"] = ", ".join(dict.fromkeys(run["commit"] for run in runs if run["commit"])) or None
     networks = frame.groupby("picture")["model"].transform("nunique")
     frame = frame[networks == len(whole["parameters"]["models"])]
     if (count := frame["picture"].nunique()) != whole["parameters"]["count"]:
@@ -547,10 +548,10 @@ def keep(output: str | Path, name: str) -> None:
 
 
 def without_places(text: str, parameters: Mapping[str, Any]) -> str:
-    """A provenance that names the pictures and weights that were read, not where this machine keeps them."""
+    """A provenance that names the pictures, weights and study that were read, not where this machine keeps them."""
     for place in filter(None, [parameters.get("data"), *(parameters.get("weights") or {}).values()]):
         text = text.replace(place, Path(place).name)
-    return text
+    return re.sub(r"\S*/(?=studies/\S+\.yaml)", "", text)
 
 
 def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str) -> None:

@@ -194,9 +194,11 @@ def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeyp
 
     Image.new("RGB", (64, 64)).save(picture / "black.png")
     study = iscam.Study(data=str(picture), count=1, methods={"identity": {}}, metrics=("complexity",))
+    monkeypatch.setattr("sys.argv", ["iscam", "study", str(tmp_path / "studies/one.yaml")])
     iscam.run_study(study, tmp_path / "output")
     results.keep(tmp_path / "output", "kept")
     frame, run = results.recorded("kept")
+    assert run["command"].startswith("iscam study studies/one.yaml")
     assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some pictures"
     assert str(tmp_path) not in json.dumps(run)
 
@@ -211,8 +213,13 @@ def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_ma
     for part in (tmp_path / "output").glob("part-*.parquet"):
         part.unlink()
     rest.to_parquet(tmp_path / "output/part-0.parquet")
+    (made,) = (tmp_path / "output").glob("run-*.json")
+    for number, commit in enumerate(["b", "a", "b"]):
+        made.with_name(f"run-{number}.json").write_text(json.dumps(json.loads(made.read_text()) | {"commit": commit}))
+    made.unlink()
     results.keep(tmp_path / "output", "kept")
     kept, run = results.recorded("kept")
+    assert run["commit"] == "b, a"
     assert len(rest) == 5 and len(kept) == 4
     assert run["command"].endswith(" --count 2")
     assert "2 pictures" in results.run_line(kept, run) and f"`{results.again(run)}`" in results.run_line(kept, run)
