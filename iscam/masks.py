@@ -22,8 +22,8 @@ from iscam.network import Network
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch on a CPU, where the memory of larger ones comes fresh from the system each time, which costs
-#: up to a quarter of the speed, and at most on a GPU, which gains no more.
+#: Passes in a batch on a CPU, where the memory of larger ones comes fresh from the system each time, which may cost
+#: a third of the speed (benchmarks/speed.py tells), and at most on a GPU, which gains no more.
 BATCH, LARGEST_BATCH = 8, 1024
 
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
