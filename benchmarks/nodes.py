@@ -5,12 +5,13 @@
 
 Rules for the cumulative sum of N = 15 steps and for the mean over t in [0, 1]: Gauss nodes (option `nodes`), the
 trapezoid rule at as many passes, and as controls Score-CAM's one pass, one pass at t = 1/2 and equal weights. The
-integral is known from two rules that share no node; their difference is a row, too. The same command again goes on
-where it was interrupted.
+integral is known from two rules that share no node; their difference is a row, too. With --bf16 (or on a GPU), the sum
+and its Gauss rules in bfloat16 as well. The same command again goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -28,13 +29,18 @@ from iscam.activations import View, observe
 from iscam.explain import weighted_map
 from iscam.methods.score import channel_weights, path
 from iscam.metrics.faithfulness import seen_through
+from iscam.noise import generator
 from iscam.results import record, shown_command
 
 STEPS = 15
 NODES = (1, 2, 3, 4, 5, 6)
-MANY, CHECK = 48, 40  # Gauss-Legendre nodes of the two rules that the integral is known from
+MANY, CHECK = 24, 17  # Gauss-Legendre nodes of the two rules that the integral is known from
 
+Key = tuple[str, str, int]  # what is approximated, by which rule, with how many passes a channel
 Rule = tuple[Tensor, Tensor]  # t and weights
+
+SUM, INTEGRAL = f"sum of {STEPS} steps", "integral"
+EXACT: dict[str, Key] = {SUM: (SUM, "all steps", STEPS), INTEGRAL: (INTEGRAL, "Gauss", MANY)}
 
 
 def main(
@@ -43,23 +49,25 @@ def main(
     data: str = "menagerie",
     count: int = 20,
     seed: int = 0,
+    channels: Annotated[int | None, typer.Option(help="weigh so many of the layer's channels, drawn by seed")] = None,
+    bf16: bool = torch.cuda.is_available(),
     output: Path | None = None,
 ) -> None:
     started = time.time()
-    options = {"model": model, "weights": weights, "data": data, "count": count, "seed": seed}
+    options = {"model": model, "weights": weights, "data": data, "count": count, "seed": seed, "channels": channels}
+    command = shown_command("benchmarks/nodes.py", options) + " --bf16" * bf16
     parameters = {"models": [model], "weights": {} if weights == "default" else {model: Path(weights).name}}
-    parameters |= {"data": Path(data).name, "count": count, "seed": seed}
+    parameters |= {"data": Path(data).name, "count": count, "seed": seed, "channels": channels, "bf16": bf16}
     net = iscam.load_model(model, None if weights == "none" else weights)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     frame, spent = begun(output, parameters)
     for picture in tqdm(iscam.load_images(data, count, seed), desc="pictures", total=count, disable=None):
         if picture.name in set(frame["picture"]):
             continue
-        view = observe(net, picture.image.to(net.device))
-        found = pd.DataFrame([{"model": model, "picture": picture.name} | row for row in errors(view)])
+        view = some_channels(observe(net, picture.image.to(net.device)), channels, seed)
+        found = pd.DataFrame([{"model": model, "picture": picture.name} | row for row in errors(view, bf16)])
         frame = pd.concat([frame, found]) if len(frame) else found
         if output:  # after each picture, so that an interrupted run loses one
-            command = shown_command("benchmarks/nodes.py", options)
             record(frame, output, parameters, spent + time.time() - started, command)
     worst = frame.groupby(["of", "rule", "passes a channel"], sort=False)[["weight error", "map error"]].max()
     print(worst.round(4).to_string())
@@ -75,51 +83,65 @@ def begun(output: Path | None, parameters: dict[str, Any]) -> tuple[pd.DataFrame
     return pd.read_parquet(output.with_suffix(".parquet")), run["seconds"]
 
 
-def errors(view: View) -> list[dict[str, object]]:
+def some_channels(view: View, channels: int | None, seed: int) -> View:
+    """The view of so many of the layer's channels, the same ones in every picture; None: of all."""
+    drawn = torch.randperm(len(view.activations), generator=generator(seed))[:channels]
+    return dataclasses.replace(view, activations=view.activations[drawn.sort().values.to(view.image.device)])
+
+
+def errors(view: View, bf16: bool = False) -> list[dict[str, object]]:
     """Every rule's error in the weights (relative to the largest one) and in the map, for one picture."""
-    rows = []
-    for of, (exact, rules) in {
-        "sum of 15 steps": (path(STEPS, "cumulative", None), sum_rules()),
-        "integral": (path(MANY, "integral", None), integral_rules()),
-    }.items():
-        right, right_map = solved(view, exact)
-        right_score = float(seen_through(view.net, view.image, right_map, view.target))
-        for (name, passes), rule in rules.items():
-            found, map = solved(view, rule)
-            rows.append(
-                {
-                    "of": of,
-                    "rule": name,
-                    "passes a channel": passes,
-                    "weight error": float((found - right).abs().max() / right.abs().max()),
-                    "map error": float((map - right_map).abs().max()),
-                    "confidence error": abs(float(seen_through(view.net, view.image, map, view.target)) - right_score),
-                }
-            )
-    return rows
+    rules = sum_rules() | integral_rules() | controls()
+    found = solved(view, rules)
+    if bf16:
+        half = {key: rule for key, rule in rules.items() if key[0] == SUM and key[1] in ("all steps", "Gauss")}
+        for (of, rule, passes), alpha in solved(view, half, precision="bf16").items():
+            found[of, f"{rule}, bfloat16", passes] = alpha
+    found |= {(of, "equal weights", 0): torch.ones(len(view.activations), device=view.image.device) for of in EXACT}
+    maps = {key: weighted_map(alpha, view.activations.detach(), view.image.shape[1:]) for key, alpha in found.items()}
+    kept = {key: float(seen_through(view.net, view.image, map, view.target)) for key, map in maps.items()}
+    return [
+        {
+            "of": of,
+            "rule": rule,
+            "passes a channel": passes,
+            "weight error": float((alpha - found[exact]).abs().max() / found[exact].abs().max()),
+            "map error": float((maps[of, rule, passes] - maps[exact]).abs().max()),
+            "confidence error": abs(kept[of, rule, passes] - kept[exact]),
+        }
+        for (of, rule, passes), alpha in found.items()
+        if (of, rule, passes) != (exact := EXACT[of])
+    ]
 
 
-def solved(view: View, rule: Rule | None) -> tuple[Tensor, Tensor]:
-    """Weights and map of a rule; None: equal weights."""
-    channels = len(view.activations)
-    alpha = channel_weights(view, *rule) if rule else torch.ones(channels, device=view.image.device)
-    return alpha, weighted_map(alpha, view.activations.detach(), view.image.shape[1:])
+def solved(view: View, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tensor]:
+    """The weights of the channels by each rule; a t that several rules have is scored once."""
+    t, place = torch.cat([t for t, _ in rules.values()]).unique(return_inverse=True)
+    column = torch.cat([torch.full(t.shape, i) for i, (t, _) in enumerate(rules.values())])
+    w = torch.zeros(len(t), len(rules))
+    w.index_put_((place, column), torch.cat([w for _, w in rules.values()]), accumulate=True)
+    return dict(zip(rules, channel_weights(view, t, w, **options).T, strict=True))
 
 
-def sum_rules() -> dict[tuple[str, int], Rule | None]:
-    gauss = {("Gauss", n): path(STEPS, "cumulative", n) for n in NODES}
-    return gauss | {("trapezoid", n): trapezoid_of_sum(n) for n in NODES if n > 1} | controls()
+def sum_rules() -> dict[Key, Rule]:
+    gauss = {(SUM, "Gauss", n): path(STEPS, "cumulative", n) for n in NODES}
+    trapezoid = {(SUM, "trapezoid", n): trapezoid_of_sum(n) for n in NODES if n > 1}
+    return {EXACT[SUM]: path(STEPS, "cumulative", None)} | gauss | trapezoid
 
 
-def integral_rules() -> dict[tuple[str, int], Rule | None]:
-    gauss = {("Gauss", n): path(n, "integral", None) for n in (*NODES, CHECK)}
-    linear = {("linear", n): path(n, "linear", None) for n in (5, STEPS)}
-    return gauss | linear | {("trapezoid", n): trapezoid_of_integral(n) for n in NODES if n > 1} | controls()
+def integral_rules() -> dict[Key, Rule]:
+    gauss = {(INTEGRAL, "Gauss", n): path(n, "integral", None) for n in (*NODES, CHECK, MANY)}
+    linear = {(INTEGRAL, "linear", n): path(n, "linear", None) for n in (5, STEPS)}
+    return gauss | linear | {(INTEGRAL, "trapezoid", n): trapezoid_of_integral(n) for n in NODES if n > 1}
 
 
-def controls() -> dict[tuple[str, int], Rule | None]:
+def controls() -> dict[Key, Rule]:
     one = torch.ones(1)
-    return {("Score-CAM, t = 1", 1): (one, one), ("t = 1/2", 1): (one / 2, one), ("equal weights", 0): None}
+    return {
+        (of, *rule): (one * t, one)
+        for of in EXACT
+        for rule, t in {("Score-CAM, t = 1", 1): 1, ("t = 1/2", 1): 0.5}.items()
+    }
 
 
 def trapezoid_of_sum(n: int) -> Rule:

@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from iscam.activations import checked_finite, checked_shape, evaluating, taking
 from iscam.errors import InputError, one_of, positive
+from iscam.memory import kept_memory
 from iscam.network import Network
 
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch on a CPU, where the memory of larger ones comes fresh from the system each time, which may cost
-#: a third of the speed (benchmarks/speed.py tells), and at most on a GPU, which gains no more.
-BATCH, LARGEST_BATCH = 8, 1024
+#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain no more (benchmarks/speed.py tells).
+BATCH, LARGEST_BATCH = 32, 1024
 
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
 COMPILING = 60.0
@@ -57,7 +57,7 @@ def masked_scores(
     `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32. `compile`: True runs a frozen
     copy of the model through `torch.compile`, batch normalisation folded, in batches of one shape; that takes up to a
     minute the first time and changes scores by rounding. "auto" does so once the model has run for a minute; what is
-    less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 8 on a CPU and what
+    less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU and what
     half of the free memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:
@@ -65,6 +65,7 @@ def masked_scores(
     if precision not in PRECISIONS:
         raise one_of("precision", precision, PRECISIONS)
     half = torch.autocast(net.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    kept = kept_memory() if net.device.type == "cpu" and passes > 1 else nullcontext()
     targets = torch.as_tensor(target)
     lowest, highest = int(targets.min()), int(targets.max())
     targets = targets.to(net.device).expand(passes)[:, None]
@@ -75,6 +76,7 @@ def masked_scores(
         torch.inference_mode(),
         evaluating(net.model),
         half,
+        kept,
         tqdm(total=passes, desc="forward passes", unit="", leave=False, delay=5, disable=None) as bar,
     ):
         for logits in batches(net, inputs, passes, precision, compile, batch_size, together):

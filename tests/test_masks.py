@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -12,6 +15,7 @@ from conftest import CASES, array, bias_free, pictures, pooled
 from iscam import masks
 from iscam.activations import observe
 from iscam.masks import masked_scores
+from iscam.memory import kept_memory
 from iscam.methods import score
 from iscam.scaling import scaled
 
@@ -215,3 +219,22 @@ def test_memory_does_not_grow_with_the_steps(peak_memory):
     print(f"peak memory in MB: {peak}")
     assert peak[50,] - peak[5,] < 100, peak
     assert peak[50,] - peak[()] < 1000, peak
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
+)
+def test_freed_memory_stays_inside_the_loop_and_goes_back_afterwards():
+    import resource  # which not every system has
+
+    def fresh_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(12_000_000)  # 48 MB, more than glibc keeps by itself
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    outside = fresh_pages()
+    with kept_memory():
+        torch.ones(12_000_000)
+        inside = fresh_pages()
+    assert inside < outside / 5 and inside < fresh_pages() / 5

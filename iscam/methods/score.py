@@ -99,8 +99,9 @@ def channel_weights(
 ) -> Tensor:
     r"""What the three methods share,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
 
-    t and w (N,): coefficients and weights of the scored inputs. `disturb(x, channels, n)` adds ε_kn to masked pictures
-    x (P, 3, height, width), given channel and step of each; None: ε = 0, and the first layer runs once for all t.
+    t and w (N,): coefficients and weights of the scored inputs; w (N, R) gives R sums of the same scores, (K, R).
+    `disturb(x, channels, n)` adds ε_kn to masked pictures x (P, 3, height, width), given channel and step of each;
+    None: ε = 0, and the first layer runs once for all t.
 
     `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
     subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
@@ -142,7 +143,7 @@ def channel_weights(
     scores = scores @ w.to(scores)
     if channel_softmax:
         scores = scores.softmax(0)
-    return torch.zeros(len(activations), device=scores.device).index_put_((alive,), scores)
+    return scores.new_zeros(len(activations), *scores.shape[1:]).index_put_((alive,), scores)
 
 
 def largest_divisor(steps: int, limit: int) -> int:
