@@ -34,13 +34,11 @@ from iscam.results import record, shown_command
 
 STEPS = 15
 NODES = (1, 2, 3, 4, 5, 6)
-MANY, CHECK = 24, 17  # Gauss-Legendre nodes of the two rules that the integral is known from
 
 Key = tuple[str, str, int]  # what is approximated, by which rule, with how many passes a channel
 Rule = tuple[Tensor, Tensor]  # t and weights
 
 SUM, INTEGRAL = f"sum of {STEPS} steps", "integral"
-EXACT: dict[str, Key] = {SUM: (SUM, "all steps", STEPS), INTEGRAL: (INTEGRAL, "Gauss", MANY)}
 
 
 def main(
@@ -50,14 +48,16 @@ def main(
     count: int = 20,
     seed: int = 0,
     channels: Annotated[int | None, typer.Option(help="weigh so many of the layer's channels, drawn by seed")] = None,
+    many: Annotated[int, typer.Option(help="Gauss nodes that the integral is known from; 5/6 of them check it")] = 48,
     bf16: bool = torch.cuda.is_available(),
     output: Path | None = None,
 ) -> None:
     started = time.time()
-    options = {"model": model, "weights": weights, "data": data, "count": count, "seed": seed, "channels": channels}
+    chosen = {"count": count, "seed": seed, "channels": channels, "many": many}
+    options = {"model": model, "weights": weights, "data": data} | chosen
     command = shown_command("benchmarks/nodes.py", options) + " --bf16" * bf16
     parameters = {"models": [model], "weights": {} if weights == "default" else {model: Path(weights).name}}
-    parameters |= {"data": Path(data).name, "count": count, "seed": seed, "channels": channels, "bf16": bf16}
+    parameters |= {"data": Path(data).name, "bf16": bf16} | chosen
     net = iscam.load_model(model, None if weights == "none" else weights)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     frame, spent = begun(output, parameters)
@@ -65,7 +65,7 @@ def main(
         if picture.name in set(frame["picture"]):
             continue
         view = some_channels(observe(net, picture.image.to(net.device)), channels, seed)
-        found = pd.DataFrame([{"model": model, "picture": picture.name} | row for row in errors(view, bf16)])
+        found = pd.DataFrame([{"model": model, "picture": picture.name} | row for row in errors(view, many, bf16)])
         frame = pd.concat([frame, found]) if len(frame) else found
         if output:  # after each picture, so that an interrupted run loses one
             record(frame, output, parameters, spent + time.time() - started, command)
@@ -89,15 +89,16 @@ def some_channels(view: View, channels: int | None, seed: int) -> View:
     return dataclasses.replace(view, activations=view.activations[drawn.sort().values.to(view.image.device)])
 
 
-def errors(view: View, bf16: bool = False) -> list[dict[str, object]]:
+def errors(view: View, many: int, bf16: bool) -> list[dict[str, object]]:
     """Every rule's error in the weights (relative to the largest one) and in the map, for one picture."""
-    rules = sum_rules() | integral_rules() | controls()
+    exact: dict[str, Key] = {SUM: (SUM, "all steps", STEPS), INTEGRAL: (INTEGRAL, "Gauss", many)}
+    rules = sum_rules() | integral_rules(many) | controls()
     found = solved(view, rules)
     if bf16:
         half = {key: rule for key, rule in rules.items() if key[0] == SUM and key[1] in ("all steps", "Gauss")}
         for (of, rule, passes), alpha in solved(view, half, precision="bf16").items():
             found[of, f"{rule}, bfloat16", passes] = alpha
-    found |= {(of, "equal weights", 0): torch.ones(len(view.activations), device=view.image.device) for of in EXACT}
+    found |= {(of, "equal weights", 0): torch.ones(len(view.activations), device=view.image.device) for of in exact}
     maps = {key: weighted_map(alpha, view.activations.detach(), view.image.shape[1:]) for key, alpha in found.items()}
     kept = {key: float(seen_through(view.net, view.image, map, view.target)) for key, map in maps.items()}
     return [
@@ -105,12 +106,12 @@ def errors(view: View, bf16: bool = False) -> list[dict[str, object]]:
             "of": of,
             "rule": rule,
             "passes a channel": passes,
-            "weight error": float((alpha - found[exact]).abs().max() / found[exact].abs().max()),
-            "map error": float((maps[of, rule, passes] - maps[exact]).abs().max()),
-            "confidence error": abs(kept[of, rule, passes] - kept[exact]),
+            "weight error": float((alpha - found[exact[of]]).abs().max() / found[exact[of]].abs().max()),
+            "map error": float((maps[of, rule, passes] - maps[exact[of]]).abs().max()),
+            "confidence error": abs(kept[of, rule, passes] - kept[exact[of]]),
         }
         for (of, rule, passes), alpha in found.items()
-        if (of, rule, passes) != (exact := EXACT[of])
+        if (of, rule, passes) != exact[of]
     ]
 
 
@@ -126,11 +127,11 @@ def solved(view: View, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tens
 def sum_rules() -> dict[Key, Rule]:
     gauss = {(SUM, "Gauss", n): path(STEPS, "cumulative", n) for n in NODES}
     trapezoid = {(SUM, "trapezoid", n): trapezoid_of_sum(n) for n in NODES if n > 1}
-    return {EXACT[SUM]: path(STEPS, "cumulative", None)} | gauss | trapezoid
+    return {(SUM, "all steps", STEPS): path(STEPS, "cumulative", None)} | gauss | trapezoid
 
 
-def integral_rules() -> dict[Key, Rule]:
-    gauss = {(INTEGRAL, "Gauss", n): path(n, "integral", None) for n in (*NODES, CHECK, MANY)}
+def integral_rules(many: int) -> dict[Key, Rule]:
+    gauss = {(INTEGRAL, "Gauss", n): path(n, "integral", None) for n in (*NODES, many * 5 // 6, many)}
     linear = {(INTEGRAL, "linear", n): path(n, "linear", None) for n in (5, STEPS)}
     return gauss | linear | {(INTEGRAL, "trapezoid", n): trapezoid_of_integral(n) for n in NODES if n > 1}
 
@@ -139,7 +140,7 @@ def controls() -> dict[Key, Rule]:
     one = torch.ones(1)
     return {
         (of, *rule): (one * t, one)
-        for of in EXACT
+        for of in (SUM, INTEGRAL)
         for rule, t in {("Score-CAM, t = 1", 1): 1, ("t = 1/2", 1): 0.5}.items()
     }
 
