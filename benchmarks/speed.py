@@ -5,7 +5,8 @@
 
 Every line does the same work on the same picture; lines take turns, and the median of the repeats counts. A floor is
 the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not, inputs
-ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Compiling is not
+ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
+process of their own, since a loop that keeps memory speeds up all that its process does afterwards. Compiling is not
 counted. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out.
 bfloat16 lines need --bf16, or a GPU.
 """
@@ -18,11 +19,14 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import psutil
 import torch
 import typer
@@ -52,23 +56,17 @@ def main(
     bf16: bool = torch.cuda.is_available(),
     output: Path | None = None,
 ) -> None:
-    net = iscam.load_model(model, None if weights == "none" else weights, layer)
-    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    image = iscam.load_images(data, count=1)[0].image.to(net.device)[None]
     started = time.time()
-    torch._dynamo.config.recompile_limit = 64  # a batch size each; beyond the limit, torch runs uncompiled
-    precisions = ["fp32", *["bf16"] * bf16]
-    bare = {name: entry for precision in precisions for name, entry in bare_passes(net, image, precision).items()}
-    timings = timed(peers(net, image, steps) | ours(net, image, steps, bf16) | bare, repeats, net.device)
-    rows = [row for row in timings if row["line"] not in bare]
-    floors = {precision: floor(timings, precision) for precision in precisions}
+    timings = timed(Setting(data, model, weights, layer, steps, bf16, BATCHES), repeats)
+    rows = [row for row in timings if row["task"] != "floor"]
+    floors = {precision: floor(timings, precision) for precision in ["fp32", *["bf16"] * bf16]}
     found = provenance(
         {"model": model, "steps": steps, "repeats": repeats, "picture": Path(data).name}, time.time() - started
     )
     found |= {
         "floors": floors,
         "lines": rows,
-        "bare": [row for row in timings if row["line"] in bare],
+        "bare": [row for row in timings if row["task"] == "floor"],
         "rates": {model: rates(rows)},
     }
     options = {"model": model, "weights": weights, "data": data, "layer": layer, "steps": steps, "repeats": repeats}
@@ -78,26 +76,74 @@ def main(
         output.write_text(json.dumps(found, indent=1))
 
 
+class Setting(NamedTuple):
+    """What a worker process makes its lines from."""
+
+    data: str
+    model: str
+    weights: str
+    layer: str | None
+    steps: int
+    bf16: bool
+    batches: tuple[int, ...]
+
+
 Line = dict[str, Any]
+
+#: The lines of this process, if it is a worker.
+LINES: dict[str, Line] = {}
+
+
+def worker(make: Callable[..., dict[str, Line]], setting: Setting) -> ProcessPoolExecutor:
+    """A process of its own for some lines."""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=prepare, initargs=(make, setting))
+
+
+def prepare(make: Callable[..., dict[str, Line]], setting: Setting) -> None:
+    """In a worker: its lines, each network and mode compiled by the lines that warm it up."""
+    net = iscam.load_model(setting.model, None if setting.weights == "none" else setting.weights, setting.layer)
+    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
+    image = iscam.load_images(setting.data, count=1)[0].image.to(net.device)[None]
+    torch._dynamo.config.recompile_limit = 64  # a batch size each; beyond the limit, torch runs uncompiled
+    LINES.update(make(net, image, setting))
+    for entry in LINES.values():
+        if entry.get("warm"):
+            entry["run"]()
+
+
+def described() -> dict[str, Line]:
+    """The worker's lines, without what runs them."""
+    return {
+        name: {key: value for key, value in entry.items() if key not in ("run", "warm")}
+        for name, entry in LINES.items()
+    }
+
+
+def run_once(name: str) -> tuple[float, float, np.ndarray]:
+    """Seconds, megabytes above and result of a line of this worker."""
+    gc.collect()
+    with Peak() as peak:
+        wait()
+        started = time.perf_counter()
+        found = LINES[name]["run"]()
+        wait()
+        seconds = time.perf_counter() - started
+    return seconds, peak.megabytes, found.float().cpu().numpy()
 
 
 def line(run: Callable[[], Tensor], passes: int, task: str, precision: str = "fp32", **more: Any) -> Line:
     return {"run": run, "passes": passes, "task": task, "precision": precision} | more
 
 
-def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str, Line]:
-    """Our maps in each mode, and insertion + deletion of one map."""
-    channels = live_channels(net, image)
+def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
+    """Our maps in each mode, insertion + deletion of one map, and the bare network."""
+    channels, steps = live_channels(net, image), setting.steps
     map = torch.rand(1, *image.shape[2:], generator=torch.Generator().manual_seed(0)).to(image.device)
 
-    def is_cam(first_layer_once: bool, keep: bool = True, **options: Any) -> Callable[[], Tensor]:
+    def is_cam(first_layer_once: bool, **options: Any) -> Callable[[], Tensor]:
         def run() -> Tensor:
             score.MANY = 0 if first_layer_once else sys.maxsize
-            masks.kept_memory = kept_memory if keep else nullcontext
-            try:
-                return iscam.explain(net, image, method="is_cam", **({"steps": steps} | options))
-            finally:
-                masks.kept_memory = kept_memory
+            return iscam.explain(net, image, method="is_cam", **({"steps": steps} | options))
 
         return run
 
@@ -122,7 +168,6 @@ def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str,
         "iscam IS-CAM, eager": line(is_cam(False, compile=False), n, "IS-CAM"),
         "iscam IS-CAM, eager, first layer once": line(is_cam(True, compile=False), n, "IS-CAM"),
         "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM", warm=True),
-        "iscam IS-CAM, compiled, freed memory given back": line(is_cam(False, False, compile=True), n, "IS-CAM"),
         "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM", warm=True),
         "iscam IS-CAM, torch-cam's options": line(
             is_cam(True, compile=True, **AS_TORCHCAM), n, "IS-CAM", like="torchcam"
@@ -134,7 +179,7 @@ def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str,
         "iscam insertion + deletion, one map, eager": line(curves(False), 2 * 225, "curves"),
         "iscam insertion + deletion, one map, compiled": line(curves(True), 2 * 225, "curves"),
     }
-    if bf16:
+    if setting.bf16:
         found["iscam IS-CAM, bf16"] = line(
             is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16", warm=True
         )
@@ -147,15 +192,21 @@ def ours(net: iscam.Network, image: Tensor, steps: int, bf16: bool) -> dict[str,
         found[f"iscam {WHOLE}, by {NODES} nodes, bf16"] = line(
             is_cam(True, compile=True, precision="bf16", steps=STEPS, nodes=NODES), channels * NODES, WHOLE, "bf16"
         )
-    return found
+    precisions = ["fp32", *["bf16"] * setting.bf16]
+    return found | {k: v for each in precisions for k, v in bare_passes(net, image, each, setting.batches).items()}
 
 
-def peers(net: iscam.Network, image: Tensor, steps: int) -> dict[str, Line]:
-    """The same methods by torch-cam and pytorch-grad-cam, as they come."""
-    channels = live_channels(net, image)
+def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
+    """The same methods by torch-cam and pytorch-grad-cam, as they come, and ours in a loop that keeps no memory."""
+    channels, steps = live_channels(net, image), setting.steps
     every = observe(net, image[0]).activations.shape[0]  # they score constant channels, too
     target = int(net(image).argmax())
     layer = net.model.get_submodule(net.layer)
+
+    def forgetful() -> Tensor:
+        masks.kept_memory = nullcontext
+        return iscam.explain(net, image, method="is_cam", steps=steps, compile=True)
+
     found: dict[str, Line] = {}
     try:
         from torchcam import methods as torchcam
@@ -189,38 +240,37 @@ def peers(net: iscam.Network, image: Tensor, steps: int) -> dict[str, Line]:
 
         found["pytorch-grad-cam Score-CAM"] = line(grad_cams, every, "Score-CAM")
     assert channels <= every
-    return found
+    name = "iscam IS-CAM, compiled, freed memory given back"
+    return found | {name: line(forgetful, channels * steps, "IS-CAM", warm=True)}
 
 
 def live_channels(net: iscam.Network, image: Tensor) -> int:
     return int(live(observe(net, image[0]).activations).sum())
 
 
-def timed(lines: dict[str, Line], repeats: int, device: torch.device) -> list[dict[str, Any]]:
-    """Lines in turns; each network and mode is compiled before, by the lines that warm it up."""
-    rows: list[dict[str, Any]] = []
-    results: dict[str, Tensor] = {}
-    for entry in lines.values():
-        if entry.get("warm"):
-            entry["run"]()
-    bar = tqdm(total=len(lines) * repeats, desc="runs", disable=None)
-    seconds: dict[str, list[float]] = {name: [] for name in lines}
-    memory: dict[str, list[float]] = {name: [] for name in lines}
-    for _ in range(repeats):
-        for name, entry in lines.items():
-            with Peak(device) as peak:
-                spent, found = clocked(entry["run"], device)
+def timed(setting: Setting, repeats: int) -> list[dict[str, Any]]:
+    """Lines in turns, each in its worker."""
+    with worker(peers, setting) as theirs, worker(ours, setting) as own:
+        lines = {
+            name: (pool, entry) for pool in (theirs, own) for name, entry in pool.submit(described).result().items()
+        }
+        bar = tqdm(total=len(lines) * repeats, desc="runs", disable=None)
+        seconds: dict[str, list[float]] = {name: [] for name in lines}
+        memory: dict[str, list[float]] = {name: [] for name in lines}
+        results: dict[str, Tensor] = {}
+        for _ in range(repeats):
+            for name, (pool, _) in lines.items():
+                spent, megabytes, found = pool.submit(run_once, name).result()
                 seconds[name].append(spent)
-            memory[name].append(peak.megabytes)
-            results[name] = found.float().cpu()
-            bar.update()
-    for name, entry in lines.items():
-        rows.append(
-            {key: value for key, value in entry.items() if key not in ("run", "warm")}
-            | {"line": name, "seconds": seconds[name], "megabytes": max(memory[name])}
-            | {"map_difference": difference(name, entry, results)}
-        )
-    return rows
+                memory[name].append(megabytes)
+                results[name] = torch.from_numpy(found)
+                bar.update()
+    return [
+        entry
+        | {"line": name, "seconds": seconds[name], "megabytes": max(memory[name])}
+        | {"map_difference": difference(name, entry, results)}
+        for name, (_, entry) in lines.items()
+    ]
 
 
 def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | None:
@@ -238,25 +288,16 @@ def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | No
     return float((results[name] - results[exact[entry["task"]]]).abs().max())
 
 
-def clocked(run: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
-    gc.collect()
-    wait(device)
-    started = time.perf_counter()
-    found = run()
-    wait(device)
-    return time.perf_counter() - started, found
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
+def wait() -> None:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 class Peak:
     """Largest memory during a `with`, above what was in use before, in megabytes."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
+    def __init__(self) -> None:
+        self.cuda = torch.cuda.is_available()
         self.megabytes = 0.0
 
     def used(self) -> float:
@@ -281,7 +322,7 @@ class Peak:
         self.megabytes = max(0.0, most - self.before) / 1e6
 
 
-def bare_passes(net: iscam.Network, image: Tensor, precision: str) -> dict[str, Line]:
+def bare_passes(net: iscam.Network, image: Tensor, precision: str, sizes: Sequence[int]) -> dict[str, Line]:
     """Passes of the bare network, compiled and not, as many in each batch size."""
 
     def passes(batch: Tensor, compile: bool) -> Callable[[], Tensor]:
@@ -289,14 +330,14 @@ def bare_passes(net: iscam.Network, image: Tensor, precision: str) -> dict[str, 
             half = torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16")
             with torch.inference_mode(), half, kept_memory():
                 model = masks.compiled_copy(net.model, [batch]) if compile else net.model
-                return torch.cat([model(batch) for _ in range(max(BATCHES) // len(batch))])
+                return torch.cat([model(batch) for _ in range(max(sizes) // len(batch))])
 
         return run
 
-    batches = [image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last) for size in BATCHES]
+    batches = [image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last) for size in sizes]
     return {
         f"floor, batches of {len(batch)}{', compiled' * compile}, {precision}": line(
-            passes(batch, compile), max(BATCHES), "floor", precision, warm=True, batch=len(batch), compiled=compile
+            passes(batch, compile), max(sizes), "floor", precision, warm=True, batch=len(batch), compiled=compile
         )
         for batch in batches
         for compile in (False, True)

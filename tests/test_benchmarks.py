@@ -1,6 +1,6 @@
 """The two benchmark scripts, run small: that they run, what they write, and that an interrupted run goes on."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
@@ -8,23 +8,19 @@ import pandas as pd
 import pytest
 
 from iscam import results
-from iscam.methods import score
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)  # where worker processes look for them, too
 
 
 @pytest.mark.slow
 def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_passes_beats(tmp_path, monkeypatch):
     pytest.importorskip("psutil")
-    monkeypatch.setattr(score, "MANY", score.MANY)  # the script sets it for its lines
-    speed = script("speed")
+    speed = importlib.import_module("speed")
     monkeypatch.setattr(speed, "BATCHES", (8, 32))
     speed.main(model="menagerie/vgg", steps=2, repeats=3, bf16=False, output=tmp_path / "speed.json", layer=None)
     run = json.loads((tmp_path / "speed.json").read_text())
@@ -44,7 +40,7 @@ def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_pas
 
 @pytest.mark.slow
 def test_nodes_falls_with_the_passes_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    nodes, output = script("nodes"), tmp_path / "nodes.parquet"
+    nodes, output = importlib.import_module("nodes"), tmp_path / "nodes.parquet"
     errors, seen = nodes.errors, []
 
     def interrupted(view, *options):
