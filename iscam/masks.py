@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from iscam.activations import checked_finite, checked_shape, evaluating, taking
 from iscam.errors import InputError, one_of, positive
-from iscam.memory import kept_memory
+from iscam.memory import keep_memory
 from iscam.network import Network
 
 SCORES = ("probability", "logit")
@@ -65,7 +65,8 @@ def masked_scores(
     if precision not in PRECISIONS:
         raise one_of("precision", precision, PRECISIONS)
     half = torch.autocast(net.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-    kept = kept_memory() if net.device.type == "cpu" and passes > 1 else nullcontext()
+    if net.device.type == "cpu" and passes > 1:
+        keep_memory()
     targets = torch.as_tensor(target)
     lowest, highest = int(targets.min()), int(targets.max())
     targets = targets.to(net.device).expand(passes)[:, None]
@@ -76,7 +77,6 @@ def masked_scores(
         torch.inference_mode(),
         evaluating(net.model),
         half,
-        kept,
         tqdm(total=passes, desc="forward passes", unit="", leave=False, delay=5, disable=None) as bar,
     ):
         for logits in batches(net, inputs, passes, precision, compile, batch_size, together):

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-#: Parameters of glibc's mallopt: the freed bytes at the heap's end that go back to the system, and the bytes from which
-#: a block comes from the system and goes back to it at once.
+#: glibc's parameters of `mallopt`: how many freed bytes the process keeps, and from how many on a block is asked of the
+#: system, and given back to it, by itself.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-
-#: Outside the loop: where glibc's own adjustment ends when blocks of 32 MiB and more are freed, as tensors are.
 MIB = 1 << 20
-USUAL = {MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB}
-KEPT = {MMAP_THRESHOLD: 1024 * MIB, TRIM_THRESHOLD: 2047 * MIB}
 
 
-@contextmanager
-def kept_memory() -> Iterator[None]:
-    """Inside, memory that the CPU's tensors free stays with the process; afterwards it goes back to the system.
+@functools.cache
+def keep_memory() -> None:
+    """From now on, this process keeps up to 2 GB of the memory that the CPU's tensors free, to use it again.
 
-    The system clears every page that it hands out, which may take as long as the pass that asked for it. Where the C
-    library is not glibc this does nothing.
+    Otherwise blocks of over 32 MB go back to the system, which clears every page when it hands them out again: that may
+    take as long as the pass that they are for. Where the C library is not glibc this does nothing.
     """
-    set_memory(KEPT)
-    try:
-        yield
-    finally:
-        set_memory(USUAL)
-
-
-def set_memory(values: dict[int, int]) -> None:
-    """Give the C library parameters of its memory, and what is free beyond them to the system."""
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
-        for parameter, value in values.items():
-            libc.mallopt(parameter, value)
-        libc.malloc_trim(0)
+        libc.mallopt(MMAP_THRESHOLD, 1024 * MIB)
+        libc.mallopt(TRIM_THRESHOLD, 2047 * MIB)

@@ -198,12 +198,13 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
     return figure
 
 
-def speeds(table: pd.DataFrame, floor: float) -> Figure:
-    """Passes a second of each line of a benchmark; the floor is where the bare network stands."""
+def speeds(table: pd.DataFrame, floors: Mapping[str, float]) -> Figure:
+    """Passes a second of each line of a benchmark; the floor of each precision is where the bare network stands."""
     figure, axis = plt.subplots(figsize=(7.5, 0.32 * len(table) + 1.2), layout="constrained")
     colours = np.where(table["line"].str.startswith("iscam"), "C0", "C7")
     axis.barh(table["line"], table["passes/s"], color=colours)
-    axis.axvline(floor, color="black", linestyle="--", label="floor: the bare network, float32")
+    for (precision, floor), style in zip(floors.items(), ("--", ":"), strict=False):
+        axis.axvline(floor, color="black", linestyle=style, label=f"floor: the bare network, {precision}")
     axis.invert_yaxis()
     axis.set(xlabel="passes a second (more is better)")
     figure.legend(loc="outside lower right", frameon=False)
