@@ -4,9 +4,10 @@
     python benchmarks/nodes.py [--model squeezenet1_0 --weights FILE --data ILSVRC_FOLDER] [--count 20] --output FILE
 
 Rules for the cumulative sum of N = 15 steps and for the mean over t in [0, 1]: Gauss nodes (option `nodes`), the
-trapezoid rule at as many passes, and as controls Score-CAM's one pass, one pass at t = 1/2 and equal weights. The
-integral is known from two rules that share no node; their difference is a row, too. With --bf16 (or on a GPU), the sum
-and its Gauss rules in bfloat16 as well. The same command again goes on where it was interrupted.
+midpoint rule (of five nodes: the steps 2, 5, 8, 11 and 14; option `schedule`) and the trapezoid rule at as many passes,
+and as controls Score-CAM's one pass, one pass at t = 1/2 and equal weights. The integral is known from two rules that
+share no node; their difference is a row, too. With --bf16 (or on a GPU), the sum, its Gauss and its midpoint rules in
+bfloat16 as well. The same command again goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,11 +35,12 @@ from iscam.noise import generator
 from iscam.results import record, shown_command
 
 STEPS = 15
-NODES = (1, 2, 3, 4, 5, 6)
+NODES = [1, 2, 3, 4, 5, 6]
 
 Key = tuple[str, str, int]  # what is approximated, by which rule, with how many passes a channel
 Rule = tuple[Tensor, Tensor]  # t and weights
 
+IN_BFLOAT16 = ("all steps", "Gauss", "midpoint")  # the sum's rules that are tried in both precisions
 SUM, INTEGRAL = f"sum of {STEPS} steps", "integral"
 
 
@@ -48,6 +51,8 @@ def main(
     count: int = 20,
     seed: int = 0,
     channels: Annotated[int | None, typer.Option(help="weigh so many of the layer's channels, drawn by seed")] = None,
+    nodes: Annotated[list[int], typer.Option(help="nodes of each rule; give it several times")] = NODES,
+    integral: Annotated[bool, typer.Option(help="the integral, too, which takes most of the passes")] = True,
     many: Annotated[int, typer.Option(help="Gauss nodes that the integral is known from; 5/6 of them check it")] = 48,
     bf16: bool = torch.cuda.is_available(),
     output: Path | None = None,
@@ -55,9 +60,17 @@ def main(
     started = time.time()
     chosen = {"count": count, "seed": seed, "channels": channels, "many": many}
     options = {"model": model, "weights": weights, "data": data} | chosen
-    command = shown_command("benchmarks/nodes.py", options) + " --bf16" * bf16
+    command = shown_command("benchmarks/nodes.py", options) + " --bf16" * bf16 + " --no-integral" * (not integral)
+    if nodes != NODES:
+        chosen |= {"nodes": nodes}
+        command += "".join(f" --nodes {n}" for n in nodes)
     parameters = {"models": [model], "weights": {} if weights == "default" else {model: Path(weights).name}}
-    parameters |= {"data": Path(data).name, "bf16": bf16} | chosen
+    parameters |= {"data": Path(data).name, "bf16": bf16, "integral": integral} | chosen
+    exact: dict[str, Key] = {SUM: (SUM, "all steps", STEPS)}
+    rules = sum_rules(nodes) | controls(SUM)
+    if integral:
+        exact |= {INTEGRAL: (INTEGRAL, "Gauss", many)}
+        rules |= integral_rules(nodes, many) | controls(INTEGRAL)
     net = iscam.load_model(model, None if weights == "none" else weights)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     frame, spent = begun(output, parameters)
@@ -65,7 +78,9 @@ def main(
         if picture.name in set(frame["picture"]):
             continue
         view = some_channels(observe(net, picture.image.to(net.device)), channels, seed)
-        found = pd.DataFrame([{"model": model, "picture": picture.name} | row for row in errors(view, many, bf16)])
+        found = pd.DataFrame(
+            [{"model": model, "picture": picture.name} | row for row in errors(view, exact, rules, bf16)]
+        )
         frame = pd.concat([frame, found]) if len(frame) else found
         if output:  # after each picture, so that an interrupted run loses one
             record(frame, output, parameters, spent + time.time() - started, command)
@@ -89,13 +104,11 @@ def some_channels(view: View, channels: int | None, seed: int) -> View:
     return dataclasses.replace(view, activations=view.activations[drawn.sort().values.to(view.image.device)])
 
 
-def errors(view: View, many: int, bf16: bool) -> list[dict[str, object]]:
+def errors(view: View, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool) -> list[dict[str, object]]:
     """Every rule's error in the weights (relative to the largest one) and in the map, for one picture."""
-    exact: dict[str, Key] = {SUM: (SUM, "all steps", STEPS), INTEGRAL: (INTEGRAL, "Gauss", many)}
-    rules = sum_rules() | integral_rules(many) | controls()
     found = solved(view, rules)
     if bf16:
-        half = {key: rule for key, rule in rules.items() if key[0] == SUM and key[1] in ("all steps", "Gauss")}
+        half = {key: rule for key, rule in rules.items() if key[0] == SUM and key[1] in IN_BFLOAT16}
         for (of, rule, passes), alpha in solved(view, half, precision="bf16").items():
             found[of, f"{rule}, bfloat16", passes] = alpha
     found |= {(of, "equal weights", 0): torch.ones(len(view.activations), device=view.image.device) for of in exact}
@@ -124,40 +137,44 @@ def solved(view: View, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tens
     return dict(zip(rules, channel_weights(view, t, w, **options).T, strict=True))
 
 
-def sum_rules() -> dict[Key, Rule]:
-    gauss = {(SUM, "Gauss", n): path(STEPS, "cumulative", n) for n in NODES}
-    trapezoid = {(SUM, "trapezoid", n): trapezoid_of_sum(n) for n in NODES if n > 1}
-    return {(SUM, "all steps", STEPS): path(STEPS, "cumulative", None)} | gauss | trapezoid
+def sum_rules(nodes: Sequence[int]) -> dict[Key, Rule]:
+    gauss = {(SUM, "Gauss", n): path(STEPS, "cumulative", n) for n in nodes}
+    midpoint = {(SUM, "midpoint", n): at_steps(middles(n) * STEPS + 0.5, np.full(n, 1 / n)) for n in nodes}
+    trapezoid = {(SUM, "trapezoid", n): at_steps(np.linspace(0.5, STEPS + 0.5, n), ends(n)) for n in nodes if n > 1}
+    return {(SUM, "all steps", STEPS): path(STEPS, "cumulative", None)} | gauss | midpoint | trapezoid
 
 
-def integral_rules(many: int) -> dict[Key, Rule]:
-    gauss = {(INTEGRAL, "Gauss", n): path(n, "integral", None) for n in (*NODES, many * 5 // 6, many)}
+def integral_rules(nodes: Sequence[int], many: int) -> dict[Key, Rule]:
+    gauss = {(INTEGRAL, "Gauss", n): path(n, "integral", None) for n in (*nodes, many * 5 // 6, many)}
     linear = {(INTEGRAL, "linear", n): path(n, "linear", None) for n in (5, STEPS)}
-    return gauss | linear | {(INTEGRAL, "trapezoid", n): trapezoid_of_integral(n) for n in NODES if n > 1}
+    midpoint = {(INTEGRAL, "midpoint", n): rule(middles(n), np.full(n, 1 / n)) for n in nodes}
+    trapezoid = {(INTEGRAL, "trapezoid", n): rule(np.linspace(0, 1, n), ends(n)) for n in nodes if n > 1}
+    return gauss | linear | midpoint | trapezoid
 
 
-def controls() -> dict[Key, Rule]:
+def controls(of: str) -> dict[Key, Rule]:
     one = torch.ones(1)
-    return {
-        (of, *rule): (one * t, one)
-        for of in (SUM, INTEGRAL)
-        for rule, t in {("Score-CAM, t = 1", 1): 1, ("t = 1/2", 1): 0.5}.items()
-    }
+    return {(of, "Score-CAM, t = 1", 1): (one, one), (of, "t = 1/2", 1): (one / 2, one)}
 
 
-def trapezoid_of_sum(n: int) -> Rule:
-    """The sum over i = 1..N as an integral over [1/2, N + 1/2], by n evenly spaced points."""
-    i = np.linspace(0.5, STEPS + 0.5, n)
-    return as_rule(i * (i + 1) / (2 * STEPS), n)
+def middles(n: int) -> np.ndarray:
+    """The middles of n equal parts of [0, 1]."""
+    return (np.arange(n) + 0.5) / n
 
 
-def trapezoid_of_integral(n: int) -> Rule:
-    return as_rule(np.linspace(0, 1, n), n)
-
-
-def as_rule(t: np.ndarray, n: int) -> Rule:
+def ends(n: int) -> np.ndarray:
+    """Weights of the trapezoid rule."""
     w = np.full(n, 1 / (n - 1))
     w[[0, -1]] /= 2
+    return w
+
+
+def at_steps(i: np.ndarray, w: np.ndarray) -> Rule:
+    """The sum over i = 1..N as an integral over i in [1/2, N + 1/2]."""
+    return rule(i * (i + 1) / (2 * STEPS), w)
+
+
+def rule(t: np.ndarray, w: np.ndarray) -> Rule:
     return torch.from_numpy(t).float(), torch.from_numpy(w).float()
 
 
