@@ -274,7 +274,7 @@ def timed(setting: Setting, repeats: int) -> list[dict[str, Any]]:
 
 
 def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | None:
-    """Largest difference of our maps from the eager float32 one, of fewer steps from all of them; of curves likewise."""
+    """Largest difference of our maps from the eager float32 one, of fewer steps from all; of curves likewise."""
     if not name.startswith("iscam") or entry["task"] in ("Score-CAM", "SS-CAM"):
         return None
     if entry.get("like") == "torchcam":

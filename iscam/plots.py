@@ -283,8 +283,10 @@ def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
         )  # fmt: skip
         axis.set(title=of, ylabel=ylabel, yscale="log")
         axis.grid(alpha=0.3)
-    for axis in axes[0][:-1]:  # one legend for all panels
+    handles, names = axes[0][-1].get_legend_handles_labels()
+    for axis in axes[0]:  # one legend for all panels
         axis.get_legend().remove()
+    figure.legend(handles, names, title="rule", loc="outside right center", frameon=False)
     return figure
 
 
