@@ -270,23 +270,28 @@ def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int 
     return figure
 
 
+#: The rules of benchmarks/nodes.py, each with a colour and a mark of its own in every chart.
+RULES = (
+    "Gauss", "midpoint", "trapezoid", "linear", "Score-CAM, t = 1", "t = 1/2", "equal weights",
+    "all steps, bfloat16", "Gauss, bfloat16", "midpoint, bfloat16",
+)  # fmt: skip
+
+
 def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
     """An error against the passes that a rule spends on a channel, a line a rule, a panel for each sum; log scale.
 
-    `worst` has the columns of, rule, passes a channel and `column`.
+    `worst` has the columns of, rule (one of `RULES`), passes a channel and `column`.
     """
     figure, axes = plt.subplots(1, worst["of"].nunique(), figsize=(9.6, 3.6), squeeze=False, layout="constrained")
+    looks = dict(zip(RULES, zip(sns.color_palette("colorblind", len(RULES)), "osX^P*Dv<>", strict=True), strict=True))
+    there = [rule for rule in RULES if rule in set(worst["rule"])]
     for axis, (of, rows) in zip(axes[0], worst.groupby("of", sort=False), strict=True):
-        sns.lineplot(
-            rows, x="passes a channel", y=column, hue="rule", style="rule", hue_order=worst["rule"].unique(),
-            style_order=worst["rule"].unique(), markers=True, dashes=False, palette="colorblind", ax=axis,
-        )  # fmt: skip
-        axis.set(title=of, ylabel=ylabel, yscale="log")
+        for rule in there:
+            line = rows[rows["rule"] == rule]
+            axis.plot(line["passes a channel"], line[column], marker=looks[rule][1], color=looks[rule][0], label=rule)
+        axis.set(title=of, xlabel="passes a channel", ylabel=ylabel, yscale="log")
         axis.grid(alpha=0.3)
-    handles, names = axes[0][-1].get_legend_handles_labels()
-    for axis in axes[0]:  # one legend for all panels
-        axis.get_legend().remove()
-    figure.legend(handles, names, title="rule", loc="outside right center", frameon=False)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), title="rule", loc="outside right center", frameon=False)
     return figure
 
 
