@@ -6,20 +6,22 @@
 Every line does the same work on the same picture; lines take turns, and the median of the repeats counts. A floor is
 the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not, inputs
 ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
-process of their own: ours keeps the memory that it frees, which would speed up theirs as well. Compiling is not
-counted. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out.
-bfloat16 lines need --bf16, or a GPU.
+process of their own: ours keeps the memory that it frees, which would speed up theirs as well. A line's first run is
+not timed: it compiles what it needs, and tells the memory that the line takes above what the process held. Needs
+torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out. bfloat16 lines need
+--bf16, or a GPU.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -100,35 +102,38 @@ def worker(make: Callable[..., dict[str, Line]], setting: Setting) -> ProcessPoo
 
 
 def prepare(make: Callable[..., dict[str, Line]], setting: Setting) -> None:
-    """In a worker: its lines, each network and mode compiled by the lines that warm it up."""
+    """In a worker: its lines."""
     net = iscam.load_model(setting.model, None if setting.weights == "none" else setting.weights, setting.layer)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     image = iscam.load_images(setting.data, count=1)[0].image.to(net.device)[None]
     torch._dynamo.config.recompile_limit = 64  # a batch size each; beyond the limit, torch runs uncompiled
     LINES.update(make(net, image, setting))
-    for entry in LINES.values():
-        if entry.get("warm"):
-            entry["run"]()
 
 
 def described() -> dict[str, Line]:
     """The worker's lines, without what runs them."""
-    return {
-        name: {key: value for key, value in entry.items() if key not in ("run", "warm")}
-        for name, entry in LINES.items()
-    }
+    return {name: {key: value for key, value in entry.items() if key != "run"} for name, entry in LINES.items()}
 
 
-def run_once(name: str) -> tuple[float, float, np.ndarray]:
-    """Seconds, megabytes above and result of a line of this worker."""
+def first(name: str) -> float:
+    """The first run of a line of this worker, which compiles what it needs: megabytes above what the process held."""
     gc.collect()
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)  # what the lines before it have kept would hide what this one takes
     with Peak() as peak:
-        wait()
-        started = time.perf_counter()
-        found = LINES[name]["run"]()
-        wait()
-        seconds = time.perf_counter() - started
-    return seconds, peak.megabytes, found.float().cpu().numpy()
+        LINES[name]["run"]()
+    return peak.megabytes
+
+
+def clocked(name: str) -> tuple[float, np.ndarray]:
+    """Seconds and result of a line of this worker."""
+    gc.collect()
+    wait()
+    started = time.perf_counter()
+    found = LINES[name]["run"]()
+    wait()
+    return time.perf_counter() - started, found.float().cpu().numpy()
 
 
 def line(run: Callable[[], Tensor], passes: int, task: str, precision: str = "fp32", **more: Any) -> Line:
@@ -136,7 +141,7 @@ def line(run: Callable[[], Tensor], passes: int, task: str, precision: str = "fp
 
 
 def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
-    """Our maps in each mode, insertion + deletion of one map, and the bare network."""
+    """Our maps in each mode, and insertion + deletion of one map."""
     channels, steps = live_channels(net, image), setting.steps
     map = torch.rand(1, *image.shape[2:], generator=torch.Generator().manual_seed(0)).to(image.device)
 
@@ -167,8 +172,8 @@ def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         ),
         "iscam IS-CAM, eager": line(is_cam(False, compile=False), n, "IS-CAM"),
         "iscam IS-CAM, eager, first layer once": line(is_cam(True, compile=False), n, "IS-CAM"),
-        "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM", warm=True),
-        "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM", warm=True),
+        "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM"),
+        "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM"),
         "iscam IS-CAM, torch-cam's options": line(
             is_cam(True, compile=True, **AS_TORCHCAM), n, "IS-CAM", like="torchcam"
         ),
@@ -180,11 +185,9 @@ def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         "iscam insertion + deletion, one map, compiled": line(curves(True), 2 * 225, "curves"),
     }
     if setting.bf16:
-        found["iscam IS-CAM, bf16"] = line(
-            is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16", warm=True
-        )
+        found["iscam IS-CAM, bf16"] = line(is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16")
         found["iscam IS-CAM, bf16, first layer once"] = line(
-            is_cam(True, compile=True, precision="bf16"), n, "IS-CAM", "bf16", warm=True
+            is_cam(True, compile=True, precision="bf16"), n, "IS-CAM", "bf16"
         )
         found[f"iscam {WHOLE}, bf16"] = line(
             is_cam(True, compile=True, precision="bf16", steps=STEPS), channels * STEPS, WHOLE, "bf16"
@@ -192,8 +195,7 @@ def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         found[f"iscam {WHOLE}, by every third, bf16"] = line(
             is_cam(True, compile=True, precision="bf16", schedule=THIRD), channels * len(THIRD), WHOLE, "bf16"
         )
-    precisions = ["fp32", *["bf16"] * setting.bf16]
-    return found | {k: v for each in precisions for k, v in bare_passes(net, image, each, setting.batches).items()}
+    return found
 
 
 def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
@@ -241,7 +243,7 @@ def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line
         found["pytorch-grad-cam Score-CAM"] = line(grad_cams, every, "Score-CAM")
     assert channels <= every
     name = "iscam IS-CAM, compiled, freed memory given back"
-    return found | {name: line(forgetful, channels * steps, "IS-CAM", warm=True)}
+    return found | {name: line(forgetful, channels * steps, "IS-CAM")}
 
 
 def live_channels(net: iscam.Network, image: Tensor) -> int:
@@ -250,24 +252,25 @@ def live_channels(net: iscam.Network, image: Tensor) -> int:
 
 def timed(setting: Setting, repeats: int) -> list[dict[str, Any]]:
     """Lines in turns, each in its worker."""
-    with worker(peers, setting) as theirs, worker(ours, setting) as own:
-        lines = {
-            name: (pool, entry) for pool in (theirs, own) for name, entry in pool.submit(described).result().items()
-        }
-        bar = tqdm(total=len(lines) * repeats, desc="runs", disable=None)
+    with worker(peers, setting) as theirs, worker(ours, setting) as own, worker(bare, setting) as alone:
+        workers = (theirs, own, alone)
+        lines = {name: (pool, entry) for pool in workers for name, entry in pool.submit(described).result().items()}
+        bar = tqdm(total=len(lines) * (1 + repeats), desc="runs", disable=None)
         seconds: dict[str, list[float]] = {name: [] for name in lines}
-        memory: dict[str, list[float]] = {name: [] for name in lines}
+        memory: dict[str, float] = {}
         results: dict[str, Tensor] = {}
+        for name, (pool, _) in lines.items():
+            memory[name] = pool.submit(first, name).result()
+            bar.update()
         for _ in range(repeats):
             for name, (pool, _) in lines.items():
-                spent, megabytes, found = pool.submit(run_once, name).result()
+                spent, found = pool.submit(clocked, name).result()
                 seconds[name].append(spent)
-                memory[name].append(megabytes)
                 results[name] = torch.from_numpy(found)
                 bar.update()
     return [
         entry
-        | {"line": name, "seconds": seconds[name], "megabytes": max(memory[name])}
+        | {"line": name, "seconds": seconds[name], "megabytes": memory[name]}
         | {"map_difference": difference(name, entry, results)}
         for name, (_, entry) in lines.items()
     ]
@@ -322,14 +325,14 @@ class Peak:
         self.megabytes = max(0.0, most - self.before) / 1e6
 
 
-def bare_passes(net: iscam.Network, image: Tensor, precision: str, sizes: Sequence[int]) -> dict[str, Line]:
-    """Passes of the bare network, compiled and not, as many in each batch size."""
+def bare(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
+    """Passes of the bare network, compiled and not, in each precision, as many in each batch size."""
+    sizes, device = setting.batches, net.device.type
 
-    def passes(batch: Tensor, compile: bool) -> Callable[[], Tensor]:
+    def passes(batch: Tensor, precision: str, compile: bool) -> Callable[[], Tensor]:
         def run() -> Tensor:
-            half = torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16")
             keep_memory()
-            with torch.inference_mode(), half:
+            with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
                 model = masks.compiled_copy(net.model, [batch]) if compile else net.model
                 return torch.cat([model(batch) for _ in range(max(sizes) // len(batch))])
 
@@ -338,8 +341,9 @@ def bare_passes(net: iscam.Network, image: Tensor, precision: str, sizes: Sequen
     batches = [image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last) for size in sizes]
     return {
         f"floor, batches of {len(batch)}{', compiled' * compile}, {precision}": line(
-            passes(batch, compile), max(sizes), "floor", precision, warm=True, batch=len(batch), compiled=compile
+            passes(batch, precision, compile), max(sizes), "floor", precision, batch=len(batch), compiled=compile
         )
+        for precision in ["fp32", *["bf16"] * setting.bf16]
         for batch in batches
         for compile in (False, True)
     }
