@@ -42,8 +42,8 @@ from iscam.methods import score
 from iscam.results import benchmark_table, provenance, shown_command
 
 BATCHES = (4, 8, 16, 32, 64, 128, 256)
-STEPS = 15  # canonical IS-CAM's, whose sum fewer passes are tried on: the steps 2, 5, 8, 11 and 14 for all of them
-THIRD = [i * (i + 1) / (2 * STEPS) for i in range(2, STEPS, 3)]
+STEPS = 15  # canonical IS-CAM's, whose sum fewer passes are tried on
+MIDPOINTS = (5, 4)  # so many in their place, by the midpoint rule; five are the steps 2, 5, 8, 11 and 14
 WHOLE = f"IS-CAM of {STEPS} steps"
 AS_TORCHCAM = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
 
@@ -178,9 +178,6 @@ def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
             is_cam(True, compile=True, **AS_TORCHCAM), n, "IS-CAM", like="torchcam"
         ),
         f"iscam {WHOLE}": line(is_cam(True, compile=True, steps=STEPS), channels * STEPS, WHOLE),
-        f"iscam {WHOLE}, by every third": line(
-            is_cam(True, compile=True, schedule=THIRD), channels * len(THIRD), WHOLE
-        ),
         "iscam insertion + deletion, one map, eager": line(curves(False), 2 * 225, "curves"),
         "iscam insertion + deletion, one map, compiled": line(curves(True), 2 * 225, "curves"),
     }
@@ -192,10 +189,17 @@ def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         found[f"iscam {WHOLE}, bf16"] = line(
             is_cam(True, compile=True, precision="bf16", steps=STEPS), channels * STEPS, WHOLE, "bf16"
         )
-        found[f"iscam {WHOLE}, by every third, bf16"] = line(
-            is_cam(True, compile=True, precision="bf16", schedule=THIRD), channels * len(THIRD), WHOLE, "bf16"
-        )
+    for precision in ["fp32", *["bf16"] * setting.bf16]:
+        for points in MIDPOINTS:
+            run = is_cam(True, compile=True, precision=precision, schedule=middles(points))
+            name = f"iscam {WHOLE}, by {points} midpoints" + ", bf16" * (precision == "bf16")
+            found[name] = line(run, channels * points, WHOLE, precision)
     return found
+
+
+def middles(n: int) -> list[float]:
+    """The factors t in the middle of n equal parts of the 15 steps."""
+    return [i * (i + 1) / (2 * STEPS) for i in (np.arange(n) + 0.5) * STEPS / n + 0.5]
 
 
 def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
