@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -530,14 +530,15 @@ def keep(output: str | Path, name: str) -> None:
     """Keep a study's table and provenance as the recorded run `name` in `data/results`.
 
     Of a study that was not run to its end, the pictures that every network has seen are kept, and the command that is
-    kept asks for as many. Of a study that was run in several goes, all commits are named.
+    kept asks for as many. Of a study that was run in several goes, all commits and versions are named.
     """
     from iscam.study import read_rows  # here, since that module writes what this one reads
 
     target, frame = data_folder() / "results", read_rows(output)
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
     whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
-    whole["commit"] = ", ".join(dict.fromkeys(run["commit"] for run in runs if run["commit"])) or None
+    whole["commit"] = listed(run["commit"] for run in runs)
+    whole["versions"] = {name: listed(run["versions"].get(name) for run in runs) for name in whole["versions"]}
     networks = frame.groupby("picture")["model"].transform("nunique")
     frame = frame[networks == len(whole["parameters"]["models"])]
     if (count := frame["picture"].nunique()) != whole["parameters"]["count"]:
@@ -545,6 +546,11 @@ def keep(output: str | Path, name: str) -> None:
     frame.to_parquet(target / f"{name}.parquet", index=False)
     text = json.dumps(whole, indent=1).replace(str(output), f"results/{name}")
     (target / f"{name}.json").write_text(without_places(text, whole["parameters"]))
+
+
+def listed(values: Iterable[str | None]) -> str | None:
+    """Each of some words once, in their order; None where there is none."""
+    return ", ".join(dict.fromkeys(value for value in values if value)) or None
 
 
 def without_places(text: str, parameters: Mapping[str, Any]) -> str:

@@ -215,11 +215,12 @@ def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_ma
     rest.to_parquet(tmp_path / "output/part-0.parquet")
     (made,) = (tmp_path / "output").glob("run-*.json")
     for number, commit in enumerate(["b", "a", "b"]):
-        made.with_name(f"run-{number}.json").write_text(json.dumps(json.loads(made.read_text()) | {"commit": commit}))
+        run = json.loads(made.read_text()) | {"commit": commit, "versions": {"torch": commit}}
+        made.with_name(f"run-{number}.json").write_text(json.dumps(run))
     made.unlink()
     results.keep(tmp_path / "output", "kept")
     kept, run = results.recorded("kept")
-    assert run["commit"] == "b, a"
+    assert run["commit"] == run["versions"]["torch"] == "b, a"
     assert len(rest) == 5 and len(kept) == 4
     assert run["command"].endswith(" --count 2")
     assert "2 pictures" in results.run_line(kept, run) and f"`{results.again(run)}`" in results.run_line(kept, run)
