@@ -7,9 +7,9 @@ Every line does the same work on the same picture; lines take turns, and the med
 the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not, inputs
 ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
 process of their own: ours keeps the memory that it frees, which would speed up theirs as well. A line's first run is
-not timed: it compiles what it needs, and tells the memory that the line takes above what the process held. Needs
-torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out. bfloat16 lines need
---bf16, or a GPU.
+not timed: it compiles what it needs, and tells the memory that the line takes above what the process held. Nor is the
+run that wakes a process when its turn comes. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a
+peer that is missing is left out. bfloat16 lines need --bf16, or a GPU.
 """
 
 from __future__ import annotations
@@ -266,8 +266,12 @@ def timed(setting: Setting, repeats: int) -> list[dict[str, Any]]:
         for name, (pool, _) in lines.items():
             memory[name] = pool.submit(first, name).result()
             bar.update()
+        awake = None
         for _ in range(repeats):
             for name, (pool, _) in lines.items():
+                if pool is not awake:  # a process that has waited for minutes is slow at first
+                    awake = pool
+                    pool.submit(clocked, name).result()
                 spent, found = pool.submit(clocked, name).result()
                 seconds[name].append(spent)
                 results[name] = torch.from_numpy(found)
