@@ -461,10 +461,13 @@ def provenance(parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def device_name() -> str:
-    """The machine's GPU, or its processor and number of threads."""
+    """The machine's GPU, or its processor, what it has for bfloat16, and the number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    name = known.get("cpu_name", platform.machine())
+    half = next((f" with {kind}" for kind in ("amx_bf16", "avx512_bf16") if known.get(kind)), "")
+    return f"{name} CPU{half}, threads: {torch.get_num_threads()}"
 
 
 def commit() -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import iscam
 from iscam import plots, results
@@ -233,3 +235,18 @@ def test_a_mean_over_networks_is_one_of_all_of_them():
     )
     means = results.across(frame.assign(method="is_cam", metric="energy")).set_index("picture")["value"]
     assert means["0"] == 0.5 and means[["1", "2"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({"cpu_name": "Some Chip", "amx_bf16": True, "avx512_bf16": True}, "Some Chip CPU with amx_bf16"),
+        ({"cpu_name": "Some Chip", "avx512_bf16": False}, "Some Chip CPU"),
+    ],
+)
+def test_a_record_names_the_processor(monkeypatch, known, name):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: known, raising=False)
+    assert results.device_name() == f"{name}, threads: {torch.get_num_threads()}"
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    assert results.device_name() == f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
