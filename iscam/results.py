@@ -566,9 +566,9 @@ def without_places(text: str, parameters: Mapping[str, Any]) -> str:
 def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str) -> None:
     """Write the table FILE.parquet and its provenance FILE.json of a run that is not a study."""
     target = Path(file)
+    made = provenance(parameters, seconds) | {"command": command}  # before the checkout changes by what is written
     target.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(target.with_suffix(".parquet"), index=False)
-    made = provenance(parameters, seconds) | {"command": command}
     target.with_suffix(".json").write_text(without_places(json.dumps(made, indent=1), parameters))
 
 
