@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -142,59 +143,66 @@ def line(run: Callable[[], Tensor], passes: int, task: str, precision: str = "fp
 
 def ours(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
     """Our maps in each mode, and insertion + deletion of one map."""
+    found = in_float32(net, image, setting)
+    for precision in ["fp32", *["bf16"] * setting.bf16]:
+        found |= compiled(net, image, setting, precision)
+    return found | curves(net, image)
+
+
+def in_float32(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
+    """What is timed in float32 alone: the other methods, IS-CAM uncompiled, and with torch-cam's options."""
     channels, steps = live_channels(net, image), setting.steps
+    n, run = channels * steps, partial(explained, net, image)
+    like = run("is_cam", True, steps=steps, compile=True, **AS_TORCHCAM)
+    return {
+        "iscam Score-CAM": line(run("score_cam", compile=True), channels, "Score-CAM"),
+        "iscam SS-CAM": line(run("ss_cam", samples=steps, compile=True), n, "SS-CAM"),
+        "iscam IS-CAM, eager": line(run("is_cam", steps=steps, compile=False), n, "IS-CAM"),
+        "iscam IS-CAM, eager, first layer once": line(run("is_cam", True, steps=steps, compile=False), n, "IS-CAM"),
+        "iscam IS-CAM, torch-cam's options": line(like, n, "IS-CAM", like="torchcam"),
+    }
+
+
+def compiled(net: iscam.Network, image: Tensor, setting: Setting, precision: str) -> dict[str, Line]:
+    """IS-CAM of N steps, and of 15 by all of them and by fewer passes, in one precision."""
+    channels, steps = live_channels(net, image), setting.steps
+    run = partial(explained, net, image, "is_cam", compile=True, precision=precision)
+    mode, also = ("bf16", ", bf16") if precision == "bf16" else ("compiled", "")
+    found = {
+        f"iscam IS-CAM, {mode}": line(run(steps=steps), channels * steps, "IS-CAM", precision),
+        f"iscam IS-CAM, {mode}, first layer once": line(run(True, steps=steps), channels * steps, "IS-CAM", precision),
+        f"iscam {WHOLE}{also}": line(run(True, steps=STEPS), channels * STEPS, WHOLE, precision),
+    }
+    for points in MIDPOINTS:
+        name = f"iscam {WHOLE}, by {points} midpoints{also}"
+        found[name] = line(run(True, schedule=middles(points)), channels * points, WHOLE, precision)
+    return found
+
+
+def explained(
+    net: iscam.Network, image: Tensor, method: str, first_layer_once: bool = False, **options: Any
+) -> Callable[[], Tensor]:
+    """What makes one map; IS-CAM shares the first layer between all t, or does not, however many the passes."""
+
+    def run() -> Tensor:
+        score.MANY = 0 if first_layer_once else sys.maxsize
+        return iscam.explain(net, image, method=method, **options)
+
+    return run
+
+
+def curves(net: iscam.Network, image: Tensor) -> dict[str, Line]:
+    """Insertion + deletion of one map."""
     map = torch.rand(1, *image.shape[2:], generator=torch.Generator().manual_seed(0)).to(image.device)
 
-    def is_cam(first_layer_once: bool, **options: Any) -> Callable[[], Tensor]:
-        def run() -> Tensor:
-            score.MANY = 0 if first_layer_once else sys.maxsize
-            return iscam.explain(net, image, method="is_cam", **({"steps": steps} | options))
-
-        return run
-
-    def both_curves() -> Tensor:
+    def both(compile: bool) -> Tensor:  # the metrics compile by themselves once the model has run for long
+        masks.spent[net.model] = float("inf") if compile else float("-inf")
         return torch.cat([find(net, image, map).scores for find in (iscam.insertion, iscam.deletion)])
 
-    def curves(compile: bool) -> Callable[[], Tensor]:
-        def run() -> Tensor:  # the metrics compile by themselves once the model has run for long
-            masks.spent[net.model] = float("inf") if compile else float("-inf")
-            return both_curves()
-
-        return run
-
-    n = channels * steps
-    found = {
-        "iscam Score-CAM": line(
-            lambda: iscam.explain(net, image, method="score_cam", compile=True), channels, "Score-CAM"
-        ),
-        "iscam SS-CAM": line(
-            lambda: iscam.explain(net, image, method="ss_cam", samples=steps, compile=True), n, "SS-CAM"
-        ),
-        "iscam IS-CAM, eager": line(is_cam(False, compile=False), n, "IS-CAM"),
-        "iscam IS-CAM, eager, first layer once": line(is_cam(True, compile=False), n, "IS-CAM"),
-        "iscam IS-CAM, compiled": line(is_cam(False, compile=True), n, "IS-CAM"),
-        "iscam IS-CAM, compiled, first layer once": line(is_cam(True, compile=True), n, "IS-CAM"),
-        "iscam IS-CAM, torch-cam's options": line(
-            is_cam(True, compile=True, **AS_TORCHCAM), n, "IS-CAM", like="torchcam"
-        ),
-        f"iscam {WHOLE}": line(is_cam(True, compile=True, steps=STEPS), channels * STEPS, WHOLE),
-        "iscam insertion + deletion, one map, eager": line(curves(False), 2 * 225, "curves"),
-        "iscam insertion + deletion, one map, compiled": line(curves(True), 2 * 225, "curves"),
+    return {
+        f"iscam insertion + deletion, one map, {mode}": line(partial(both, mode == "compiled"), 2 * 225, "curves")
+        for mode in ("eager", "compiled")
     }
-    if setting.bf16:
-        found["iscam IS-CAM, bf16"] = line(is_cam(False, compile=True, precision="bf16"), n, "IS-CAM", "bf16")
-        found["iscam IS-CAM, bf16, first layer once"] = line(
-            is_cam(True, compile=True, precision="bf16"), n, "IS-CAM", "bf16"
-        )
-        found[f"iscam {WHOLE}, bf16"] = line(
-            is_cam(True, compile=True, precision="bf16", steps=STEPS), channels * STEPS, WHOLE, "bf16"
-        )
-    for precision in ["fp32", *["bf16"] * setting.bf16]:
-        for points in MIDPOINTS:
-            run = is_cam(True, compile=True, precision=precision, schedule=middles(points))
-            name = f"iscam {WHOLE}, by {points} midpoints" + ", bf16" * (precision == "bf16")
-            found[name] = line(run, channels * points, WHOLE, precision)
-    return found
 
 
 def middles(n: int) -> list[float]:
