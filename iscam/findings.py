@@ -43,10 +43,10 @@ def integration(found: Runs) -> str:
     up, down = gaps["low"] > 0, gaps["high"] < 0
     better, worse = int((up & ~lower | down & lower).sum()), int((down & ~lower | up & lower).sum())
     return (
-        f"**Does integrating over the mask help?** {primary(found)}Of all {len(gaps)} paired differences between the "
-        f"two ({gaps['model'].nunique()} networks, {gaps['metric'].nunique()} metrics; 95 % intervals, not corrected "
-        f"for their number), IS-CAM is better in {better}, Score-CAM in {worse}, and the intervals of the other "
-        f"{len(gaps) - better - worse} hold zero."
+        f"**Does integrating over the mask help?** {primary(found)}Of the {len(gaps)} paired differences between the "
+        f"two in the papers' metrics and the ground truth ({gaps['model'].nunique()} networks, "
+        f"{gaps['metric'].nunique()} metrics; 95 % intervals, not corrected for their number), IS-CAM is better in "
+        f"{better}, Score-CAM in {worse}, and the intervals of the other {len(gaps) - better - worse} hold zero."
     )
 
 
@@ -58,6 +58,8 @@ def primary(found: Runs) -> str:
             rows = verdicts(found[name])
             row = rows[(rows[["method", "other", "metric"]] == PRIMARY[:3]).all(axis=1)].iloc[0]
             text = cell(*(100 * row[["mean", "low", "high"]].astype(float)))
+            options = chosen_options(recorded(name)[1], PRIMARY[:2])
+            pictures += f" ({options})" if options else ""
             verdict = row["verdict"].replace("opposite", "opposite to the claim")
             said.append(f"{text} points on {row['n']:.0f} {pictures}, p = {row['p']:.2g} ({verdict})")
     named = "In average drop, the comparison named beforehand, IS-CAM minus Score-CAM is "

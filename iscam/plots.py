@@ -383,14 +383,15 @@ def titled(name: str) -> str:
     return TITLES.get(first, first) + space + rest
 
 
-def chosen_options(run: Mapping[str, Any]) -> str:
-    """The options of a recorded study's methods that are not the defaults.
+def chosen_options(run: Mapping[str, Any], only: Sequence[str] = ()) -> str:
+    """The options of a recorded study's methods, or of some only, that are not the defaults.
 
     >>> chosen_options({"parameters": {"methods": {"cam": {}, "is_cam": {"nodes": 5}}}})
     'IS-CAM nodes = 5'
     """
     methods = run["parameters"]["methods"]
-    return ", ".join(f"{TITLES[m]} {name} = {value}" for m in methods for name, value in methods[m].items())
+    named = [method for method in methods if method in (only or methods)]
+    return ", ".join(f"{TITLES[m]} {name} = {value}" for m in named for name, value in methods[m].items())
 
 
 def verdicts(rows: pd.DataFrame, caption: str) -> Styler:
