@@ -290,6 +290,7 @@ def over_passes(worst: pd.DataFrame, column: str, ylabel: str) -> Figure:
             line = rows[rows["rule"] == rule]
             axis.plot(line["passes a channel"], line[column], marker=looks[rule][1], color=looks[rule][0], label=rule)
         axis.set(title=of, xlabel="passes a channel", ylabel=ylabel, yscale="log")
+        axis.locator_params(axis="x", integer=True)
         axis.grid(alpha=0.3)
     figure.legend(*axes[0][0].get_legend_handles_labels(), title="rule", loc="outside right center", frameon=False)
     return figure
@@ -386,7 +387,10 @@ def titled(name: str) -> str:
 def chosen_options(run: Mapping[str, Any], only: Sequence[str] = ()) -> str:
     """The options of a recorded study's methods, or of some only, that are not the defaults.
 
-    >>> chosen_options({"parameters": {"methods": {"cam": {}, "is_cam": {"nodes": 5}}}})
+    >>> run = {"parameters": {"methods": {"cam": {}, "ss_cam": {"samples": 3}, "is_cam": {"nodes": 5}}}}
+    >>> chosen_options(run)
+    'SS-CAM samples = 3, IS-CAM nodes = 5'
+    >>> chosen_options(run, ["is_cam", "score_cam"])
     'IS-CAM nodes = 5'
     """
     methods = run["parameters"]["methods"]
