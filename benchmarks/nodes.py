@@ -13,7 +13,6 @@ bfloat16 as well. The same command again goes on where it was interrupted.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from iscam.explain import weighted_map
 from iscam.methods.score import channel_weights, path
 from iscam.metrics.faithfulness import seen_through
 from iscam.noise import generator
-from iscam.results import record, shown_command
+from iscam.results import begun, record, shown_command
 
 STEPS = 15
 NODES = [1, 2, 3, 4, 5, 6]
@@ -73,7 +72,7 @@ def main(
         rules |= integral_rules(nodes, many) | controls(INTEGRAL)
     net = iscam.load_model(model, None if weights == "none" else weights)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    frame, spent = begun(output, parameters)
+    frame, spent = begun(output or "", parameters)
     for picture in tqdm(iscam.load_images(data, count, seed), desc="pictures", total=count, disable=None):
         if picture.name in set(frame["picture"]):
             continue
@@ -86,16 +85,6 @@ def main(
             record(frame, output, parameters, spent + time.time() - started, command)
     worst = frame.groupby(["of", "rule", "passes a channel"], sort=False)[["weight error", "map error"]].max()
     print(worst.round(4).to_string())
-
-
-def begun(output: Path | None, parameters: dict[str, Any]) -> tuple[pd.DataFrame, float]:
-    """The pictures that an earlier run into the same file has done, and its seconds."""
-    if output is None or not output.with_suffix(".json").exists():
-        return pd.DataFrame({"picture": []}), 0.0
-    run = json.loads(output.with_suffix(".json").read_text())
-    if {key: run["parameters"].get(key) for key in parameters} != parameters:
-        raise SystemExit(f"{output} holds a run of {run['command']}: choose another --output")
-    return pd.read_parquet(output.with_suffix(".parquet")), run["seconds"]
 
 
 def some_channels(view: View, channels: int | None, seed: int) -> View:

@@ -20,7 +20,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from iscam.errors import one_of
+from iscam.errors import InputError, one_of
 from iscam.explain import CONTROLS
 from iscam.methods import METHODS
 from iscam.network import LAYERS
@@ -565,11 +565,26 @@ def without_places(text: str, parameters: Mapping[str, Any]) -> str:
 
 def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str) -> None:
     """Write the table FILE.parquet and its provenance FILE.json of a run that is not a study."""
+    from iscam.study import write_whole  # here, since that module writes what this one reads
+
     target = Path(file)
     made = provenance(parameters, seconds) | {"command": command}  # before the checkout changes by what is written
     target.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(target.with_suffix(".parquet"), index=False)
-    target.with_suffix(".json").write_text(without_places(json.dumps(made, indent=1), parameters))
+    write_whole(target.with_suffix(".parquet"), frame.to_parquet(index=False))
+    write_whole(target.with_suffix(".json"), without_places(json.dumps(made, indent=1), parameters).encode())
+
+
+def begun(file: str | Path, parameters: Mapping[str, Any]) -> tuple[pd.DataFrame, float]:
+    """What a run with these parameters has `record`ed in FILE before it was interrupted: its table and its seconds.
+
+    "" is no file, where nothing has begun. Raises `InputError` where the file holds another run.
+    """
+    if not file or not (target := Path(file).with_suffix(".json")).exists():
+        return pd.DataFrame({"model": [], "picture": []}), 0.0
+    run = json.loads(target.read_text())
+    if run["parameters"] != json.loads(without_places(json.dumps(dict(parameters)), parameters)):
+        raise InputError(f"{file} holds a run of {run['command']}: choose another file")
+    return pd.read_parquet(target.with_suffix(".parquet")), run["seconds"]
 
 
 def shown_command(script: str, options: Mapping[str, Any]) -> str:

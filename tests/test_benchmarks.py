@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from iscam import results
+from iscam import InputError, results
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -63,5 +63,5 @@ def test_nodes_falls_with_the_passes_and_goes_on_where_it_was_interrupted(tmp_pa
     assert gauss[40] < 1e-4, "the two rules that the integral is known from disagree"
     of_sum = both[both["of"] == "sum of 15 steps"].groupby(["rule", "passes a channel"])["map error"].max()
     assert 0 < of_sum["midpoint", 5] < of_sum["midpoint", 2] < 0.2
-    with pytest.raises(SystemExit, match="choose another"):
+    with pytest.raises(InputError, match="choose another"):
         nodes.main(model="menagerie/resnet", count=3, output=output)

@@ -244,3 +244,17 @@ def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(found, frame)
     assert (run["parameters"], run["seconds"], run["command"]) == ({"count": 2}, 1.3, "papermill it")
     assert run["versions"]["torch"]
+
+
+def test_a_run_goes_on_from_what_it_has_recorded_and_from_nothing_else(tmp_path):
+    frame = pd.DataFrame({"model": ["m"], "picture": ["p.JPEG"], "value": [1.0]})
+    given = {"data": "/home/me/pictures", "weights": {"m": "/home/me/m.safetensors"}, "count": 2}
+    for fresh in ("", tmp_path / "run"):
+        found, spent = results.begun(fresh, given)
+        assert (len(found), spent) == (0, 0.0) and {"model", "picture"} <= set(found)
+    results.record(frame, tmp_path / "run", given, 1.26, "papermill it")
+    found, spent = results.begun(tmp_path / "run", given | {"data": "/elsewhere/pictures"})
+    pd.testing.assert_frame_equal(found, frame)
+    assert spent == 1.3
+    with pytest.raises(iscam.InputError, match="papermill it: choose another"):
+        results.begun(tmp_path / "run", given | {"count": 3})
