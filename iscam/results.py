@@ -499,7 +499,10 @@ def benchmarks() -> dict[str, dict[str, Any]]:
 
 
 def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a line of a benchmark: medians, how many times torch-cam's speed at the same task, share of the floor."""
+    """One row a line of a benchmark: medians, how many times torch-cam's speed at the same task, share of the floor.
+
+    The spread is how much longer the slowest repeat took than the fastest.
+    """
     median = {row["line"]: float(np.median(row["seconds"])) for row in run["lines"]}
     rows = []
     for row in run["lines"]:
@@ -510,6 +513,7 @@ def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
                 "line": row["line"],
                 "passes": str(row["passes"]),
                 "seconds": seconds,
+                "spread (%)": f"{100 * (max(row['seconds']) / min(row['seconds']) - 1):.0f}",
                 "passes/s": rate,
                 "times torch-cam": peer / seconds,
                 "% of floor": 100 * rate / run["floors"][row["precision"]],
