@@ -162,6 +162,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     expected = {key: value.shape for key, value in model.state_dict().items()}
     found = {key: getattr(value, "shape", None) for key, value in state.items()} if isinstance(state, dict) else {}
     missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+    missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # torchvision's ResNet has none
     reshaped = {key for key in expected.keys() & found.keys() if expected[key] != found[key]}
     if wrong := sorted(missing | unknown | reshaped):
         raise InputError(
@@ -169,7 +170,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
             f"{len(reshaped)} have another shape, and {len(unknown)} are unknown; first {wrong[0]} "
             f"({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0], 'known')})"
         )
-    model.load_state_dict(state)
+    model.load_state_dict({**model.state_dict(), **state})
 
 
 def read_pth(path: Path) -> Any:

@@ -272,3 +272,11 @@ def test_the_canonical_transform_of_a_picture():
     assert image.shape == (3, 224, 224)
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (128 / 255 - 0.406) / 0.225]
     assert array(image).mean((1, 2)).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_weights_without_counts_of_batches_are_whole(tmp_path):
+    """As torchvision's ResNet files are: batch normalisation counts only while it is trained."""
+    file, model = tmp_path / "resnet18.pth", models.resnet18(weights=None)
+    torch.save({k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}, file)
+    net = iscam.load_model("resnet18", file)
+    assert torch.equal(net.model.fc.weight, model.fc.weight)
