@@ -31,10 +31,10 @@ BATCH, LARGEST_BATCH = {"fp32": 32, "bf16": 64}, 1024
 COMPILING = 60.0
 
 #: What is known of a model as long as it lives: the seconds that its uncompiled passes took, the passes in a batch that
-#: its GPU holds, and its compiled copy, beside a sum over each tensor of its weights, which tells if they have changed.
+#: its GPU holds, and its compiled copy, beside what tells if it has changed since.
 spent: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
 sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
-copies: WeakKeyDictionary[nn.Module, tuple[list[float], nn.Module]] = WeakKeyDictionary()
+copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
 
 
 def masked_scores(
@@ -55,12 +55,13 @@ def masked_scores(
     of inputs ever exists. C is the class probability or the logit of `target`, one class or one a pass. Batches, and
     `passes`, are multiples of `together`, the passes that share work.
 
-    `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32. `compile`: True runs a frozen
-    copy of the model through `torch.compile`, batch normalisation folded, in batches of one shape; that takes up to a
-    minute the first time and changes scores by rounding. "auto" does so once the model has run for a minute; what is
-    less than half a batch, and all where compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU, 64 in
-    bfloat16, and what half of the free memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes
-    on.
+    `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32; "fp32" is what torch makes of
+    float32, which on recent NVIDIA GPUs rounds the inputs of convolutions to TensorFloat-32 unless
+    `torch.backends.cudnn.allow_tf32` is False. `compile`: True runs a frozen copy of the model through `torch.compile`,
+    batch normalisation folded, in batches of one shape; that takes up to a minute the first time and changes scores by
+    rounding. "auto" does so once the model has run for a minute; what is less than half a batch, and all where
+    compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU, 64 in bfloat16, and what half of the free
+    memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:
         raise one_of("score", score, SCORES)
@@ -111,8 +112,7 @@ def batches(
         raise one_of("compile", compile, ("auto", True, False))
     model, auto = net.model, batch_size == "auto"
     size = whole_groups(BATCH[precision] if auto else positive("batch_size", batch_size), together)
-    if auto and net.device.type == "cuda" and passes > size:
-        size = whole_groups(gpu_batch(model, channels_last(inputs(torch.arange(size))), precision), together)
+    measuring = auto and net.device.type == "cuda" and passes > size
     done, fast = 0, None
     while done < passes:
         left = passes - done
@@ -122,6 +122,10 @@ def batches(
         started = time.perf_counter()
         try:
             arguments = channels_last(inputs(batch))
+            if measuring:
+                with taking(arguments[0]):
+                    size, measuring = whole_groups(gpu_batch(model, arguments, precision), together), False
+                continue
             if full and fast is None:
                 fast = compiled_copy(model, arguments)
             with taking(arguments[0]):
@@ -160,10 +164,10 @@ def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:
 def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
     """A copy of the model, compiled with its weights frozen; the model itself where that cannot be done, said once.
 
-    It is made again when the weights have changed.
+    It is made again when the model has changed.
     """
-    sums = [float(x.sum(dtype=torch.float64)) for x in [*model.parameters(), *model.buffers()]]
-    if model not in copies or copies[model][0] != sums:
+    now = state_of(model)
+    if model not in copies or copies[model][0] != now:
         # Torch says that it looks for a CUDA that may not be there.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         try:
@@ -176,8 +180,22 @@ def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
             fast = model
-        copies[model] = (sums, fast)
+        copies[model] = (now, fast)
     return copies[model][1]
+
+
+def state_of(model: nn.Module) -> str:
+    """The model's modules, and of each tensor of its weights the sum and the sum of its neighbours' products.
+
+    The one changes with any value, the other also where values change places.
+    """
+    sums: list[Tensor] = []
+    for weights in [*model.parameters(), *model.buffers()]:
+        if weights.is_floating_point():
+            x = weights.detach().flatten().float()
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            sums += [x.sum(dtype=wide), x[1:].dot(x[:-1]).to(wide)]
+    return f"{model} {torch.stack(sums).tolist() if sums else []}"  # looked at once: a GPU would wait for each look
 
 
 def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> int:
@@ -185,10 +203,11 @@ def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> 
     known = sizes.setdefault(model, {})
     key = (precision, *arguments[0].shape[1:])
     if key not in known:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        device = arguments[0].device
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         passes = len(model(*arguments))
-        used = (torch.cuda.max_memory_allocated() - before) / passes
-        free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - before
+        used = max(torch.cuda.max_memory_allocated(device) - before, 1) / passes
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
         known[key] = int(min(max(free / 2 // used, 1), LARGEST_BATCH))
     return known[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -255,3 +256,31 @@ print(fresh_pages(), fresh_pages())
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     given_back, first, again = map(int, found)
     assert again < first < given_back / 5 and again < given_back / 50
+
+
+def test_what_tells_that_a_model_has_changed():
+    """Values that change, values that change places, and other modules; nothing else."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    before = masks.state_of(model)
+    assert masks.state_of(model) == before
+    model[0].weight.data.copy_(model[0].weight.flip(0))
+    flipped = masks.state_of(model)
+    model[1] = nn.GELU()
+    assert len({before, flipped, masks.state_of(model)}) == 3
+
+
+def test_want_of_memory_while_a_gpu_is_measured_halves_the_batch(case, monkeypatch):
+    """Without a GPU: what measures one is replaced, and says that half of the first batch is too much as well."""
+    gpu = SimpleNamespace(model=case.net.model, device=torch.device("cuda"))
+    images, tried = pictures(40, 20, 16), []
+
+    def measured(model, arguments, precision):
+        tried.append(len(arguments[0]))
+        if tried[-1] > 8:
+            raise torch.OutOfMemoryError
+        return 10
+
+    monkeypatch.setattr(masks, "gpu_batch", measured)
+    found = torch.cat([*masks.batches(gpu, batch_of(images), 40, "fp32", False, "auto", 1)])
+    assert_allclose(array(found), array(case.net(images)), rtol=1e-4, atol=1e-6)
+    assert tried == [20, 10, 5]
