@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import InputError
+from iscam.errors import MACHINE_ERRORS, InputError
 
 if TYPE_CHECKING:
     from iscam.network import Network
@@ -51,7 +51,9 @@ def taking(images: Tensor) -> Iterator[None]:
     """Turns the model's own failure on these images into `InputError`."""
     try:
         yield
-    except (InputError, torch.OutOfMemoryError):
+    except InputError:
+        raise
+    except MACHINE_ERRORS:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and models raise for shapes
         reason = " ".join(str(error).split())

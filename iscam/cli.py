@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -134,9 +135,9 @@ def study_file(
 ) -> None:
     """Run a study, or the rest of it, and print its means."""
     changes: dict[str, Any] = {key: value for key, value in {"data": data, "count": count}.items() if value is not None}
-    if weights:
-        changes["weights"] = dict(weight_choice(text) for text in weights)
-    frame = run_study(read_study(file, **changes), output, engine.value, address)
+    study = read_study(file)
+    changes["weights"] = {**study.weights, **dict(weight_choice(text) for text in weights or [])}
+    frame = run_study(dataclasses.replace(study, **changes), output, engine.value, address)
     means = summary(frame).astype({"n": int, "failed": int})
     typer.echo(means.to_string(index=False, float_format="{:.4f}".format))
     for _, row in frame[frame["error"] != ""].drop_duplicates(["model", "picture", "error"]).iterrows():

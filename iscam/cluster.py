@@ -17,7 +17,7 @@ import torch
 
 from iscam.cache import cache_folder
 from iscam.data import Images
-from iscam.errors import InputError
+from iscam.errors import MACHINE_ERRORS, InputError
 from iscam.masks import masked_scores
 from iscam.methods import METHODS, options
 from iscam.metrics import needs
@@ -45,9 +45,12 @@ class Worker:
         torch.set_num_threads(1)
 
     def rows(self, model: str, i: int) -> list[Row]:
-        """All rows of one picture."""
-        net = loaded(model, self.study.weights.get(model, "default"))
-        return picture_rows(self.study, model, net, self.dataset, i)
+        """All rows of one picture; where the machine fails, the worker ends, and another may have the picture."""
+        try:
+            net = loaded(model, self.study.weights.get(model, "default"))
+            return picture_rows(self.study, model, net, self.dataset, i)
+        except MACHINE_ERRORS:
+            os._exit(1)
 
     def ready(self) -> None:
         """Returns once the worker has a place in the cluster."""
@@ -64,7 +67,11 @@ def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: st
     except ImportError as error:
         raise InputError("the engine 'ray' needs Ray: pip install 'iscam[ray]'") from error
     check_reachable(address)
-    with ray.init(address=address, log_to_driver=False):
+    try:
+        connection = ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError) as error:  # no cluster to be found, or this process is in one already
+        raise InputError(f"Ray cannot be started: {' '.join(str(error).split())}") from error
+    with connection:
         gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
         kind: Any = ray.remote(num_gpus=1)(Worker) if gpus else ray.remote(num_cpus=1)(Worker)
         shared = [ray.put(part) for part in (study, dataset)]

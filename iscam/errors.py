@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from numbers import Real
 
+import torch
+
+#: What befalls the machine, not the picture: a run ends with it, and may go on when the machine is well again.
+MACHINE_ERRORS: tuple[type[Exception], ...] = (
+    MemoryError,
+    torch.OutOfMemoryError,
+    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),  # not in older versions of torch
+)
+
 
 class InputError(ValueError):
     """Bad input: one line that says what is wrong and what would do."""

@@ -27,7 +27,7 @@ from iscam import axioms
 from iscam.activations import observe
 from iscam.cache import cache_folder
 from iscam.data import Images, load_images
-from iscam.errors import InputError, at_least_zero, one_of, positive
+from iscam.errors import MACHINE_ERRORS, InputError, at_least_zero, one_of, positive
 from iscam.explain import CONTROLS, explain
 from iscam.masks import PRECISIONS
 from iscam.menagerie.networks import NETWORKS
@@ -91,6 +91,10 @@ class Study:
             given = getattr(self, name)
             if not given or not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
                 raise InputError(f"{name} must be a list of names, such as {example}, not {given!r}")
+            if len(set(given)) < len(given):
+                raise InputError(f"{name} must name each once, not {given!r}")
+        if not self.methods:
+            raise InputError("methods must name one at least, such as {is_cam: {}}")
         for name, chosen in self.methods.items():
             if not isinstance(chosen, Mapping | None):
                 raise InputError(f"options of {name} must be named, such as {{steps: 10}}, not {chosen!r}")
@@ -98,7 +102,9 @@ class Study:
         object.__setattr__(self, "metrics", tuple(self.metrics))
         object.__setattr__(self, "data", str(self.data))
         object.__setattr__(self, "methods", {name: dict(chosen or {}) for name, chosen in self.methods.items()})
-        object.__setattr__(self, "weights", {k: None if v is None else str(v) for k, v in self.weights.items()})
+        object.__setattr__(
+            self, "weights", {k: None if v in (None, "none") else str(v) for k, v in self.weights.items()}
+        )
         if self.precision not in PRECISIONS:
             raise one_of("precision", self.precision, PRECISIONS)
         for model in self.models:
@@ -108,6 +114,8 @@ class Study:
             check_method(name, chosen)
         for metric in self.metrics:
             check_metric(metric, self.methods)
+        if self.data != "menagerie" and (drawn := needing_drawings(self)):
+            raise InputError(f"{drawn[0]} needs the menagerie's drawings: leave it out, or choose data: menagerie")
         if strangers := sorted(set(self.weights) - set(self.models)):
             raise one_of("model in weights:", strangers[0], self.models)
 
@@ -144,6 +152,12 @@ def check_metric(metric: str, methods: Mapping[str, Any]) -> None:
         raise one_of("metric", metric, [base, *(f"{base}:{start}" for start in starts)])
 
 
+def needing_drawings(study: Study) -> list[str]:
+    """The methods and metrics of a study that only the menagerie's drawings have what they need for."""
+    methods = [name for name, chosen in study.methods.items() if chosen.get("method", name) in DRAWN_CONTROLS]
+    return methods + [metric for metric in study.metrics if {"drawings", "importances"} & set(needs(metric))]
+
+
 def tables(models: Sequence[str], data: str, count: int | None, seed: int, weights: Mapping[str, str | None]) -> Study:
     """The study behind the papers' Tables I to III: every method and control, every metric the tables print."""
     return Study(
@@ -166,8 +180,8 @@ def tables(models: Sequence[str], data: str, count: int | None, seed: int, weigh
     )
 
 
-def read_study(file: str | Path, **changes: Any) -> Study:
-    """The study that a YAML file describes, its keys being the fields of `Study`, with some fields changed."""
+def read_study(file: str | Path) -> Study:
+    """The study that a YAML file describes, its keys being the fields of `Study`."""
     try:
         fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -175,7 +189,7 @@ def read_study(file: str | Path, **changes: Any) -> Study:
     names = [f.name for f in dataclasses.fields(Study)]
     if not isinstance(fields, dict) or set(fields) - set(names):
         raise InputError(f"{file} must hold keys out of {', '.join(names)}")
-    return Study(**{**fields, **changes})
+    return Study(**fields)
 
 
 def run_study(
@@ -246,8 +260,9 @@ def as_chosen(study: Study, name: str, model: str, net: Network) -> Network:
         if model not in layer:
             raise InputError(f"layer of {name} names none of {model}: add '{model}: LAYER'")
         layer = layer[model]
-    net = dataclasses.replace(net, layer=layer)
-    return net.at_temperature(chosen["temperature"]) if "temperature" in chosen else net
+    if "temperature" in chosen:
+        net, layer = tempered(net, chosen["temperature"]), f"model.{layer}"
+    return dataclasses.replace(net, layer=layer)
 
 
 def pictures_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
@@ -261,10 +276,20 @@ def run_tasks(study: Study, dataset: Images, tasks: Sequence[Task]) -> Iterator[
         yield picture_rows(study, model, loaded(model, study.weights.get(model, "default")), dataset, i)
 
 
-@functools.lru_cache(maxsize=8)
 def loaded(model: str, weights: str | None) -> Network:
     """A study's network, on the GPU if there is one; it stays in memory, and compiled where that repays."""
+    return loaded_as_of(model, weights, stamp(weights))
+
+
+@functools.lru_cache(maxsize=8)
+def loaded_as_of(model: str, weights: str | None, stamp: str) -> Network:
     return load_model(model, weights).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.lru_cache(maxsize=32)
+def tempered(net: Network, temperature: float) -> Network:
+    """The network at a temperature, the same one for all pictures."""
+    return net.at_temperature(temperature)
 
 
 def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int) -> list[Row]:
@@ -288,6 +313,8 @@ def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int
         if picture.drawing and asks_for_truth(study):
             given["importances"] = [part_importance(net, picture.drawing.species, picture.drawing.seed)]
         given["original"] = seen_through(net, image[0], torch.ones_like(image[0, 0]), base["target"])
+    except MACHINE_ERRORS:
+        raise
     except Exception as error:  # one bad picture must not end a run of thousands
         return [base | row for name in study.methods for row in failed_rows(study, name, error)]
     maps: dict[str, dict[str, Tensor]] = {}
@@ -296,6 +323,8 @@ def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int
         try:
             map = method_map(study, given, name)
             maps[name] = {"maps": map, "explained": seen_through(net, image[0], map[0], base["target"])}
+        except MACHINE_ERRORS:
+            raise
         except Exception as error:
             rows += failed_rows(study, name, error)
     for metric in study.metrics:
@@ -355,6 +384,8 @@ def measured_row(
         row["value"] = float(maps[name][metric] if metric in maps[name] else measured(metric, own))
         if row["value"] != row["value"]:
             row["error"] = f"{metric} is not defined for this picture: {UNDEFINED.get(metric.partition(':')[0], '')}"
+    except MACHINE_ERRORS:
+        raise
     except Exception as error:
         row["error"] = f"{type(error).__name__}: {error}"
     return row
@@ -427,12 +458,22 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def fingerprint(study: Study) -> str:
-    """A name for a study's results that changes with its fields and with the code that computes them."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(study), sort_keys=True).encode())
+    """A name for a study's results that changes with its fields, the files they name, and the code that computes."""
+    files = [stamp(file) for file in (study.data, *study.weights.values())]
+    digest = hashlib.sha256(json.dumps([dataclasses.asdict(study), files], sort_keys=True).encode())
     for file in sorted(Path(__file__).parent.rglob("*")):
         if file.suffix in (".py", ".safetensors") and file.name not in ("cli.py", "plots.py", "results.py"):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def stamp(file: str | None) -> str:
+    """Where a file or folder lies, how large it is and when it was written; "" where there is none."""
+    path = Path(file or "").resolve()
+    if file is None or not path.exists():
+        return ""
+    found = path.stat()
+    return f"{path} {found.st_size} {found.st_mtime_ns}"
 
 
 def claim(folder: Path, study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -206,13 +207,16 @@ def test_bad_studies(run, tmp_path, kind):
 
 def test_a_study_from_the_command_line(run, pictures, tmp_path):
     file = tmp_path / "study.yaml"
-    file.write_text("methods: {identity: {}, grad: {method: grad_cam}}\nmetrics: [average_drop]\n")
+    models = "models: [menagerie/resnet, menagerie/vgg]\nweights: {menagerie/vgg: none}\n"
+    file.write_text(models + "methods: {identity: {}, grad: {method: grad_cam}}\nmetrics: [average_drop]\n")
     arguments = ("--data", pictures[0].parent, "--count", 2, "--weights", "menagerie/resnet=none")
     code, printed, err = run("study", file, "--output", tmp_path / "out", *arguments)
     assert code == 0, err
     assert "average_drop" in printed
     assert "identity" in printed
     assert printed.split()[-2:] == ["2", "0"], "n and failed are whole numbers"
+    weights = json.loads((tmp_path / "out/study.json").read_text())["weights"]
+    assert weights == {"menagerie/resnet": None, "menagerie/vgg": None}, "those of the file stay"
 
 
 def test_python_m_iscam(pictures, tmp_path):

@@ -277,6 +277,11 @@ def test_a_method_that_is_not_defined_does_not_stop_the_others(tmp_path):
         {"methods": {"is_cam": {"rank": 0}}},
         {"precision": "fp8"},
         {"weights": {"vgg16": None}},
+        {"methods": {}},
+        {"models": ("menagerie/resnet", "menagerie/resnet")},
+        {"metrics": ("insertion", "energy", "insertion")},
+        {"data": "photographs", "metrics": ("mask_energy",)},
+        {"data": "photographs", "methods": {"ceiling": {}}},
     ],
 )
 def test_a_study_that_cannot_run_is_refused_at_once(fields):
@@ -388,3 +393,36 @@ def test_cleaning_up(tmp_path):
     names = {file.name.split("-")[0] for file in tmp_path.iterdir()}
     assert names == {"study.json", "part", "run", "lock"}
     shutil.rmtree(tmp_path)
+
+
+def test_results_in_the_cache_are_those_of_the_files_that_were_meant(tmp_path, monkeypatch):
+    """The same words in two folders name other pictures, and a file that is written again other weights."""
+    monkeypatch.setenv("ISCAM_CACHE", str(tmp_path / "cache"))
+    fields = {"data": "pictures", "weights": {"menagerie/resnet": "net.pth"}, "methods": {"identity": {}}}
+    names = []
+    for folder in ("a", "b"):
+        (tmp_path / folder / "pictures").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / folder)
+        for content in ("one", "another"):
+            (tmp_path / folder / "net.pth").write_text(content)
+            names.append(study.fingerprint(iscam.Study(**fields, metrics=("complexity",))))
+    assert len(set(names)) == 4 and names[-1] == study.fingerprint(iscam.Study(**fields, metrics=("complexity",)))
+
+
+@pytest.mark.parametrize("error", study.MACHINE_ERRORS)
+def test_where_the_machine_fails_the_run_ends_and_nothing_is_held_against_the_picture(
+    table, tmp_path, monkeypatch, error
+):
+    calls = []
+
+    def failing(*args, **options):
+        calls.append(args)
+        if len(calls) == 5:
+            raise error("the machine")
+        return iscam.explain(*args, **options)
+
+    monkeypatch.setattr(study, "explain", failing)
+    with pytest.raises(error):
+        iscam.run_study(QUICK, tmp_path)
+    assert len(calls) == 5
+    assert same(iscam.run_study(QUICK, tmp_path), table)
