@@ -29,6 +29,8 @@ BUILD = ROOT / "build"
 STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source come out right
 HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PATHS = ("data", "box_data", "weights", "own_picture", "record")  # parameters that may name a file
+NO_PATHS = ("", "menagerie", "figures", "default", "none")
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def read_parameters(file: Path | None, settings: list[str]) -> dict[str, Any]:
-    """Parameters of a YAML file, then those of the command line; paths that exist are made absolute."""
+    """Parameters of a YAML file, then those of the command line; paths are made absolute."""
     parameters: dict[str, Any] = {}
     if file:
         if not file.is_file():
@@ -60,16 +62,14 @@ def read_parameters(file: Path | None, settings: list[str]) -> dict[str, Any]:
         if not separator:
             sys.exit(f"--set {setting}: write NAME=VALUE")
         parameters[name] = yaml.safe_load(value)
-    return {name: with_absolute_paths(value) for name, value in parameters.items()}
+    return {name: with_absolute_paths(value) if name in PATHS else value for name, value in parameters.items()}
 
 
 def with_absolute_paths(value: Any) -> Any:
     """Notebooks run in another folder, so a path that was given from here must not depend on it."""
     if isinstance(value, dict):
         return {key: with_absolute_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [with_absolute_paths(item) for item in value]
-    return str(Path(value).resolve()) if isinstance(value, str) and os.sep in value and Path(value).exists() else value
+    return str(Path(value).resolve()) if isinstance(value, str) and value not in NO_PATHS else value
 
 
 def known_only(parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:

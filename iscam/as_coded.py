@@ -25,7 +25,7 @@ from torchvision import tv_tensors
 
 from iscam.activations import View, observe
 from iscam.data import Entry
-from iscam.errors import InputError, at_least_zero, positive
+from iscam.errors import InputError, at_least_zero, one_of, positive
 from iscam.explain import checked_images, weighted_map
 from iscam.menagerie.draw import Drawing
 from iscam.methods.gradient import gradient, plus_plus_weights
@@ -94,6 +94,8 @@ def explain(net: Network, images: Tensor, method: str) -> Tensor:
 
     Differs from `iscam.explain` by the method's settings alone.
     """
+    if method not in METHODS:
+        raise one_of("method whose settings differ:", method, METHODS)
     views = [observe(net, image) for image in checked_images(net, images)]
     maps = [weighted_map(METHODS[method](view), view.activations.detach(), view.image.shape[1:]) for view in views]
     return torch.stack(maps)

@@ -64,6 +64,7 @@ def saliency_map(
 
 def weighted_map(weights: Tensor, activations: Tensor, size: torch.Size) -> Tensor:
     """L = s(ReLU(Σ_k α_k up(A_k))), (height, width) float32; the sum is taken before up(.), which is linear."""
+    activations = activations.to(torch.promote_types(activations.dtype, torch.float32))  # half's sums may overflow
     total = torch.einsum("k,khw->hw", weights.to(activations), activations)[None].float()
     if is_constant(total):  # before upsampling, whose rounding could turn a constant into noise
         return torch.zeros(size, device=total.device)

@@ -257,7 +257,7 @@ def paired(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Each picture's difference `method` - `other`; columns model, metric, picture, method, value."""
-    wide = frame.pivot_table(index=["model", "metric", "picture"], columns="method", values="value", dropna=False)
+    wide = frame.pivot(index=["model", "metric", "picture"], columns="method", values="value")
     for name in (method, other):
         if name not in wide:
             raise one_of("method", name, wide.columns)
@@ -536,8 +536,9 @@ def floor_table(run: Mapping[str, Any]) -> pd.DataFrame:
 def keep(output: str | Path, name: str) -> None:
     """Keep a study's table and provenance as the recorded run `name` in `data/results`.
 
-    Of a study that was not run to its end, the pictures that every network has seen are kept, and the command that is
-    kept asks for as many. Of a study that was run in several goes, all commits and versions are named.
+    Of a study that was not run to its end, the pictures that every network has seen are kept. The command that is kept
+    asks for as many drawings; for all of the study's photographs, since fewer would be others. Of a study that was run
+    in several goes, all commits and versions are named.
     """
     from iscam.study import read_rows  # here, since that module writes what this one reads
 
@@ -548,7 +549,8 @@ def keep(output: str | Path, name: str) -> None:
     whole["versions"] = {name: listed(run["versions"].get(name) for run in runs) for name in whole["versions"]}
     networks = frame.groupby("picture")["model"].transform("nunique")
     frame = frame[networks == len(whole["parameters"]["models"])]
-    if (count := frame["picture"].nunique()) != whole["parameters"]["count"]:
+    drawn = whole["parameters"]["data"] == "menagerie"  # where fewer pictures are the first of more
+    if (count := frame["picture"].nunique()) != whole["parameters"]["count"] and drawn:
         whole["command"] = re.sub(r" --count \d+", "", whole["command"]) + f" --count {count}"
     frame.to_parquet(target / f"{name}.parquet", index=False)
     text = json.dumps(whole, indent=1).replace(str(output), f"results/{name}")

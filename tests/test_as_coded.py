@@ -307,3 +307,8 @@ def test_the_readings_of_equation_7():
         assert_allclose(found["last"], [(steps + 1) / 2])
     inside = {name: sum(t <= 1 for t in as_coded.readings(10)[name]) for name in found}
     assert inside == {"cumulative": 4, "strict": 5, "linear": 10, "last": 0}
+
+
+def test_a_method_without_settings_of_its_own_is_refused(case):
+    with pytest.raises(iscam.InputError, match="'score_cam'; the valid ones are: smooth_grad_cam_pp, ss_cam, is_cam"):
+        as_coded.explain(case.net, case.images, "score_cam")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -554,6 +555,19 @@ def test_models_of_other_precision(method, kind):
     assert maps.isfinite().all()
     if kind == torch.float64 and method != "random":
         torch.testing.assert_close(maps, iscam.explain(single, images, targets, method, **options), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "smooth_grad_cam_pp"])
+def test_gradients_of_a_model_in_half_precision(method):
+    """Their third power, and sums over the layer, are past what half precision holds."""
+    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    options = {"sigma": 0.0} if method == "smooth_grad_cam_pp" else {}
+    model = pooled()
+    model.get_submodule("relu").register_forward_hook(lambda module, args, output: 50 * output)
+    model.last.weight.data /= 500
+    single, half = (iscam.Network(copy.deepcopy(model).to(kind), "relu") for kind in (torch.float32, torch.float16))
+    maps = [iscam.explain(net, images.to(net.dtype), targets, method, **options) for net in (single, half)]
+    torch.testing.assert_close(*maps, atol=0.02, rtol=0)
 
 
 def test_bf16_passes_come_near_fp32(case):

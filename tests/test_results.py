@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import iscam
 from iscam import plots, results
@@ -192,8 +193,6 @@ def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeyp
     (tmp_path / "data/results").mkdir(parents=True)
     picture = tmp_path / "some pictures"
     picture.mkdir()
-    from PIL import Image
-
     Image.new("RGB", (64, 64)).save(picture / "black.png")
     study = iscam.Study(data=str(picture), count=1, methods={"identity": {}}, metrics=("complexity",))
     monkeypatch.setattr("sys.argv", ["iscam", "study", str(tmp_path / "studies/one.yaml")])
@@ -250,3 +249,27 @@ def test_a_record_names_the_processor(monkeypatch, known, name):
     assert results.device_name() == f"{name}, threads: {torch.get_num_threads()}"
     monkeypatch.delattr("torch.cpu.get_capabilities")
     assert results.device_name() == f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+
+
+def test_of_unfinished_photographs_the_command_asks_for_all(tmp_path, monkeypatch):
+    """Fewer would be others."""
+    monkeypatch.setattr(results, "data_folder", lambda: tmp_path / "data")
+    (tmp_path / "data/results").mkdir(parents=True)
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / "pictures" / name)
+    study = iscam.Study(data=str(tmp_path / "pictures"), count=2, methods={"identity": {}}, metrics=("complexity",))
+    frame = iscam.run_study(study, tmp_path / "output")
+    (part,) = (tmp_path / "output").glob("part-*.parquet")
+    frame[frame["picture"] == "a.png"].to_parquet(part)
+    results.keep(tmp_path / "output", "kept")
+    kept, run = results.recorded("kept")
+    assert kept["picture"].tolist() == ["a.png"] and "--count" not in run["command"]
+
+
+def test_a_difference_of_an_unfinished_run_counts_no_picture_that_was_not_run():
+    keys = [("a", "0"), ("a", "1"), ("b", "0")]
+    rows = [(model, picture, method, "energy", 0.5) for model, picture in keys for method in ("is_cam", "score_cam")]
+    frame = pd.DataFrame(rows, columns=["model", "picture", "method", "metric", "value"])
+    found = results.paired(frame, "is_cam", "score_cam").set_index("model")
+    assert found["n"].to_dict() == {"a": 2, "b": 1} and (found["failed"] == 0).all()

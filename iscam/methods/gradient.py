@@ -81,11 +81,11 @@ def smooth_grad_cam_pp(view: View, *, samples: int = 15, sigma: float = 0.15, se
     seed = positive("seed", seed, smallest=0)
     std = sigma * (view.image.max() - view.image.min())
     samples = samples if std > 0 else 1  # without noise all copies are the same
-    moments = torch.zeros(3, *view.activations.shape, device=view.image.device, dtype=view.image.dtype)
+    moments = torch.zeros((), device=view.image.device)
     for n in range(samples):
         noisy = view.image + std * noise(view.image, seed, n)
         g = gradient(observe(view.net, noisy, view.target))
-        moments += torch.stack([g, g**2, g**3]) / samples
+        moments = moments + torch.stack([g, g**2, g**3]) / samples
     return plus_plus_weights(view.activations.detach(), *moments)
 
 
@@ -103,11 +103,11 @@ def gradient(view: View) -> Tensor:
         raise InputError(
             f"the class score does not depend on layer {view.net.layer!r}: choose a layer on the way to it"
         )
-    return g
+    return g.to(torch.promote_types(g.dtype, torch.float32))  # half holds neither its third power nor sums over A
 
 
 def plus_plus_weights(activations: Tensor, g: Tensor, g2: Tensor, g3: Tensor) -> Tensor:
     """Σ_ij a ReLU(g) of Grad-CAM++, from the first three powers of the gradient, (K,)."""
-    denominator = 2 * g2 + activations.sum((1, 2), keepdim=True) * g3
+    denominator = 2 * g2 + activations.to(g2).sum((1, 2), keepdim=True) * g3
     a = torch.where(denominator == 0, 0, g2 / denominator)
     return (a * g.relu()).sum((1, 2))
