@@ -6,14 +6,23 @@ import pandas as pd
 
 from iscam.explain import CONTROLS
 from iscam.plots import TITLES, chosen_options
-from iscam.results import PRIMARY, bounded, cell, is_recorded, paired, published, readable, recorded, summary, verdicts
+from iscam.results import (
+    LOW_IS_GOOD,
+    PRIMARY,
+    bounded,
+    cell,
+    is_recorded,
+    paired,
+    published,
+    readable,
+    recorded,
+    summary,
+    verdicts,
+)
 
 #: The papers' metrics, recorded on drawings as `tables_menagerie` and on photographs as `tables_squeezenet`.
 METRICS = ["insertion", "deletion", "average_drop", "average_increase", "energy"]
 TRUTH = ["part_correlation", "decisive_part", "mask_energy"]
-
-#: Metrics of which less is better.
-LOWER = {"deletion", "average_drop"}
 
 Runs = dict[str, pd.DataFrame]
 
@@ -39,7 +48,7 @@ def integration(found: Runs) -> str:
     """Does integrating over the mask help? The comparison named beforehand, and counts of all paired differences."""
     gaps = pd.concat([paired(frame, "is_cam", "score_cam") for frame in found.values()])
     gaps = gaps[gaps["metric"].isin([*METRICS, *TRUTH])]
-    lower = gaps["metric"].isin(LOWER)
+    lower = gaps["metric"].isin(LOW_IS_GOOD)
     up, down = gaps["low"] > 0, gaps["high"] < 0
     better, worse = int((up & ~lower | down & lower).sum()), int((down & ~lower | up & lower).sum())
     return (
@@ -82,7 +91,7 @@ def controls(frame: pd.DataFrame) -> str:
     """Whether the papers' metrics tell the methods from maps that know nothing."""
     means = summary(frame).pivot(index=["model", "metric"], columns="method", values="mean")
     means = means.loc[means.index.isin(METRICS, level="metric")]
-    signed = means.mul([-1 if metric in LOWER else 1 for _, metric in means.index], axis=0)
+    signed = means.mul([-1 if metric in LOW_IS_GOOD else 1 for _, metric in means.index], axis=0)
     ignorant = signed[[name for name in CONTROLS if name in signed]].max(axis=1)
     beaten = int((ignorant >= signed["is_cam"]).sum())
     return (

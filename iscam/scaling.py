@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from iscam.activations import View, evaluating
 from iscam.network import Network
 
-#: What `scaled` made of each model, as long as the model lives.
-made: WeakKeyDictionary[nn.Module, Scaled | None] = WeakKeyDictionary()
+#: What `scaled` made of each model, as long as the model lives, and the buffers that it has in common with the model:
+#: a model that is moved gets new ones.
+made: WeakKeyDictionary[nn.Module, tuple[Scaled | None, list[Tensor]]] = WeakKeyDictionary()
 
 
 class Scaled(nn.Module):
@@ -40,9 +42,10 @@ def scaled(view: View) -> Network | None:
     Whether it is, is seen from the logits of the picture at t = 1 and t = 1/2.
     """
     model = view.net.model
-    if model not in made:
-        made[model] = without_first_layer(model)
-    found = made[model]
+    buffers = [*model.buffers()]
+    if model not in made or not all(map(operator.is_, made[model][1], buffers)):
+        made[model] = without_first_layer(model), buffers
+    found, _ = made[model]
     if found is None:
         return None
     x, t = view.image[None], torch.tensor([[1.0, 0.5]]).to(view.image)

@@ -105,6 +105,10 @@ class Study:
         object.__setattr__(
             self, "weights", {k: None if v in (None, "none") else str(v) for k, v in self.weights.items()}
         )
+        try:
+            json.dumps(self.methods)
+        except TypeError as error:
+            raise InputError(f"options of methods must be numbers, words and lists of them: {error}") from error
         if self.precision not in PRECISIONS:
             raise one_of("precision", self.precision, PRECISIONS)
         for model in self.models:
@@ -207,7 +211,8 @@ def run_study(
     machine). Returns a sorted frame with the columns model, picture, target, method, metric, value (a fraction), error.
 
     Raises `InputError` where `output` holds another study or cannot be written, and, before the study has `output`,
-    where its pictures, networks or layers cannot be had.
+    where its pictures, networks or layers cannot be had. Want of memory, or a GPU that fails, ends the run with its own
+    error, and the same call goes on where it was.
     """
     if engine not in ("local", "ray"):
         raise one_of("engine", engine, ("local", "ray"))

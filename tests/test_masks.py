@@ -193,6 +193,8 @@ def test_scaled_follows_the_weights(gap):
         assert_allclose(array(found(x, torch.ones(1, 1))), array(model(x)), atol=1e-5)
     model.head = nn.Linear(8, 5)
     assert scaled(view) is None
+    moved = gap.net.to(torch.float64)  # which gives batch normalisation other buffers, so that it is made anew
+    assert scaled(observe(moved, gap.images[0].double())) is not None
 
 
 class Normalising(nn.Module):

@@ -278,6 +278,7 @@ def test_a_method_that_is_not_defined_does_not_stop_the_others(tmp_path):
         {"precision": "fp8"},
         {"weights": {"vgg16": None}},
         {"methods": {}},
+        {"methods": {"is_cam": {"schedule": np.array([0.5, 1])}}},
         {"models": ("menagerie/resnet", "menagerie/resnet")},
         {"metrics": ("insertion", "energy", "insertion")},
         {"data": "photographs", "metrics": ("mask_energy",)},
