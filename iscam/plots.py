@@ -168,7 +168,7 @@ def curve_bands(curves: Mapping[str, Curves], xlabel: str) -> Figure:
     looks = zip(sns.color_palette("colorblind", len(curves)), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
     for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=True):
         scores, fraction = found.scores.cpu().numpy(), found.fraction.cpu().numpy()
-        mean, error = scores.mean(0), 1.96 * scores.std(0) / np.sqrt(len(scores))
+        mean, error = scores.mean(0), 1.96 * scores.std(0, ddof=min(1, len(scores) - 1)) / np.sqrt(len(scores))
         label = f"{TITLES.get(method, method)} (area {mean_area(found):.3f})"
         axes.plot(fraction, mean, color=colour, linestyle=dashes, label=label)
         low, high = (mean - error).clip(0), (mean + error).clip(max=1)

@@ -50,8 +50,8 @@ class Comparison(NamedTuple):
     networks: str = ""
 
 
-#: The one comparison that is tested as it stands, named before any run was recorded: IS-CAM was proposed to repair
-#: Score-CAM, and where the paper sees Score-CAM fail is the average drop of Table II. All others are corrected by Holm.
+#: The one comparison that is tested as it stands, named before any run was recorded: Table II, whose value is
+#: the average drop, is where the paper says that Score-CAM fails and IS-CAM does not. All others are corrected by Holm.
 PRIMARY = Comparison("is_cam", "score_cam", "average_drop")
 
 #: What the IS-CAM paper and its poster claim, as comparisons.
