@@ -195,7 +195,8 @@ def state_of(model: nn.Module) -> str:
             x = weights.detach().flatten().float()
             wide = torch.float32 if x.device.type == "mps" else torch.float64
             sums += [x.sum(dtype=wide), x[1:].dot(x[:-1]).to(wide)]
-    return f"{model} {torch.stack(sums).tolist() if sums else []}"  # looked at once: a GPU would wait for each look
+    together = [value.to(sums[0]) for value in sums]  # looked at once: a GPU would wait for each look
+    return f"{model} {torch.stack(together).tolist() if together else []}"
 
 
 def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> int:
