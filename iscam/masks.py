@@ -23,9 +23,8 @@ from iscam.network import Network
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain little (benchmarks/speed.py tells) and take more
-#: memory, of which bfloat16 needs half.
-BATCH, LARGEST_BATCH = {"fp32": 32, "bf16": 64}, 1024
+#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain no more (benchmarks/speed.py tells).
+BATCH, LARGEST_BATCH = 32, 1024
 
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
 COMPILING = 60.0
@@ -60,8 +59,8 @@ def masked_scores(
     `torch.backends.cudnn.allow_tf32` is False. `compile`: True runs a frozen copy of the model through `torch.compile`,
     batch normalisation folded, in batches of one shape; that takes up to a minute the first time and changes scores by
     rounding. "auto" does so once the model has run for a minute; what is less than half a batch, and all where
-    compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU, 64 in bfloat16, and what half of the free
-    memory holds on a GPU. Out of GPU memory, the batch is halved and the work goes on.
+    compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU and what half of the free memory holds on a
+    GPU. Out of GPU memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:
         raise one_of("score", score, SCORES)
@@ -111,7 +110,7 @@ def batches(
     if compile not in ("auto", True, False):
         raise one_of("compile", compile, ("auto", True, False))
     model, auto = net.model, batch_size == "auto"
-    size = whole_groups(BATCH[precision] if auto else positive("batch_size", batch_size), together)
+    size = whole_groups(BATCH if auto else positive("batch_size", batch_size), together)
     measuring = auto and net.device.type == "cuda" and passes > size
     done, fast = 0, None
     while done < passes:

@@ -118,19 +118,6 @@ def test_batches_are_even(case, passes, together):
     assert max(made) - min(made) <= together and all(length % together == 0 for length in made)
 
 
-@pytest.mark.parametrize(("precision", "size"), [("fp32", 32), ("bf16", 64)])
-def test_batches_of_half_the_precision_are_twice_as_long(case, precision, size):
-    """On a CPU, by themselves: they take the same memory."""
-    images, made = pictures(128, 20, 16), []
-
-    def inputs(numbers: Tensor):
-        made.append(len(numbers))
-        return (images[numbers],)
-
-    masked_scores(case.net, inputs, 128, 2, precision=precision, compile=False)
-    assert made == [size] * (128 // size)
-
-
 def test_out_of_memory_at_the_smallest_batch_is_raised(case):
     def inputs(passes: Tensor):
         raise torch.OutOfMemoryError

@@ -124,7 +124,7 @@ def channel_weights(
     t, steps = t.to(view.image), len(t)
     passes = len(alive) * steps
     shared = scaled(view) if disturb is None and steps > 1 and passes >= MANY else None
-    together = largest_divisor(steps, BATCH["fp32"]) if shared else 1
+    together = largest_divisor(steps, BATCH) if shared else 1
 
     def inputs(passes: Tensor) -> tuple[Tensor, ...]:
         rows, n = passes[::together] // steps, passes % steps
