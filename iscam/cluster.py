@@ -157,7 +157,7 @@ def map_passes(method: str, chosen: Mapping[str, Any], channels: int) -> int:
 def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
     """Measured rate of the loop of forward passes, on the network's device, after as many to warm up."""
     images = torch.rand(count, 3, side, side, device=net.device)
-    score = partial(masked_scores, net, lambda passes: (images[passes],), count, 0)
+    score = partial(masked_scores, net, lambda passes: (images[passes.start : passes.stop],), count, 0)
     score()
     started = time.perf_counter()
     score().tolist()  # waits for the GPU

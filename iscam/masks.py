@@ -29,8 +29,8 @@ BATCH, LARGEST_BATCH = 32, 1024
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
 COMPILING = 60.0
 
-#: What is known of a model as long as it lives: the seconds that its uncompiled passes took, the passes in a batch that
-#: its GPU holds, and its compiled copy, beside what tells if it has changed since.
+#: What is known of a model as long as it lives: the seconds that its passes took so far, the passes in a batch that its
+#: GPU holds, and its compiled copy, beside what tells if it has changed since.
 spent: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
 sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
 copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
@@ -38,7 +38,7 @@ copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary(
 
 def masked_scores(
     net: Network,
-    inputs: Callable[[Tensor], Sequence[Tensor]],
+    inputs: Callable[[range], Sequence[Tensor]],
     passes: int,
     target: int | Tensor,
     *,
@@ -50,9 +50,9 @@ def masked_scores(
 ) -> Tensor:
     r"""Scores C(input_p) of a class for p = 0..passes-1, a float32 tensor (passes,) on the network's device.
 
-    `inputs` maps consecutive pass numbers (on the CPU) to what the model is called with, so that no more than a batch
-    of inputs ever exists. C is the class probability or the logit of `target`, one class or one a pass. Batches, and
-    `passes`, are multiples of `together`, the passes that share work.
+    `inputs` maps a range of pass numbers to what the model is called with, so that no more than a batch of inputs ever
+    exists. C is the class probability or the logit of `target`, one class or one a pass. Batches, and `passes`, are
+    multiples of `together`, the passes that share work. A GPU never waits for this loop to look at a number.
 
     `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32; "fp32" is what torch makes of
     float32, which on recent NVIDIA GPUs rounds the inputs of convolutions to TensorFloat-32 unless
@@ -74,7 +74,7 @@ def masked_scores(
     targets = targets.to(net.device).expand(passes)[:, None]
     scores = torch.empty(passes, device=net.device)
     finite = torch.ones((), dtype=torch.bool, device=net.device)
-    done = 0
+    done, started = 0, time.perf_counter()
     with (
         torch.inference_mode(),
         evaluating(net.model),
@@ -94,12 +94,13 @@ def masked_scores(
             done += len(logits)
             bar.update(len(logits))
     checked_finite(torch.where(finite, scores, torch.nan))
+    spent[net.model] = spent.get(net.model, 0) + time.perf_counter() - started
     return scores
 
 
 def batches(
     net: Network,
-    inputs: Callable[[Tensor], Sequence[Tensor]],
+    inputs: Callable[[range], Sequence[Tensor]],
     passes: int,
     precision: str,
     compile: str | bool,
@@ -112,15 +113,16 @@ def batches(
     model, auto = net.model, batch_size == "auto"
     size = whole_groups(BATCH if auto else positive("batch_size", batch_size), together)
     measuring = auto and net.device.type == "cuda" and passes > size
-    done, fast = 0, None
+    done, fast, started = 0, None, time.perf_counter()
     while done < passes:
-        left = passes - done
-        repays = compile is True or (compile == "auto" and spent.get(model, 0) > COMPILING)
+        left, seconds = passes - done, spent.get(model, 0) + time.perf_counter() - started
+        repays = compile is True or (compile == "auto" and seconds > COMPILING)
         full = repays and left > size // 2  # compiled code wants batches of one shape, so the last one is padded
-        batch = torch.arange(done, done + (size if full else even(left, size, together))).clamp(max=passes - 1)
-        started = time.perf_counter()
+        batch = range(done, done + min(left, size if full else even(left, size, together)))
         try:
             arguments = channels_last(inputs(batch))
+            if full and len(batch) < size:
+                arguments = [padded(x, len(x) * size // len(batch)) for x in arguments]
             if measuring:
                 with taking(arguments[0]):
                     size, measuring = whole_groups(gpu_batch(model, arguments, precision), together), False
@@ -134,9 +136,7 @@ def batches(
                 raise
             size = whole_groups(len(batch) // 2, together)
             continue
-        if not full:
-            spent[model] = spent.get(model, 0) + time.perf_counter() - started
-        logits = checked_shape(logits, len(batch))[:left].float()
+        logits = checked_shape(logits, size if full else len(batch))[:left].float()
         done += len(logits)
         yield logits
 
@@ -153,6 +153,11 @@ def even(left: int, size: int, together: int) -> int:
     """
     groups = left // together
     return math.ceil(groups / math.ceil(left / size)) * together
+
+
+def padded(x: Tensor, length: int) -> Tensor:
+    """x with its last row again and again, up to a length."""
+    return torch.cat([x, x[-1:].expand(length - len(x), *x.shape[1:])])
 
 
 def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:

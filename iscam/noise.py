@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,5 +18,21 @@ def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 def noise(like: Tensor, *key: int) -> Tensor:
     """Standard normal noise of the shape, type and device of `like`, fixed by the key (on one kind of device)."""
-    g = generator(*key, device=like.device)
-    return torch.randn(like.shape, generator=g, device=like.device, dtype=like.dtype)
+    return noises(like, [key])[0]
+
+
+def noises(like: Tensor, keys: Sequence[tuple[int, ...]]) -> Tensor:
+    """Noise of several keys, (keys, *like.shape), drawn by as many threads as torch has on a CPU."""
+    draws = like.new_empty(len(keys), *like.shape)
+
+    def draw(i: int) -> None:
+        with torch.inference_mode(draws.is_inference()):  # which a thread does not have from the one that started it
+            draws[i].normal_(generator=generator(*keys[i], device=like.device))
+
+    if like.device.type == "cpu" and len(keys) > 1:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(draw, range(len(keys))))
+    else:
+        for i in range(len(keys)):
+            draw(i)
+    return draws

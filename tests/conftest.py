@@ -28,8 +28,14 @@ CUDA = pytest.param(
 )
 
 
+@pytest.fixture
+def strict_float32(monkeypatch):
+    """Convolutions in float32 on a GPU, too, not in TensorFloat-32, which the reference would not agree with."""
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)
+
+
 @pytest.fixture(params=["cpu", CUDA])
-def device(request):
+def device(request, strict_float32):
     return request.param
 
 

@@ -23,7 +23,7 @@ from iscam.scaling import scaled
 
 def batch_of(images: Tensor):
     """Pass p is picture p."""
-    return lambda passes: (images[passes],)
+    return lambda passes: (images[passes.start : passes.stop],)
 
 
 @pytest.fixture
@@ -92,11 +92,11 @@ def test_a_model_that_cannot_be_compiled_runs_uncompiled(case, monkeypatch):
 def test_out_of_memory_halves_the_batch(case, together):
     images, tried = pictures(18, 20, 16), []
 
-    def inputs(passes: Tensor):
+    def inputs(passes: range):
         tried.append(len(passes))
         if len(passes) > 4:
             raise torch.OutOfMemoryError
-        return (images[passes],)
+        return batch_of(images)(passes)
 
     found = masked_scores(case.net, inputs, 18, 2, batch_size=16, together=together)
     assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
@@ -109,9 +109,9 @@ def test_batches_are_even(case, passes, together):
     """So none is of one pass; there are no more of them than there must be."""
     images, made = pictures(passes, 20, 16), []
 
-    def inputs(numbers: Tensor):
-        made.append(len(numbers))
-        return (images[numbers],)
+    def inputs(passes: range):
+        made.append(len(passes))
+        return batch_of(images)(passes)
 
     masked_scores(case.net, inputs, passes, 2, batch_size=6, together=together)
     assert sum(made) == passes and max(made) <= 6 and len(made) == -(-passes // 6)
@@ -119,7 +119,7 @@ def test_batches_are_even(case, passes, together):
 
 
 def test_out_of_memory_at_the_smallest_batch_is_raised(case):
-    def inputs(passes: Tensor):
+    def inputs(passes: range):
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):

@@ -17,7 +17,7 @@ from torch import Tensor
 from iscam.activations import View, live
 from iscam.errors import InputError, at_least_zero, one_of, positive
 from iscam.masks import BATCH, masked_scores
-from iscam.noise import noise
+from iscam.noise import noises
 from iscam.scaling import scaled
 
 SCHEDULES = ("cumulative", "linear", "integral")
@@ -51,11 +51,11 @@ def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, 
     samples, sigma = positive("samples", samples), at_least_zero("sigma", sigma)
     seed = positive("seed", seed, smallest=0)
 
-    def noisy(x: Tensor, channels: list[int], n: list[int]) -> Tensor:
+    def noisy(x: Tensor, channels_and_n: list[tuple[int, int]]) -> Tensor:
         extent = x.amax((1, 2, 3)) - x.amin((1, 2, 3))
         std = torch.where(extent > 0, (sigma / extent) ** 2, 0)
-        draws = torch.stack([noise(view.image, seed, *pair) for pair in zip(channels, n, strict=True)])
-        return x + std[:, None, None, None] * draws
+        draws = noises(view.image, [(seed, *pair) for pair in channels_and_n])
+        return x.addcmul_(std[:, None, None, None], draws)
 
     disturb = noisy if sigma > 0 else None
     return channel_weights(view, torch.ones(samples), torch.full((samples,), 1 / samples), disturb, **scoring)
@@ -88,7 +88,7 @@ def channel_weights(
     view: View,
     t: Tensor,
     w: Tensor,
-    disturb: Callable[[Tensor, list[int], list[int]], Tensor] | None = None,
+    disturb: Callable[[Tensor, list[tuple[int, int]]], Tensor] | None = None,
     *,
     score: str = "probability",
     channel_softmax: bool = False,
@@ -101,8 +101,8 @@ def channel_weights(
     r"""What the three methods share,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
 
     t and w (N,): coefficients and weights of the scored inputs; w (N, R) gives R sums of the same scores, (K, R).
-    `disturb(x, channels, n)` adds ε_kn to masked pictures x (P, 3, height, width), given channel and step of each;
-    None: ε = 0, and the first layer runs once for all t.
+    `disturb(x, kn)` adds ε_kn to masked pictures x (P, 3, height, width), given channel and step (k, n) of each; None:
+    ε = 0, and the first layer runs once for all t.
 
     `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
     subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
@@ -120,21 +120,22 @@ def channel_weights(
     engine: dict[str, Any] = {"score": score, "precision": precision, "compile": compile, "batch_size": batch_size}
     activations = view.activations.detach()
     alive = live(activations).nonzero()[:, 0]  # (L,)
-    channels = alive.tolist()
+    channels, lively = alive.tolist(), activations[alive]
     t, steps = t.to(view.image), len(t)
     passes = len(alive) * steps
     shared = scaled(view) if disturb is None and steps > 1 and passes >= MANY else None
     together = largest_divisor(steps, BATCH) if shared else 1
 
-    def inputs(passes: Tensor) -> tuple[Tensor, ...]:
-        rows, n = passes[::together] // steps, passes % steps
-        first = int(rows[0])
-        masks = upsampled_masks(activations[alive[first : int(rows[-1]) + 1]], view.image.shape[1:], normalise)
-        masks = masks[rows - first]  # not of the masked pictures, which are three times as large
+    def inputs(passes: range) -> tuple[Tensor, ...]:
+        first, last = passes[0] // steps, passes[-1] // steps
+        masks = upsampled_masks(lively[first : last + 1], view.image.shape[1:], normalise)
+        numbers = torch.arange(passes.start, passes.stop, device=t.device)
+        n = numbers % steps
+        masks = masks[numbers[::together] // steps - first]  # not of the masked pictures, which are thrice as large
         if shared:
             return view.image * masks[:, None], t[n].reshape(-1, together)
         x = view.image * (t[n, None, None] * masks)[:, None]
-        return (disturb(x, [channels[row] for row in rows.tolist()], n.tolist()) if disturb else x,)
+        return (disturb(x, [(channels[p // steps], p % steps) for p in passes]) if disturb else x,)
 
     net = shared or view.net
     scores = masked_scores(net, inputs, passes, view.target, together=together, **engine).reshape(-1, steps)

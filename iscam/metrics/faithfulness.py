@@ -84,9 +84,11 @@ def curves(
     rank, before, after = channels_last([rank, before, after])
     points = len(changed)
 
-    def inputs(passes: Tensor) -> tuple[Tensor]:
-        row, point = passes // points, passes % points
-        row = row[:1] if row[0] == row[-1] else row  # most batches are of one picture, which needs no copies
+    def inputs(passes: range) -> tuple[Tensor]:
+        numbers = torch.arange(passes.start, passes.stop, device=images.device)
+        row, point = numbers // points, numbers % points
+        if passes[0] // points == passes[-1] // points:  # most batches are of one picture, which needs no copies
+            row = row[:1]
         return (torch.where(rank[row] < changed[point, None, None, None], after[row], before[row]),)
 
     targets = torch.tensor(predicted(net, images, targets)).repeat_interleave(points)

@@ -1,0 +1,127 @@
+"""What only a GPU can show: the loop never makes it wait, its batches fit its memory, its maps are the CPU's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+import iscam
+from conftest import array, pictures, squeezenet
+from iscam import masks
+from iscam.activations import observe
+from iscam.methods import score
+from iscam.metrics import faithfulness
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+@pytest.fixture
+def gpu(strict_float32):
+    return iscam.Network(squeezenet(), "features.3").to("cuda")
+
+
+@pytest.fixture
+def picture():
+    return pictures(1, 64, 60).to("cuda")
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("precision", masks.PRECISIONS)
+@pytest.mark.parametrize("work", ["score_cam", "is_cam", "ss_cam", "insertion"])
+def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile, monkeypatch):
+    """Torch is asked to fail where anything in the loop looks at a number that the GPU has yet to compute."""
+    asked = []
+
+    def caught(net, inputs, passes, target, *, together=1, **engine):
+        asked.append((net, inputs, passes, together))
+        return torch.rand(passes, device="cuda")
+
+    monkeypatch.setattr(score, "masked_scores", caught)
+    monkeypatch.setattr(faithfulness, "masked_scores", caught)
+    monkeypatch.setattr(score, "MANY", 0)
+    if work == "insertion":
+        iscam.insertion(gpu, picture, torch.rand(1, 64, 60, device="cuda"), pixels_per_step=40)
+    else:
+        iscam.METHODS[work](observe(gpu, picture[0]))
+    net, inputs, passes, together = asked[0]
+
+    def run():
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            return torch.cat([*masks.batches(net, inputs, passes, precision, compile, 30, together)])
+
+    run()  # compiles, and finds how large a batch may be
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        logits = run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert logits.shape == (passes, 10) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("method", [*iscam.METHODS])
+def test_maps_are_those_of_the_cpu(gpu, picture, method, compile):
+    """But for noise, of which each kind of device draws its own."""
+    options = {"compile": compile} if method in ("score_cam", "is_cam", "ss_cam") else {}
+    options |= {"sigma": 0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
+    on_cpu = iscam.Network(copy.deepcopy(gpu.model).cpu(), gpu.layer)
+    target = torch.tensor([3])
+    if method == "cam":
+        gpu, on_cpu = (iscam.Network(net.model, "features") for net in (gpu, on_cpu))
+    found = iscam.explain(gpu, picture, target, method, **options)
+    expected = iscam.explain(on_cpu, picture.cpu(), target, method, **options)
+    assert found.device.type == "cuda"
+    assert_allclose(array(found), array(expected), atol=1e-4)
+    if method in ("score_cam", "is_cam", "ss_cam"):
+        half = iscam.explain(gpu, picture, target, method, precision="bf16", **options)
+        assert 0 < (half - found).abs().max() < 0.1
+
+
+def test_noise_is_fixed_by_its_key_whatever_the_batch(gpu, picture):
+    maps = [iscam.explain(gpu, picture, method="ss_cam", samples=3, batch_size=size) for size in (7, 200, "auto")]
+    assert_allclose(array(maps[0]), array(maps[1]), atol=1e-4)
+    assert_allclose(array(maps[0]), array(maps[2]), atol=1e-4)
+
+
+def test_the_batch_is_measured_and_want_of_memory_halves_it(gpu):
+    """With room for about 300 MB, where a batch of all passes would take over 1 GB."""
+    images = pictures(8, 224, 224).to("cuda")
+    many, inputs = 2000, lambda passes: (images[torch.arange(passes.start, passes.stop, device="cuda") % 8],)
+    expected = gpu(images).softmax(1)[:, 2].repeat(many // 8)
+    assert_allclose(array(masks.masked_scores(gpu, inputs, many, 2)), array(expected), rtol=1e-4)
+    ((key, size),) = masks.sizes[gpu.model].items()
+    assert key == ("fp32", 3, 224, 224) and masks.BATCH < size <= masks.LARGEST_BATCH
+    torch.cuda.empty_cache()
+    everything = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 300e6) / everything)
+    try:
+        found = masks.masked_scores(gpu, inputs, many, 2, batch_size=many)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert_allclose(array(found), array(expected), rtol=1e-4)
+
+
+def test_the_time_that_a_model_has_run_is_the_gpus(gpu, picture):
+    """A GPU takes work and returns at once: what counts is when it is done."""
+    many = pictures(1, 224, 224).to("cuda").expand(512, -1, -1, -1).contiguous()
+    run = lambda: masks.masked_scores(gpu, lambda passes: (many,), 512, 2, batch_size=512)  # noqa: E731
+    run()
+    before = masks.spent[gpu.model]
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    run()
+    end.record()
+    torch.cuda.synchronize()
+    assert masks.spent[gpu.model] - before >= 0.8e-3 * start.elapsed_time(end)
+
+
+def test_memory_is_the_same_for_few_steps_and_many(gpu):
+    image, peaks = pictures(1, 224, 224).to("cuda"), {}
+    for steps in (5, 5, 50):
+        torch.cuda.reset_peak_memory_stats()
+        iscam.explain(gpu, image, steps=steps, batch_size=64, compile=False)
+        peaks[steps] = torch.cuda.max_memory_allocated() / 1e6
+    assert peaks[50] - peaks[5] < 10, peaks
