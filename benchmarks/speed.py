@@ -8,8 +8,9 @@ the number of passes times the best median time of one pass, over batch sizes 4 
 ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
 process of their own: ours keeps the memory that it frees, which would speed up theirs as well. A line's first run is
 not timed: it compiles what it needs, and tells the memory that the line takes above what the process held. Nor is the
-run that wakes a process when its turn comes. Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a
-peer that is missing is left out. bfloat16 lines need --bf16, or a GPU.
+run that wakes a process when its turn comes. On a GPU torch-cam runs in several batch sizes, of which the best counts.
+Needs torch-cam and grad-cam (pip install torchcam grad-cam psutil); a peer that is missing is left out. bfloat16 lines
+need --bf16, or a GPU.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -33,6 +35,7 @@ import psutil
 import torch
 import typer
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import iscam
@@ -42,7 +45,9 @@ from iscam.memory import keep_memory
 from iscam.methods import score
 from iscam.results import benchmark_table, provenance, shown_command
 
-BATCHES = (4, 8, 16, 32, 64, 128, 256)
+BATCHES, ON_A_GPU = (4, 8, 16, 32, 64, 128, 256), (64, 256, 1024)
+PEER_BATCHES = (32, 128, 512)  # torch-cam's, on a GPU; the first is its default
+MATRIX = {"cpu": 2048, "cuda": 8192}  # rows and columns of the matrices whose product tells the peak
 STEPS = 15  # canonical IS-CAM's, whose sum fewer passes are tried on
 MIDPOINTS = (5, 4)  # so many in their place, by the midpoint rule; five are the steps 2, 5, 8, 11 and 14
 WHOLE = f"IS-CAM of {STEPS} steps"
@@ -60,8 +65,10 @@ def main(
     output: Path | None = None,
 ) -> None:
     started = time.time()
-    timings = timed(Setting(data, model, weights, layer, steps, bf16, BATCHES), repeats)
-    rows = [row for row in timings if row["task"] != "floor"]
+    batches = ON_A_GPU if torch.cuda.is_available() else BATCHES
+    timings = timed(Setting(data, model, weights, layer, steps, bf16, batches), repeats)
+    bare = [row for row in timings if row["task"] in ("floor", "matrix product")]
+    rows = [row for row in timings if row not in bare]
     floors = {precision: floor(timings, precision) for precision in ["fp32", *["bf16"] * bf16]}
     found = provenance(
         {"model": model, "steps": steps, "repeats": repeats, "picture": Path(data).name}, time.time() - started
@@ -69,7 +76,7 @@ def main(
     found |= {
         "floors": floors,
         "lines": rows,
-        "bare": [row for row in timings if row["task"] == "floor"],
+        "bare": bare,
         "rates": {model: rates(rows)},
     }
     options = {"model": model, "weights": weights, "data": data, "layer": layer, "steps": steps, "repeats": repeats}
@@ -237,10 +244,18 @@ def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line
             return run
 
         n = every * steps
-        found["torch-cam Score-CAM"] = line(theirs(torchcam.ScoreCAM), every, "Score-CAM")
-        found["torch-cam SS-CAM"] = line(theirs(torchcam.SSCAM, num_samples=steps), n, "SS-CAM")
-        found["torch-cam IS-CAM"] = line(theirs(torchcam.ISCAM, num_samples=steps), n, "IS-CAM", like="torchcam")
-        found[f"torch-cam {WHOLE}"] = line(theirs(torchcam.ISCAM, num_samples=STEPS), every * STEPS, WHOLE)
+        for size in PEER_BATCHES if image.is_cuda else PEER_BATCHES[:1]:
+            options = {"batch_size": size}
+            also = f", batches of {size}" if size != PEER_BATCHES[0] else ""
+            score_cam, ss_cam = (
+                theirs(torchcam.ScoreCAM, **options),
+                theirs(torchcam.SSCAM, num_samples=steps, **options),
+            )
+            short, long = (theirs(torchcam.ISCAM, num_samples=number, **options) for number in (steps, STEPS))
+            found[f"torch-cam Score-CAM{also}"] = line(score_cam, every, "Score-CAM")
+            found[f"torch-cam SS-CAM{also}"] = line(ss_cam, n, "SS-CAM")
+            found[f"torch-cam IS-CAM{also}"] = line(short, n, "IS-CAM", like="torchcam")
+            found[f"torch-cam {WHOLE}{also}"] = line(long, every * STEPS, WHOLE)
     try:
         from pytorch_grad_cam import ScoreCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -342,8 +357,11 @@ class Peak:
 
 
 def bare(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
-    """Passes of the bare network, compiled and not, in each precision, as many in each batch size."""
+    """Passes of the bare network, compiled and not, in each precision, as many in each batch size; a matrix product."""
     sizes, device = setting.batches, net.device.type
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+    flop = counter.get_total_flops()
 
     def passes(batch: Tensor, precision: str, compile: bool) -> Callable[[], Tensor]:
         def run() -> Tensor:
@@ -355,19 +373,38 @@ def bare(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         return run
 
     batches = [image.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last) for size in sizes]
-    return {
-        f"floor, batches of {len(batch)}{', compiled' * compile}, {precision}": line(
-            passes(batch, precision, compile), max(sizes), "floor", precision, batch=len(batch), compiled=compile
+    found = {}
+    for precision in ["fp32", *["bf16"] * setting.bf16]:
+        for batch, compile in product(batches, (False, True)):
+            of = {"batch": len(batch), "compiled": compile, "flop": flop}
+            name = f"floor, batches of {len(batch)}{', compiled' * compile}, {precision}"
+            found[name] = line(passes(batch, precision, compile), max(sizes), "floor", precision, **of)
+        name = f"matrix product, {precision}"
+        found[name] = line(
+            matrix_product(device, precision), 10, "matrix product", precision, flop=2 * MATRIX[device] ** 3
         )
-        for precision in ["fp32", *["bf16"] * setting.bf16]
-        for batch in batches
-        for compile in (False, True)
-    }
+    return found
+
+
+def matrix_product(device: str, precision: str) -> Callable[[], Tensor]:
+    """Ten products of two large matrices, in TensorFloat-32 where convolutions are."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = torch.randn(2, MATRIX[device], MATRIX[device], device=device, dtype=kind)
+
+    def run() -> Tensor:
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        try:
+            return torch.stack([(a @ b)[0, 0] for _ in range(10)])
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+
+    return run
 
 
 def floor(rows: list[dict[str, Any]], precision: str) -> float:
     """Passes a second of the bare network at its best."""
-    bare = [row for row in rows if row["task"] == "floor" and row["precision"] == precision]
+    bare = [row for row in rows if (row["task"], row["precision"]) == ("floor", precision)]
     return max(row["passes"] / statistics.median(row["seconds"]) for row in bare)
 
 
