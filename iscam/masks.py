@@ -23,8 +23,9 @@ from iscam.network import Network
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain no more (benchmarks/speed.py tells).
-BATCH, LARGEST_BATCH = 32, 1024
+#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain little (benchmarks/speed.py tells), and compiled
+#: code, which wants batches of one shape, would leave more of a map to the uncompiled model.
+BATCH, LARGEST_BATCH = 32, 256
 
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
 COMPILING = 60.0
