@@ -15,7 +15,11 @@ from iscam.activations import observe
 from iscam.methods import score
 from iscam.metrics import faithfulness
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+    # Torch warns of its sync debug mode, and its compiler of what it would like; ours of not compiling counts.
+    pytest.mark.filterwarnings("ignore::UserWarning", "error:the passes run uncompiled"),
+]
 
 
 @pytest.fixture
