@@ -167,10 +167,10 @@ def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
 def recorded_rates() -> pd.DataFrame:
     """Passes per second as recorded elsewhere: rows machine, model, precision, passes/s, one for each network.
 
-    They stand in `data/results/benchmarks-*.json` as `{"device": ..., "rates": {model: {precision: passes a second}}}`.
+    They stand in files of `data/results` as `{"device": ..., "rates": {model: {precision: passes a second}}}`.
     """
     rows = []
-    for file in sorted((data_folder() / "results").glob("benchmarks-*.json")):
+    for file in sorted((data_folder() / "results").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         for model, rates in record.get("rates", {}).items():
             rows += [(record["device"], model, precision, rate) for precision, rate in rates.items()]

@@ -18,7 +18,7 @@ import iscam
 from conftest import CASES, Case, array, bias_free, pictures, pooled
 from iscam.activations import observe
 from iscam.methods.score import path
-from iscam.noise import noise
+from iscam.noise import noise, noises
 
 METHODS = [
     ("grad_cam", {}),
@@ -93,6 +93,17 @@ def test_fast_code_is_the_equation_on_squeezenet(method, options):
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam", "is_cam"])
 def test_fast_code_is_the_equation_on_every_device(method, case, device):
     agree(case, method, {}, device)
+
+
+def test_noise_of_many_keys_is_that_of_each():
+    """Drawn by several threads, in inference mode or out of it; another key gives other numbers."""
+    like, keys = torch.zeros(3, 5, 4), [(0, 2, 1), (0, 1, 2), (7, 1, 2)]
+    expected = [noise(like, *key) for key in keys]
+    for mode in (True, False):
+        with torch.inference_mode(mode):
+            drawn = noises(like, keys)
+        assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+    assert len({float(x.sum()) for x in expected}) == 3
 
 
 # --------------------------------------------------------------------------------------------------- worked out by hand

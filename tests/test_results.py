@@ -273,3 +273,36 @@ def test_a_difference_of_an_unfinished_run_counts_no_picture_that_was_not_run():
     frame = pd.DataFrame(rows, columns=["model", "picture", "method", "metric", "value"])
     found = results.paired(frame, "is_cam", "score_cam").set_index("model")
     assert found["n"].to_dict() == {"a": 2, "b": 1} and (found["failed"] == 0).all()
+
+
+def timed_line(line: str, task: str, seconds: list[float], precision: str = "fp32") -> dict:
+    more = {"megabytes": 1.0, "map_difference": None}
+    return {"line": line, "task": task, "passes": 600, "seconds": seconds, "precision": precision} | more
+
+
+def test_a_benchmark_is_told_beside_the_best_of_its_peers_and_beside_a_matrix_product():
+    """Worked out by hand: medians, torch-cam's best batch size at the same task, the best batch's share of the peak."""
+    lines = [
+        timed_line("torch-cam IS-CAM", "IS-CAM", [4.0, 5.0, 9.0]),
+        timed_line("torch-cam IS-CAM, batches of 512", "IS-CAM", [3.0, 2.0, 4.0]),
+        timed_line("torch-cam IS-CAM of 15 steps", "IS-CAM of 15 steps", [1.0, 1.0, 1.0]),
+        timed_line("iscam IS-CAM, compiled", "IS-CAM", [1.5, 2.0, 1.0]),
+        timed_line("iscam insertion + deletion, one map, eager", "curves", [2.0, 2.0, 2.0]),
+    ]
+    passes = {"task": "floor", "passes": 100, "precision": "fp32", "flop": 3e9}
+    bare = [
+        passes | {"batch": 8, "compiled": compiled, "seconds": [0.2 + 0.05 * compiled]} for compiled in (False, True)
+    ]
+    bare += [{"task": "matrix product", "passes": 10, "flop": 6e11, "seconds": [3.0, 2.0, 1.0], "precision": "fp32"}]
+    run = {"lines": lines, "bare": bare, "floors": {"fp32": 500.0}, "rates": {"net": {"fp32": 400.0}}}
+    table = results.benchmark_table(run).set_index("line")
+    assert table.loc["iscam IS-CAM, compiled", ["times torch-cam", "% of floor", "spread (%)"]].tolist() == [
+        2,
+        80,
+        "100",
+    ]
+    assert table["times torch-cam"].round(3).tolist()[:3] == [0.6, 1, 1]
+    assert np.isnan(table.loc["iscam insertion + deletion, one map, eager", "times torch-cam"])
+    peak = results.peak_table(run)
+    assert peak.to_numpy().tolist() == [["fp32", 3.0, pytest.approx(50), pytest.approx(40)]]
+    assert results.floor_table(run).to_numpy().tolist() == [["fp32", 8, 500, 400]]
