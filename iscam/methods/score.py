@@ -23,7 +23,7 @@ from iscam.scaling import scaled
 SCHEDULES = ("cumulative", "linear", "integral")
 
 #: Passes from which the first layer is shared between the t of a channel; fewer are done by the model itself.
-MANY = 2000
+MANY = 1000
 
 
 def score_cam(view: View, **scoring: Any) -> Tensor:
