@@ -528,7 +528,7 @@ def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
 
 def floor_table(run: Mapping[str, Any]) -> pd.DataFrame:
     """Passes a second of a benchmark's bare network: a row a batch size and precision, uncompiled and compiled."""
-    bare = pd.DataFrame(run["bare"]).query("task == 'floor'")
+    bare = pd.DataFrame(run["bare"]).query("task == 'floor'").astype({"batch": int})
     bare["passes/s"] = bare["passes"] / bare["seconds"].map(np.median)
     modes = bare["compiled"].map({False: "uncompiled", True: "compiled"})
     table = bare.pivot_table("passes/s", ["precision", "batch"], modes, sort=False).reset_index()
