@@ -219,58 +219,62 @@ def middles(n: int) -> list[float]:
 
 def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
     """The same methods by torch-cam and pytorch-grad-cam, as they come, and ours in a loop that keeps no memory."""
-    channels, steps = live_channels(net, image), setting.steps
-    every = observe(net, image[0]).activations.shape[0]  # they score constant channels, too
-    target = int(net(image).argmax())
-    layer = net.model.get_submodule(net.layer)
+    channels, every = live_channels(net, image), observe(net, image[0]).activations.shape[0]
+    assert channels <= every, "peers score constant channels, too"
+    map = explained(net, image, "is_cam", steps=setting.steps, compile=True)
 
     def forgetful() -> Tensor:
         masks.keep_memory = lambda: None
-        return iscam.explain(net, image, method="is_cam", steps=steps, compile=True)
+        return map()
 
-    found: dict[str, Line] = {}
+    found = by_torch_cam(net, image, setting.steps, every) | by_grad_cam(net, image, every)
+    name = "iscam IS-CAM, compiled, freed memory given back"
+    return found | {name: line(forgetful, channels * setting.steps, "IS-CAM")}
+
+
+def by_torch_cam(net: iscam.Network, image: Tensor, steps: int, channels: int) -> dict[str, Line]:
+    """Score-CAM, SS-CAM and IS-CAM by torch-cam, in its own batch size; on a GPU in others, too."""
     try:
         from torchcam import methods as torchcam
     except ImportError:
         print("torch-cam is not installed: pip install torchcam", file=sys.stderr)
-    else:
+        return {}
+    target = int(net(image).argmax())
 
-        def theirs(peer: Any, **options: Any) -> Callable[[], Tensor]:
-            def run() -> Tensor:
-                with peer(net.model, net.layer, **options) as extractor, torch.inference_mode():
-                    net.model(image)
-                    return extractor(class_idx=target)[0]
+    def run(peer: Any, options: dict[str, int]) -> Tensor:
+        with peer(net.model, net.layer, **options) as extractor, torch.inference_mode():
+            net.model(image)
+            return extractor(class_idx=target)[0]
 
-            return run
+    found = {}
+    for size in PEER_BATCHES if image.is_cuda else PEER_BATCHES[:1]:
+        for task, peer, samples in (
+            ("Score-CAM", torchcam.ScoreCAM, None),
+            ("SS-CAM", torchcam.SSCAM, steps),
+            ("IS-CAM", torchcam.ISCAM, steps),
+            (WHOLE, torchcam.ISCAM, STEPS),
+        ):
+            options = {"batch_size": size} | ({"num_samples": samples} if samples else {})
+            name = f"torch-cam {task}" + f", batches of {size}" * (size != PEER_BATCHES[0])
+            found[name] = line(partial(run, peer, options), channels * (samples or 1), task)
+    return found
 
-        n = every * steps
-        for size in PEER_BATCHES if image.is_cuda else PEER_BATCHES[:1]:
-            options = {"batch_size": size}
-            also = f", batches of {size}" if size != PEER_BATCHES[0] else ""
-            score_cam, ss_cam = (
-                theirs(torchcam.ScoreCAM, **options),
-                theirs(torchcam.SSCAM, num_samples=steps, **options),
-            )
-            short, long = (theirs(torchcam.ISCAM, num_samples=number, **options) for number in (steps, STEPS))
-            found[f"torch-cam Score-CAM{also}"] = line(score_cam, every, "Score-CAM")
-            found[f"torch-cam SS-CAM{also}"] = line(ss_cam, n, "SS-CAM")
-            found[f"torch-cam IS-CAM{also}"] = line(short, n, "IS-CAM", like="torchcam")
-            found[f"torch-cam {WHOLE}{also}"] = line(long, every * STEPS, WHOLE)
+
+def by_grad_cam(net: iscam.Network, image: Tensor, channels: int) -> dict[str, Line]:
+    """Score-CAM by pytorch-grad-cam."""
     try:
         from pytorch_grad_cam import ScoreCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError:
         print("pytorch-grad-cam is not installed: pip install grad-cam", file=sys.stderr)
-    else:
+        return {}
+    target = ClassifierOutputTarget(int(net(image).argmax()))
 
-        def grad_cams() -> Tensor:
-            with ScoreCAM(net.model, [layer]) as cam:
-                return torch.as_tensor(cam(image, [ClassifierOutputTarget(target)]))
+    def run() -> Tensor:
+        with ScoreCAM(net.model, [net.model.get_submodule(net.layer)]) as cam:
+            return torch.as_tensor(cam(image, [target]))
 
-        found["pytorch-grad-cam Score-CAM"] = line(grad_cams, every, "Score-CAM")
-    assert channels <= every
-    name = "iscam IS-CAM, compiled, freed memory given back"
-    return found | {name: line(forgetful, channels * steps, "IS-CAM")}
+    return {"pytorch-grad-cam Score-CAM": line(run, channels, "Score-CAM")}
 
 
 def live_channels(net: iscam.Network, image: Tensor) -> int:
