@@ -60,8 +60,8 @@ def masked_scores(
     `torch.backends.cudnn.allow_tf32` is False. `compile`: True runs a frozen copy of the model through `torch.compile`,
     batch normalisation folded, in batches of one shape; that takes up to a minute the first time and changes scores by
     rounding. "auto" does so once the model has run for a minute; what is less than half a batch, and all where
-    compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU and what half of the free memory holds on a
-    GPU. Out of GPU memory, the batch is halved and the work goes on.
+    compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU, and on a GPU what half of the free memory
+    holds, at most 256. Out of GPU memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:
         raise one_of("score", score, SCORES)
