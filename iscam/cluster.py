@@ -22,7 +22,7 @@ from iscam.masks import masked_scores
 from iscam.methods import METHODS, options
 from iscam.metrics import needs
 from iscam.network import Network
-from iscam.results import data_folder
+from iscam.results import data_folder, device_name
 from iscam.study import Row, Study, Task, failed_rows, loaded, picture_rows
 
 #: Workers that a picture may take with it before it is given up.
@@ -52,12 +52,15 @@ class Worker:
         except MACHINE_ERRORS:
             os._exit(1)
 
-    def ready(self) -> None:
-        """Returns once the worker has a place in the cluster."""
+    def ready(self) -> str:
+        """The device that the worker runs on, once it has a place in the cluster."""
+        return device_name()
 
 
-def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: str | None) -> Iterator[list[Row]]:
-    """The rows of each task, in the order in which they are done.
+def run_on_ray(
+    study: Study, dataset: Images, tasks: Sequence[Task], address: str | None, devices: set[str]
+) -> Iterator[list[Row]]:
+    """The rows of each task, in the order in which they are done; `devices` gets the names of the workers' devices.
 
     There is a worker for each GPU, or for each core where the cluster has no GPU. A lost worker is replaced when there
     is room again, and its picture is done by another; a picture that has lost three workers gets rows that say so.
@@ -92,7 +95,7 @@ def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: st
             (done,), _ = ray.wait([*running])
             worker, task = running.pop(done)
             try:
-                rows = ray.get(done)
+                found = ray.get(done)
             except ray.exceptions.RayActorError as error:
                 if task is None:
                     raise InputError(f"a worker cannot start: {error}") from error
@@ -105,7 +108,9 @@ def run_on_ray(study: Study, dataset: Images, tasks: Sequence[Task], address: st
                 continue
             idle.append(worker)
             if task:
-                yield rows
+                yield found
+            else:
+                devices.add(found)
 
 
 def check_reachable(address: str | None) -> None:

@@ -230,17 +230,19 @@ def run_study(
             for model in study.models
             if (model, entry.name) not in finished
         ]
+        devices: set[str] = set()
         with tqdm(total=len(tasks), desc="pictures", unit="picture", disable=None) as bar:
             if engine == "ray":
                 from iscam.cluster import run_on_ray  # here, since Ray is optional
 
-                pictures = run_on_ray(study, dataset, tasks, address)
+                pictures = run_on_ray(study, dataset, tasks, address, devices)
             else:
                 pictures = run_tasks(study, dataset, tasks)
             try:
                 write_parts(folder, pictures, bar)
             finally:  # an interrupted run says what it did, too
                 record = provenance(dataclasses.asdict(study), time.time() - started)
+                record["device"] = "; ".join(sorted(devices)) or record["device"]
                 record["pictures_computed"] = len(pictures_of(read_rows(folder)) - finished)
                 write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
         return read_rows(folder)

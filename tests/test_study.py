@@ -294,6 +294,8 @@ def test_a_study_that_cannot_run_is_refused_at_once(fields):
 def test_on_ray_the_rows_are_the_same(table, tmp_path):
     pytest.importorskip("ray")
     assert same(iscam.run_study(QUICK, tmp_path, engine="ray"), table, 1e-5)
+    device = json.loads(next(tmp_path.glob("run-*.json")).read_text())["device"]
+    assert torch.cuda.is_available() or device.endswith("threads: 1"), "the workers' device, not the driver's"
 
 
 def test_layer_and_temperature_of_a_method(tmp_path):

@@ -38,12 +38,18 @@ def cam(view: View) -> Tensor:
 
 def explains_logits(view: View, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether pooling and this linear map, with or without a ReLU between them, give the logits."""
-    class_maps = torch.einsum("ck,khw->chw", weight.double(), view.activations.detach().double())
+    logits, activations = view.logits.detach(), view.activations.detach()
+    class_maps = torch.einsum("ck,khw->chw", exact(weight), exact(activations))
     if bias is not None:
-        class_maps = class_maps + bias.detach().double()[:, None, None]
+        class_maps = class_maps + exact(bias.detach())[:, None, None]
     heads = (class_maps.mean((1, 2)), class_maps.relu().mean((1, 2)))
-    rounding = max(1e-3, 4 * torch.finfo(view.logits.dtype).eps)
-    return any(torch.allclose(head, view.logits.detach().double(), rtol=rounding, atol=rounding) for head in heads)
+    rounding = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
+    return any(torch.allclose(head, exact(logits), rtol=rounding, atol=rounding) for head in heads)
+
+
+def exact(x: Tensor) -> Tensor:
+    """x in double precision, on the CPU, since Apple's GPUs have none."""
+    return x.cpu().double()
 
 
 def grad_cam(view: View) -> Tensor:

@@ -181,9 +181,10 @@ def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
 
     Source: Poppi et al. 2021, arXiv 2104.10252; their code gives an undefined correlation the value 0.
     """
-    centred = [x - x.mean(1, keepdim=True) for x in (maps.flatten(1).double(), maps_again.flatten(1).double())]
+    pair = (x.flatten(1).cpu().double() for x in (maps, maps_again))  # Apple's GPUs have no double precision
+    centred = [x - x.mean(1, keepdim=True) for x in pair]
     a, b = (x / x.norm(dim=1, keepdim=True) for x in centred)  # 0 / 0 = NaN where a map is constant
-    return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).float()
+    return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).to(maps.device, torch.float32)
 
 
 def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def part_importance(net: Network, species: str, seed: int, shapley: bool = False
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
     """Log-odds, on the drawing without each set of parts, of the class predicted on the first of them."""
     logits = torch.cat([net(as_input(net, draw(species, seed, without=sorted(parts)))) for parts in removed])
-    logits = logits.double()
+    logits = logits.cpu().double()
     c = int(logits[0].argmax())
     others = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
     return (logits[:, c] - others.logsumexp(1)).tolist()
@@ -133,7 +133,7 @@ def part_saliency(map: Tensor, drawing: Drawing) -> pd.Series:
     if drawing is None or map.shape != drawing.mask.shape:
         raise InputError(f"this metric needs the menagerie's drawings, of the maps' size {tuple(map.shape)}")
     parts = {name: torch.from_numpy(mask) for name, mask in drawing.parts.items() if mask.sum() >= VISIBLE}
-    return pd.Series({name: float(map.double().cpu()[mask].mean()) for name, mask in parts.items()}, dtype=float)
+    return pd.Series({name: float(map.cpu().double()[mask].mean()) for name, mask in parts.items()}, dtype=float)
 
 
 def mask_energy(maps: Tensor, drawings: Sequence[Drawing]) -> Tensor:
