@@ -201,10 +201,11 @@ def explained(
 def curves(net: iscam.Network, image: Tensor) -> dict[str, Line]:
     """Insertion + deletion of one map."""
     map = torch.rand(1, *image.shape[2:], generator=torch.Generator().manual_seed(0)).to(image.device)
+    targets = net(image).argmax(1)
 
     def both(compile: bool) -> Tensor:  # the metrics compile by themselves once the model has run for long
         masks.spent[net.model] = float("inf") if compile else float("-inf")
-        return torch.cat([find(net, image, map).scores for find in (iscam.insertion, iscam.deletion)])
+        return torch.cat([find(net, image, map, targets).scores for find in (iscam.insertion, iscam.deletion)])
 
     return {
         f"iscam insertion + deletion, one map, {mode}": line(partial(both, mode == "compiled"), 2 * 225, "curves")

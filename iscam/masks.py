@@ -59,7 +59,7 @@ def masked_scores(
     float32, which on recent NVIDIA GPUs rounds the inputs of convolutions to TensorFloat-32 unless
     `torch.backends.cudnn.allow_tf32` is False. `compile`: True runs a frozen copy of the model through `torch.compile`,
     batch normalisation folded, in batches of one shape; that takes up to a minute the first time and changes scores by
-    rounding. "auto" does so once the model has run for a minute; what is less than half a batch, and all where
+    rounding. "auto" does so once the model has run for a minute; what is less than 2/3 of a batch, and all where
     compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU, and on a GPU what half of the free memory
     holds, at most 256. Out of GPU memory, the batch is halved and the work goes on.
     """
@@ -118,7 +118,8 @@ def batches(
     while done < passes:
         left, seconds = passes - done, spent.get(model, 0) + time.perf_counter() - started
         repays = compile is True or (compile == "auto" and seconds > COMPILING)
-        full = repays and left > size // 2  # compiled code wants batches of one shape, so the last one is padded
+        # Compiled code wants batches of one shape; to pad more than a third costs more than to run uncompiled.
+        full = repays and left > size * 2 // 3
         batch = range(done, done + min(left, size if full else even(left, size, together)))
         try:
             arguments = channels_last(inputs(batch))
