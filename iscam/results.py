@@ -493,9 +493,10 @@ def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def benchmarks() -> dict[str, dict[str, Any]]:
-    """The recorded runs of benchmarks/speed.py, by the network's name."""
+    """The recorded runs of benchmarks/speed.py, by network and machine."""
     files = sorted((data_folder() / "results").glob("benchmarks-*.json"))
-    return {file.stem.removeprefix("benchmarks-"): json.loads(file.read_text()) for file in files}
+    runs = [json.loads(file.read_text()) for file in files]
+    return {f"{run['parameters']['model']}, {run['device']}": run for run in runs}
 
 
 def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
