@@ -36,10 +36,11 @@ class Scaled(nn.Module):
         return self.rest(y.flatten(0, 1))
 
 
-def scaled(view: View) -> Network | None:
+def scaled(view: View, t: Tensor) -> Network | None:
     """The view's network as a function of (x, t), if its first layer is a convolution of the picture, else None.
 
-    Whether it is, is seen from the logits of the picture at t = 1 and t = 1/2.
+    Whether it is, is seen from the logits of the picture at 1/2, 1 and the ends of t (N,): a model may clip or rescale
+    large inputs.
     """
     model = view.net.model
     buffers = [*model.buffers()]
@@ -48,10 +49,10 @@ def scaled(view: View) -> Network | None:
     found, _ = made[model]
     if found is None:
         return None
-    x, t = view.image[None], torch.tensor([[1.0, 0.5]]).to(view.image)
+    x, t = view.image, torch.stack([t.new_tensor(0.5), t.new_tensor(1), t.min(), t.max()])
     with torch.inference_mode(), evaluating(model), evaluating(found):
         try:
-            same = torch.allclose(found(x, t), model(torch.cat([x, x / 2])), rtol=1e-3, atol=1e-4)
+            same = torch.allclose(found(x[None], t[None]), model(t[:, None, None, None] * x), rtol=1e-3, atol=1e-4)
         except Exception:  # the model does something to its input that is no convolution
             same = False
     return replace(view.net, model=found, layer="first") if same else None

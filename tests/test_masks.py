@@ -144,6 +144,8 @@ def test_curves_of_many_maps_are_those_of_each(gap, curve):
 
 # -------------------------------------------------------------------------------------- the first layer once for all t
 
+ONCE = torch.ones(1)
+
 
 @pytest.mark.parametrize(
     "options", [{"steps": 4}, {"steps": 7, "schedule": "linear"}, {"steps": 9, "nodes": 3}], ids=str
@@ -154,7 +156,7 @@ def test_the_first_layer_once_for_all_t_gives_the_same_map(name, options, monkey
     expected = iscam.explain(case.net, case.images, case.targets, **options)
     used = []
     monkeypatch.setattr(score, "MANY", 0)
-    monkeypatch.setattr(score, "scaled", lambda view: used.append(scaled(view)) or used[-1])
+    monkeypatch.setattr(score, "scaled", lambda *given: used.append(scaled(*given)) or used[-1])
     found = iscam.explain(case.net, case.images, case.targets, **options)
     assert used and all(used)
     assert_allclose(array(found), array(expected), atol=1e-4)
@@ -165,7 +167,7 @@ def test_scaled_is_the_model_at_every_t(gap):
     view = observe(gap.net, gap.images[0])
     t = torch.tensor([[0.0, 0.3, 1.0, 8.0], [2.0, 0.5, 0.0, 1.0]])
     with torch.no_grad():
-        found = scaled(view).model(gap.images[:2], t)
+        found = scaled(view, t[0]).model(gap.images[:2], t)
     expected = [gap.split.logits(float(s) * array(gap.images[i])) for i in range(2) for s in t[i]]
     assert_allclose(array(found), expected, atol=1e-4)
 
@@ -174,14 +176,14 @@ def test_scaled_follows_the_weights(gap):
     """Both halves share the model's weights; a layer that is replaced afterwards is noticed."""
     view = observe(gap.net, gap.images[0])
     model, x = gap.net.model, gap.images[:1]
-    found = scaled(view).model
+    found = scaled(view, ONCE).model
     with torch.no_grad():
         model.first[0].weight.mul_(1.5)
         assert_allclose(array(found(x, torch.ones(1, 1))), array(model(x)), atol=1e-5)
     model.head = nn.Linear(8, 5)
-    assert scaled(view) is None
+    assert scaled(view, ONCE) is None
     moved = gap.net.to(torch.float64)  # which gives batch normalisation other buffers, so that it is made anew
-    assert scaled(observe(moved, gap.images[0].double())) is not None
+    assert scaled(observe(moved, gap.images[0].double()), ONCE.double()) is not None
 
 
 class Normalising(nn.Module):
@@ -195,6 +197,27 @@ class Normalising(nn.Module):
         return self.model(x - 0.5)
 
 
+class Clipping(nn.Module):
+    """A convolution of a picture whose large values are cut, which only a large t shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = bias_free()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.clamp(-5, 5))
+
+
+def test_a_network_that_cuts_large_inputs_is_split_only_where_it_cuts_none(monkeypatch):
+    net, x = iscam.Network(Clipping(), "model.features"), pictures(1, 20, 16)
+    view = observe(net, x[0])
+    assert x.abs().max() < 5 < 8 * x.abs().max()
+    assert scaled(view, torch.tensor([0.2, 1.0])) is not None and scaled(view, torch.tensor([0.2, 8.0])) is None
+    literal = iscam.explain(net, x, steps=15)
+    monkeypatch.setattr(score, "MANY", 0)
+    assert_allclose(array(iscam.explain(net, x, steps=15)), array(literal), atol=1e-6)
+
+
 class Pooling(nn.Module):
     """No convolution at all."""
 
@@ -205,7 +228,7 @@ class Pooling(nn.Module):
 @pytest.mark.parametrize("model", [Normalising(), nn.Sequential(nn.Identity(), Pooling())], ids=["shifted", "pooled"])
 def test_a_network_that_does_not_begin_with_a_convolution_is_not_split(model):
     layer = "model.features" if isinstance(model, Normalising) else "0"
-    assert scaled(observe(iscam.Network(model, layer), pictures(1, 20, 16)[0])) is None
+    assert scaled(observe(iscam.Network(model, layer), pictures(1, 20, 16)[0]), ONCE) is None
 
 
 @pytest.mark.slow

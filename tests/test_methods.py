@@ -240,6 +240,12 @@ def differ(case: Case, a: dict, b: dict) -> None:
     assert (maps[0] - maps[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, tuple])
+def test_a_schedule_is_any_sequence_of_numbers(gap, kind):
+    maps = [iscam.explain(gap.net, gap.images, gap.targets, schedule=each) for each in (kind([0.5, 2]), [0.5, 2])]
+    assert torch.equal(*maps)
+
+
 @pytest.mark.parametrize("schedule", ["cumulative", "linear"])
 def test_is_cam_of_one_step_is_score_cam(case, gap, schedule):
     for each in (case, gap):

@@ -123,7 +123,7 @@ def channel_weights(
     channels, lively = alive.tolist(), activations[alive]
     t, steps = t.to(view.image), len(t)
     passes = len(alive) * steps
-    shared = scaled(view) if disturb is None and steps > 1 and passes >= MANY else None
+    shared = scaled(view, t) if disturb is None and steps > 1 and passes >= MANY else None
     together = largest_divisor(steps, BATCH) if shared else 1
 
     def inputs(passes: range) -> tuple[Tensor, ...]:
@@ -174,6 +174,8 @@ def to_unit_range(x: Tensor) -> Tensor:
 def path(steps: int, schedule: str | Sequence[float], nodes: int | None) -> tuple[Tensor, Tensor]:
     """Coefficients t and weights w (their sum is 1) of the scored inputs t X ∘ H."""
     steps = positive("steps", steps)
+    if isinstance(schedule, Tensor):
+        schedule = schedule.tolist()
     if schedule not in SCHEDULES if isinstance(schedule, str) else not isinstance(schedule, Sequence | np.ndarray):
         raise one_of("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
     if not isinstance(schedule, str):
