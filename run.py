@@ -88,7 +88,9 @@ TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check, "rea
 if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so to an older Python)
         sys.exit("Python 3.11 or newer is needed")
-    if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        sys.exit(print(__doc__))
+    if len(sys.argv) < 2 or sys.argv[1] not in TASKS or (sys.argv[1] == "address" and len(sys.argv) != 3):
         sys.exit(__doc__)
     if sys.argv[1] != "address":
         setup()

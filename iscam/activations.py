@@ -113,6 +113,8 @@ def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
     """The model's output, with copies of the tensors that were made in `torch.inference_mode` and bar gradients."""
     tensors = [*model.named_parameters(), *model.named_buffers()]
     normal = {name: tensor.clone() for name, tensor in tensors if tensor.is_inference()}
+    if not normal:  # nor would every model, such as nn.DataParallel, take copies
+        return model(images.clone())
     return torch.func.functional_call(model, normal, (images.clone(),))
 
 

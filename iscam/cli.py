@@ -115,6 +115,9 @@ def class_number(net: Network, target: str) -> int:
         raise InputError(
             f"no class is called {target!r}; " + (f"did you mean {close}?" if close else "give its number")
         )
+    if names.count(target.lower()) > 1:  # a crane may fly or lift
+        numbers = [number for number, name in enumerate(names) if name == target.lower()]
+        raise InputError(f"several classes are called {target!r}: give the number, one of {numbers}")
     return names.index(target.lower())
 
 

@@ -104,6 +104,8 @@ def load_images(
     >>> [(item.name, tuple(item.image.shape), tuple(item.boxes.shape)) for item in dataset][0]
     ('African Wild Dog-0', (3, 224, 224), (1, 4))
     """
+    if not isinstance(source, str | Path):
+        raise InputError(f"source must be a name or a path, not {type(source).__name__}")
     if count is not None:
         count = positive("count", count)
     entries, skipped = listed(source, count, positive("seed", seed, smallest=0))
@@ -129,7 +131,7 @@ def listed(source: str | Path, count: int | None, seed: int) -> tuple[Sequence[E
     if (folder / "ILSVRC/Annotations/CLS-LOC/val").is_dir():
         return with_pictures(folder, xml_labels(folder))
     if folder.is_dir():
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
         return [Entry(file.name, partial(read_picture, file, upright=True)) for file in files], 0
     if folder.is_file():
         return [Entry(folder.name, partial(read_picture, folder, upright=True))], 0

@@ -67,7 +67,7 @@ def weighted_map(weights: Tensor, activations: Tensor, size: torch.Size) -> Tens
     activations = activations.to(torch.promote_types(activations.dtype, torch.float32))  # half's sums may overflow
     total = torch.einsum("k,khw->hw", weights.to(activations), activations)[None].float()
     if is_constant(total):  # before upsampling, whose rounding could turn a constant into noise
-        return torch.zeros(size, device=total.device)
+        return torch.zeros(size, dtype=torch.float32, device=total.device)
     rectified = upsample(total, size)[0].relu()
     return torch.zeros_like(rectified) if is_constant(rectified) else to_unit_range(rectified)
 
@@ -80,7 +80,7 @@ def is_constant(x: Tensor) -> bool:
 
 def identity(view: View) -> Tensor:
     """The control that marks every pixel: a map of ones, which leaves the picture as it is."""
-    return torch.ones(view.image.shape[1:], device=view.image.device)
+    return torch.ones(view.image.shape[1:], dtype=torch.float32, device=view.image.device)
 
 
 def random_map(view: View, *, seed: int = 0) -> Tensor:
@@ -99,6 +99,8 @@ CONTROLS: dict[str, Callable[..., Tensor]] = {"identity": identity, "random": ra
 
 def checked_images(net: Network, images: Tensor) -> Tensor:
     """The batch in the model's floating point type, else `InputError`."""
+    if not isinstance(net, Network):
+        raise InputError(f"net must be iscam.Network(model, layer=...), not {type(net).__name__}")
     if not isinstance(images, Tensor) or not images.is_floating_point():
         found = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise InputError(f"images must be a floating point tensor, normalised as net.transform does; got {found}")

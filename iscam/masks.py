@@ -73,7 +73,7 @@ def masked_scores(
     targets = torch.as_tensor(target)
     lowest, highest = int(targets.min()), int(targets.max())
     targets = targets.to(net.device).expand(passes)[:, None]
-    scores = torch.empty(passes, device=net.device)
+    scores = torch.empty(passes, dtype=torch.float32, device=net.device)
     finite = torch.ones((), dtype=torch.bool, device=net.device)
     done, started = 0, time.perf_counter()
     with (

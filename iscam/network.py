@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,8 +60,11 @@ class Network:
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module, not {type(self.model).__name__}")
+        if isinstance(self.model, torch.jit.ScriptModule):
+            raise InputError("a scripted or traced model takes no hooks: give the module that it was made from")
         if self.layer not in dict(self.model.named_modules()) or not self.layer:
-            raise one_of(f"layer of {type(self.model).__name__}:", self.layer, layer_names(self.model))
+            given = type(self.layer).__name__ if isinstance(self.layer, nn.Module) else self.layer
+            raise one_of(f"layer of {type(self.model).__name__}:", given, layer_names(self.model))
         if self.transform is None:
             object.__setattr__(self, "transform", canonical_transform)
 
@@ -157,6 +161,11 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     try:
         read = safetensors.torch.load_file if path.suffix == ".safetensors" else read_pth
         state = read(path)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"cannot read the weights file {path}: it is corrupt, or holds a whole model, which is not read since that "
+            f"runs code; save model.state_dict()"
+        ) from error
     except Exception as error:  # each format has its own errors for a corrupt file
         raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from error
     expected = {key: value.shape for key, value in model.state_dict().items()}

@@ -109,6 +109,9 @@ class Study:
             json.dumps(self.methods)
         except TypeError as error:
             raise InputError(f"options of methods must be numbers, words and lists of them: {error}") from error
+        if self.count is not None:
+            positive("count", self.count)
+        positive("seed", self.seed, smallest=0)
         if self.precision not in PRECISIONS:
             raise one_of("precision", self.precision, PRECISIONS)
         for model in self.models:
@@ -214,6 +217,8 @@ def run_study(
     where its pictures, networks or layers cannot be had. Want of memory, or a GPU that fails, ends the run with its own
     error, and the same call goes on where it was.
     """
+    if not isinstance(study, Study):
+        raise InputError(f"study must be an iscam.Study, not {type(study).__name__}")
     if engine not in ("local", "ray"):
         raise one_of("engine", engine, ("local", "ray"))
     folder = Path(output) if output else cache_folder() / "studies" / fingerprint(study)

@@ -239,6 +239,26 @@ def test_a_model_that_is_none(model):
         iscam.Network(model, "layer")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:")
+def test_models_that_take_no_hooks(small):
+    traced = torch.jit.trace(small.net.model, small.images)
+    with refused("scripted or traced"):
+        iscam.Network(traced, "features")
+    with refused("layer", "Sequential"):
+        iscam.Network(small.net.model, small.net.model.features)
+
+
+def test_things_that_are_no_network_study_or_source(small):
+    with refused("iscam.Network"):
+        iscam.explain(small.net.model, small.images)
+    with refused("iscam.Network"):
+        iscam.insertion(small.net.model, small.images, torch.ones(3, 20, 16))
+    with refused("iscam.Study"):
+        iscam.run_study({"count": 1})
+    with refused("source"):
+        iscam.load_images(None)
+
+
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
 def test_a_layer_that_never_runs(method):
     with refused("unused", "did not run", "first"):
@@ -355,6 +375,29 @@ def test_maps(small, kind, metric):
         getattr(iscam, metric)(small.net, small.images, maps, small.targets)
 
 
+@pytest.mark.parametrize("maps", [3 * torch.ones(3, 20, 16), -torch.ones(3, 20, 16)], ids=["large", "negative"])
+def test_maps_of_confidence_are_shares(small, maps):
+    with refused("maps", "0 to 1"):
+        iscam.confidence(small.net, small.images, maps, small.targets)
+
+
+PROBABILITIES = {
+    "NaN": ([torch.tensor([float("nan")]), torch.tensor([0.5])], "0 to 1"),
+    "logits": ([torch.tensor([0.5]), torch.tensor([-3.0])], "0 to 1"),
+    "another shape": ([torch.rand(4), torch.rand(4, 1)], "(4, 1)"),
+    "one for two": ([torch.rand(2), torch.rand(1)], "(1,)"),
+    "lists": ([[0.5], [0.4]], "tensors"),
+}
+
+
+@pytest.mark.parametrize("metric", ["average_drop", "average_increase", "average_gain", "win"])
+@pytest.mark.parametrize("kind", PROBABILITIES)
+def test_probabilities(kind, metric):
+    (original, explained), word = PROBABILITIES[kind]
+    with refused("probabilities", word):
+        getattr(iscam, metric)(original, explained, *[explained] * (metric == "win"))
+
+
 @pytest.mark.parametrize("step", [0, -1, 2.5, "224", None, True])
 def test_steps_of_curves(small, step):
     for metric in (iscam.insertion, iscam.deletion):
@@ -455,6 +498,8 @@ def bad_weights(folder, kind: str):
         save([1, 2, 3], file)
     elif kind == "code":
         save(state | {"extra": Evil()}, file)
+    elif kind == "model":
+        save(nn.Linear(2, 2), file)
     elif kind == "pickle":
         file.write_bytes(pickle.dumps({"a": Evil()}))
     return file
@@ -482,6 +527,13 @@ def test_bad_weights_files(tmp_path, kind):
     file = bad_weights(tmp_path, kind)
     with refused(str(file)):
         iscam.load_model("squeezenet1_0", weights=file)
+
+
+@pytest.mark.parametrize("kind", ["text, pth", "model, pth"])
+def test_weights_that_torch_does_not_unpickle(tmp_path, kind):
+    """Torch's own message advises to read the file unsafely."""
+    with refused("corrupt, or holds a whole model", "state_dict()"):
+        iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, kind))
 
 
 def test_weights_of_another_network_are_counted(tmp_path):

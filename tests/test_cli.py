@@ -119,6 +119,14 @@ BAD = {
 }
 
 
+def test_a_name_of_two_classes_is_asked_for_by_number():
+    model = iscam.load_model("menagerie/resnet").model
+    net = iscam.Network(model, "layer4", categories=["crane", "kite", "crane"])  # as in older torchvision's ImageNet
+    assert cli.class_number(net, "Kite") == 1
+    with pytest.raises(iscam.InputError, match=r"\[0, 2\]"):
+        cli.class_number(net, "Crane")
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_arguments_of_explain(run, pictures, tmp_path, kind):
     arguments, word = BAD[kind]

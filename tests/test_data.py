@@ -162,6 +162,7 @@ def test_a_folder_of_pictures_is_sorted_and_a_bad_one_waits_until_it_is_asked_fo
     for name in ("b.png", "a.JPG", "c.webp"):
         write(tmp_path / name, gradient())
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "._a.JPG").write_bytes(b"what macOS leaves beside a picture on other disks")
     (tmp_path / "b.png").write_bytes(b"no picture either")
     dataset = iscam.load_images(tmp_path)
     assert len(dataset) == 3

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
@@ -116,6 +117,13 @@ def test_frozen_models_and_inference_mode_give_the_same(name, kind):
     with torch.inference_mode() if "used" in kind else torch.set_grad_enabled(kind != "no_grad"):
         found = call(name, iscam.Network(model, "relu"), images, targets)
     torch.testing.assert_close(found.clone(), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "score_cam"])
+def test_a_model_in_data_parallel_gives_the_same(gap, method):
+    parallel = iscam.Network(nn.DataParallel(gap.net.model), f"module.{gap.net.layer}")
+    maps = iscam.explain(gap.net, gap.images, gap.targets, method)
+    assert_allclose(array(iscam.explain(parallel, gap.images, gap.targets, method)), array(maps), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CALLS)

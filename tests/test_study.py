@@ -283,6 +283,8 @@ def test_a_method_that_is_not_defined_does_not_stop_the_others(tmp_path):
         {"metrics": ("insertion", "energy", "insertion")},
         {"data": "photographs", "metrics": ("mask_energy",)},
         {"data": "photographs", "methods": {"ceiling": {}}},
+        {"count": 0},
+        {"seed": -1},
     ],
 )
 def test_a_study_that_cannot_run_is_refused_at_once(fields):

@@ -93,7 +93,7 @@ def curves(
 
     targets = torch.tensor(predicted(net, images, targets)).repeat_interleave(points)
     scores = masked_scores(net, inputs, len(maps) * points, targets).reshape(-1, points)
-    fraction = changed / pixels
+    fraction = (changed / pixels).float()
     return Curves(fraction, scores, torch.trapezoid(scores, fraction))
 
 
@@ -104,12 +104,14 @@ def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | Non
     the same batch shape: otherwise rounding alone would raise the confidence of a quarter of the pictures.
 
     images (batch, channels, height, width), maps (batch, height, width) in [0, 1], targets (batch,) or None (the
-    predicted class). Returns two tensors (batch,) in [0, 1]. Raises `InputError` as `insertion`.
+    predicted class). Returns two tensors (batch,) in [0, 1]. Raises `InputError` as `insertion`, and for other maps.
 
     Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook takes the masked picture's top
     class for both.
     """
     images, maps = checked_images(net, images), checked_maps(images, maps)
+    if maps.min() < 0 or maps.max() > 1.001:  # a little more than rounding
+        raise InputError(f"maps must be from 0 to 1, not {maps.min():.3g} to {maps.max():.3g}: scale them")
     triples = list(zip(images, maps, predicted(net, images, targets), strict=True))
     original = [seen_through(net, image, torch.ones_like(map), target) for image, map, target in triples]
     explained = [seen_through(net, image, map, target) for image, map, target in triples]
@@ -130,6 +132,7 @@ def average_drop(original: Tensor, explained: Tensor) -> Tensor:
     >>> iscam.average_drop(torch.tensor([0.8, 0.5, 0.0]), torch.tensor([0.2, 0.9, 0.3]))
     tensor([0.7500, 0.0000, 0.0000])
     """
+    original, explained = checked_probabilities(original, explained)
     drop = (original - explained).clamp(min=0)
     return torch.where(original > 0, drop / torch.where(original > 0, original, 1), 0)
 
@@ -140,6 +143,7 @@ def average_increase(original: Tensor, explained: Tensor) -> Tensor:
     original Y and explained O (batch,). Returns (batch,) bool; its mean x 100 is the tables' Average Increase %. Over
     the same pictures, Average Drop % + Average Increase % is at most 100. Source: as for `average_drop`.
     """
+    original, explained = checked_probabilities(original, explained)
     return original < explained
 
 
@@ -153,6 +157,7 @@ def average_gain(original: Tensor, explained: Tensor) -> Tensor:
     >>> iscam.average_gain(torch.tensor([0.6, 0.5, 1.0]), torch.tensor([0.8, 0.2, 0.9]))
     tensor([0.5000, 0.0000,    nan])
     """
+    original, explained = checked_probabilities(original, explained)
     return (explained - original).clamp(min=0) / (1 - original)
 
 
@@ -207,7 +212,18 @@ def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
     values are no win for either: report their share beside it. Source: the IS-CAM paper, section 4.2, where a method
     wins by the smaller drop; Y is the same for both, so the drop Y - O is smaller where O is larger.
     """
+    _, explained_a, explained_b = checked_probabilities(original, explained_a, explained_b)
     return explained_a > explained_b
+
+
+def checked_probabilities(*probabilities: Tensor) -> tuple[Tensor, ...]:
+    """Class probabilities of the same pictures, in [0, 1] but for rounding, else `InputError`."""
+    if not all(isinstance(each, Tensor) for each in probabilities) or len({each.shape for each in probabilities}) > 1:
+        found = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in probabilities)
+        raise InputError(f"class probabilities must be tensors (batch,) of the same pictures; got {found}")
+    if not all(((each >= 0) & (each < 1.001)).all() for each in probabilities):  # false for NaN, too
+        raise InputError("class probabilities must be from 0 to 1: they are what confidence returns, not logits")
+    return probabilities
 
 
 def checked_maps(images: Tensor, maps: Tensor) -> Tensor:
