@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from iscam.explain import CONTROLS
-from iscam.plots import TITLES, chosen_options
+from iscam.plots import TITLES
 from iscam.results import (
     LOW_IS_GOOD,
     PRIMARY,
@@ -67,8 +67,6 @@ def primary(found: Runs) -> str:
             rows = verdicts(found[name])
             row = rows[(rows[["method", "other", "metric"]] == PRIMARY[:3]).all(axis=1)].iloc[0]
             text = cell(*(100 * row[["mean", "low", "high"]].astype(float)))
-            options = chosen_options(recorded(name)[1], PRIMARY[:2])
-            pictures += f" ({options})" if options else ""
             verdict = row["verdict"].replace("opposite", "opposite to the claim")
             said.append(f"{text} points on {row['n']:.0f} {pictures}, p = {row['p']:.2g} ({verdict})")
     named = "In average drop, the comparison named beforehand, IS-CAM minus Score-CAM is "
@@ -157,8 +155,8 @@ def tables() -> list[tuple[str, pd.DataFrame]]:
     rows = rows.pivot(index="method", columns="model", values="part_correlation").loc[order].reset_index()
     shown = [("Rank correlation with the true importance of the parts, in hundredths", rows.rename_axis(columns=None))]
     if "tables_squeezenet" in found:
-        frame, run = recorded("tables_squeezenet")
+        frame = found["tables_squeezenet"]
         rows = readable(summary(frame), [name for name in METRICS if name in set(frame["metric"])])
         caption = f"{frame['model'].iloc[0]} on {frame['picture'].nunique()} photographs, in percent"
-        shown.append((f"{caption} ({chosen_options(run)})", rows.drop(columns="model")))
+        shown.append((caption, rows.drop(columns="model")))
     return shown

@@ -384,20 +384,6 @@ def titled(name: str) -> str:
     return TITLES.get(first, first) + space + rest
 
 
-def chosen_options(run: Mapping[str, Any], only: Sequence[str] = ()) -> str:
-    """The options of a recorded study's methods, or of some only, that are not the defaults.
-
-    >>> run = {"parameters": {"methods": {"cam": {}, "ss_cam": {"samples": 3}, "is_cam": {"nodes": 5}}}}
-    >>> chosen_options(run)
-    'SS-CAM samples = 3, IS-CAM nodes = 5'
-    >>> chosen_options(run, ["is_cam", "score_cam"])
-    'IS-CAM nodes = 5'
-    """
-    methods = run["parameters"]["methods"]
-    named = [method for method in methods if method in (only or methods)]
-    return ", ".join(f"{TITLES[m]} {name} = {value}" for m in named for name, value in methods[m].items())
-
-
 def verdicts(rows: pd.DataFrame, caption: str) -> Styler:
     """Rows of `results.verdicts` to read: what was compared, the difference in points, corrected p, and the verdict."""
     shown = pd.DataFrame(
