@@ -118,6 +118,11 @@ def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
     return torch.func.functional_call(model, normal, (images.clone(),))
 
 
+def exact(x: Tensor) -> Tensor:
+    """x in double precision, on the CPU where its device has none, as Apple's GPUs."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def checked_logits(logits: Any, pictures: int) -> Tensor:
     """The model's output, if it is finite and has one row of class scores a picture; else `InputError`."""
     return checked_finite(checked_shape(logits, pictures))

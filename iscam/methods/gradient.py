@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from iscam.activations import View, differentiating, observe
+from iscam.activations import View, differentiating, exact, observe
 from iscam.errors import InputError, at_least_zero, positive
 from iscam.noise import noise
 
@@ -45,11 +45,6 @@ def explains_logits(view: View, weight: Tensor, bias: Tensor | None) -> bool:
     heads = (class_maps.mean((1, 2)), class_maps.relu().mean((1, 2)))
     rounding = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
     return any(torch.allclose(head, exact(logits), rtol=rounding, atol=rounding) for head in heads)
-
-
-def exact(x: Tensor) -> Tensor:
-    """x in double precision, on the CPU, since Apple's GPUs have none."""
-    return x.cpu().double()
 
 
 def grad_cam(view: View) -> Tensor:

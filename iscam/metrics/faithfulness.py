@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from iscam.activations import exact
 from iscam.errors import InputError, one_of, positive
 from iscam.explain import checked_images, predicted
 from iscam.masks import channels_last, masked_scores
@@ -127,12 +128,14 @@ def average_drop(original: Tensor, explained: Tensor) -> Tensor:
     r"""Drop of the class probability,  max(0, Y - O) / Y,  0 where Y = 0; low is good.
 
     original Y and explained O (batch,) as `confidence` gives them. Returns (batch,) in [0, 1]; its mean x 100 is the
-    tables' Average Drop %. Source: Chattopadhay et al. 2018; the IS-CAM paper prints the sum without 1/N.
+    tables' Average Drop %. Raises `InputError` for what are no probabilities of the same pictures.
+
+    Source: Chattopadhay et al. 2018; the IS-CAM paper prints the sum without 1/N.
 
     >>> iscam.average_drop(torch.tensor([0.8, 0.5, 0.0]), torch.tensor([0.2, 0.9, 0.3]))
     tensor([0.7500, 0.0000, 0.0000])
     """
-    original, explained = checked_probabilities(original, explained)
+    check_probabilities(original, explained)
     drop = (original - explained).clamp(min=0)
     return torch.where(original > 0, drop / torch.where(original > 0, original, 1), 0)
 
@@ -141,9 +144,9 @@ def average_increase(original: Tensor, explained: Tensor) -> Tensor:
     r"""Whether the class probability rises,  Y < O; often is good.
 
     original Y and explained O (batch,). Returns (batch,) bool; its mean x 100 is the tables' Average Increase %. Over
-    the same pictures, Average Drop % + Average Increase % is at most 100. Source: as for `average_drop`.
+    the same pictures, Average Drop % + Average Increase % is at most 100. Errors and source: as for `average_drop`.
     """
-    original, explained = checked_probabilities(original, explained)
+    check_probabilities(original, explained)
     return original < explained
 
 
@@ -152,12 +155,14 @@ def average_gain(original: Tensor, explained: Tensor) -> Tensor:
 
     The counterpart of `average_drop`: it says by how much the probability rises, where `average_increase` only says
     that it does. original Y and explained O (batch,). Returns (batch,) in [0, 1], NaN where Y = 1, which leaves nothing
-    to gain: leave it out and count it. Source: Zhang et al. 2023 (Opti-CAM), arXiv 2301.07002.
+    to gain: leave it out and count it. Errors: as for `average_drop`.
+
+    Source: Zhang et al. 2023 (Opti-CAM), arXiv 2301.07002.
 
     >>> iscam.average_gain(torch.tensor([0.6, 0.5, 1.0]), torch.tensor([0.8, 0.2, 0.9]))
     tensor([0.5000, 0.0000,    nan])
     """
-    original, explained = checked_probabilities(original, explained)
+    check_probabilities(original, explained)
     return (explained - original).clamp(min=0) / (1 - original)
 
 
@@ -186,10 +191,9 @@ def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
 
     Source: Poppi et al. 2021, arXiv 2104.10252; their code gives an undefined correlation the value 0.
     """
-    pair = (x.flatten(1).cpu().double() for x in (maps, maps_again))  # Apple's GPUs have no double precision
-    centred = [x - x.mean(1, keepdim=True) for x in pair]
+    centred = [x - x.mean(1, keepdim=True) for x in (exact(maps.flatten(1)), exact(maps_again.flatten(1)))]
     a, b = (x / x.norm(dim=1, keepdim=True) for x in centred)  # 0 / 0 = NaN where a map is constant
-    return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).to(maps.device, torch.float32)
+    return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).float().to(maps.device)
 
 
 def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) -> Tensor:
@@ -209,21 +213,21 @@ def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
     r"""Whether method a keeps more of the class probability than method b,  O_a > O_b, not clipped at Y.
 
     original Y, explained O_a and O_b (batch,). Returns (batch,) bool; its mean x 100 is the tables' Win %. Equal
-    values are no win for either: report their share beside it. Source: the IS-CAM paper, section 4.2, where a method
-    wins by the smaller drop; Y is the same for both, so the drop Y - O is smaller where O is larger.
+    values are no win for either: report their share beside it. Errors: as for `average_drop`.
+
+    Source: the IS-CAM paper, section 4.2, where a method wins by the smaller drop; Y is the same for both, so the drop Y - O is smaller where O is larger.
     """
-    _, explained_a, explained_b = checked_probabilities(original, explained_a, explained_b)
+    check_probabilities(original, explained_a, explained_b)
     return explained_a > explained_b
 
 
-def checked_probabilities(*probabilities: Tensor) -> tuple[Tensor, ...]:
-    """Class probabilities of the same pictures, in [0, 1] but for rounding, else `InputError`."""
+def check_probabilities(*probabilities: Tensor) -> None:
+    """Nothing where these are probabilities of the same pictures, in [0, 1] but for rounding, else `InputError`."""
     if not all(isinstance(each, Tensor) for each in probabilities) or len({each.shape for each in probabilities}) > 1:
         found = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in probabilities)
         raise InputError(f"class probabilities must be tensors (batch,) of the same pictures; got {found}")
     if not all(((each >= 0) & (each < 1.001)).all() for each in probabilities):  # false for NaN, too
         raise InputError("class probabilities must be from 0 to 1: they are what confidence returns, not logits")
-    return probabilities
 
 
 def checked_maps(images: Tensor, maps: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from iscam.activations import exact
 from iscam.errors import InputError
 from iscam.explain import is_constant
 from iscam.menagerie.draw import Drawing, draw
@@ -52,7 +53,7 @@ def part_importance(net: Network, species: str, seed: int, shapley: bool = False
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
     """Log-odds, on the drawing without each set of parts, of the class predicted on the first of them."""
     logits = torch.cat([net(as_input(net, draw(species, seed, without=sorted(parts)))) for parts in removed])
-    logits = logits.cpu().double()
+    logits = exact(logits)
     c = int(logits[0].argmax())
     others = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
     return (logits[:, c] - others.logsumexp(1)).tolist()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iscam.activations import live
+from iscam.activations import exact, live
 from iscam.errors import InputError, positive
 from iscam.explain import explain
 from iscam.network import MEAN, STD, Network
@@ -108,8 +108,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     (2 μ_a μ_b + C1)(2 σ_ab + C2) / ((μ_a² + μ_b² + C1)(σ_a² + σ_b² + C2)),  C1 = 0.01², C2 = 0.03².
 
     Means μ, variances σ² and covariance σ_ab are weighted by a Gaussian of standard deviation 1.5 pixels in windows of
-    11x11 that lie inside the map. a, b (batch, height, width) in [0, 1]. Returns (batch,) in [-1, 1], on the CPU in
-    double precision: 1 for equal maps, NaN where either map is constant, since it has no structure to compare: leave
+    11x11 that lie inside the map. a, b (batch, height, width) in [0, 1]. Returns (batch,) in [-1, 1], in double
+    precision: 1 for equal maps, NaN where either map is constant, since it has no structure to compare: leave
     it out and count it.
 
     Raises `InputError` for maps of different shapes, or smaller than the window.
@@ -121,8 +121,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
             f"ssim needs two batches of maps (batch, height, width) of one shape, at least 11x11; "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    a, b = a.cpu().double(), b.cpu().double()  # Apple's GPUs have no double precision
-    bell = torch.exp(-((torch.arange(11).double() - 5) ** 2) / (2 * 1.5**2))
+    a, b = exact(a), exact(b)
+    bell = torch.exp(-((torch.arange(11, device=a.device).double() - 5) ** 2) / (2 * 1.5**2))
     window = torch.outer(bell, bell) / bell.sum() ** 2
 
     def mean(x: Tensor) -> Tensor:
