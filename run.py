@@ -89,7 +89,8 @@ if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so to an older Python)
         sys.exit("Python 3.11 or newer is needed")
     if sys.argv[1:] in (["-h"], ["--help"]):
-        sys.exit(print(__doc__))
+        print(__doc__)
+        sys.exit()
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS or (sys.argv[1] == "address" and len(sys.argv) != 3):
         sys.exit(__doc__)
     if sys.argv[1] != "address":

@@ -110,15 +110,15 @@ def class_number(net: Network, target: str) -> int:
     if target.isdecimal():
         return int(target)
     names = [name.lower() for name in net.categories or ()]
-    if target.lower() not in names:
+    numbers = [number for number, name in enumerate(names) if name == target.lower()]
+    if not numbers:
         close = [name for name in names if target.lower() in name][:5]
         raise InputError(
             f"no class is called {target!r}; " + (f"did you mean {close}?" if close else "give its number")
         )
-    if names.count(target.lower()) > 1:  # a crane may fly or lift
-        numbers = [number for number, name in enumerate(names) if name == target.lower()]
+    if len(numbers) > 1:  # a crane may fly or lift
         raise InputError(f"several classes are called {target!r}: give the number, one of {numbers}")
-    return names.index(target.lower())
+    return numbers[0]
 
 
 class Engine(StrEnum):

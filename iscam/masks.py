@@ -118,7 +118,7 @@ def batches(
     while done < passes:
         left, seconds = passes - done, spent.get(model, 0) + time.perf_counter() - started
         repays = compile is True or (compile == "auto" and seconds > COMPILING)
-        # Compiled code wants batches of one shape; to pad more than a third costs more than to run uncompiled.
+        # Compiled code wants batches of one shape; to pad more than a third may cost more than to run uncompiled.
         full = repays and left > size * 2 // 3
         batch = range(done, done + min(left, size if full else even(left, size, together)))
         try:
