@@ -215,7 +215,8 @@ def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
     original Y, explained O_a and O_b (batch,). Returns (batch,) bool; its mean x 100 is the tables' Win %. Equal
     values are no win for either: report their share beside it. Errors: as for `average_drop`.
 
-    Source: the IS-CAM paper, section 4.2, where a method wins by the smaller drop; Y is the same for both, so the drop Y - O is smaller where O is larger.
+    Source: the IS-CAM paper, section 4.2, where a method wins by the smaller drop; Y is the same for both, so the drop
+    Y - O is smaller where O is larger.
     """
     check_probabilities(original, explained_a, explained_b)
     return explained_a > explained_b
