@@ -34,7 +34,7 @@ COMPILING = 60.0
 #: GPU holds, and its compiled copy, beside what tells if it has changed since.
 spent: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
 sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
-copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
+copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module | None]] = WeakKeyDictionary()
 
 
 def masked_scores(
@@ -53,7 +53,8 @@ def masked_scores(
 
     `inputs` maps a range of pass numbers to what the model is called with, so that no more than a batch of inputs ever
     exists. C is the class probability or the logit of `target`, one class or one a pass. Batches, and `passes`, are
-    multiples of `together`, the passes that share work. A GPU never waits for this loop to look at a number.
+    multiples of `together`, the passes that share work. After its first batch this loop never makes a GPU wait by
+    looking at a number.
 
     `precision="bf16"` computes the network in bfloat16 (autocast), the score in float32; "fp32" is what torch makes of
     float32, which on recent NVIDIA GPUs rounds the inputs of convolutions to TensorFloat-32 unless
@@ -176,18 +177,20 @@ def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
     if model not in copies or copies[model][0] != now:
         # Torch says that it looks for a CUDA that may not be there.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        fast: nn.Module | None = None  # not the model: a value of a weak dictionary would keep its own key alive
         try:
-            fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
-            fast.compile(dynamic=False, options={"freezing": True})
-            fast(*arguments)
+            made = copy.deepcopy(model).to(memory_format=torch.channels_last)
+            made.compile(dynamic=False, options={"freezing": True})
+            made(*arguments)
+            fast = made
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
-            fast = model
         copies[model] = (now, fast)
-    return copies[model][1]
+    fast = copies[model][1]
+    return model if fast is None else fast
 
 
 def state_of(model: nn.Module) -> str:

@@ -22,5 +22,6 @@ def keep_memory() -> None:
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
+        libc.mallopt(MMAP_THRESHOLD, 32 * MIB)  # the most that older versions of glibc take
         libc.mallopt(MMAP_THRESHOLD, 1024 * MIB)
         libc.mallopt(TRIM_THRESHOLD, 2047 * MIB)
