@@ -175,22 +175,26 @@ def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
     """
     now = state_of(model)
     if model not in copies or copies[model][0] != now:
-        # Torch says that it looks for a CUDA that may not be there.
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        fast: nn.Module | None = None  # not the model: a value of a weak dictionary would keep its own key alive
-        try:
-            made = copy.deepcopy(model).to(memory_format=torch.channels_last)
-            made.compile(dynamic=False, options={"freezing": True})
-            made(*arguments)
-            fast = made
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
-        copies[model] = (now, fast)
+        copies[model] = (now, compiled(model, arguments))
     fast = copies[model][1]
     return model if fast is None else fast
+
+
+def compiled(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
+    """A new compiled copy; None, with a warning, where that cannot be done."""
+    # Torch says that it looks for a CUDA that may not be there.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    try:
+        fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        fast.compile(dynamic=False, options={"freezing": True})
+        fast(*arguments)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
+        return None
+    return fast
 
 
 def state_of(model: nn.Module) -> str:
