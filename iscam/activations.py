@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.errors import MACHINE_ERRORS, WANT_OF_MEMORY, InputError
 
 if TYPE_CHECKING:
     from iscam.network import Network
@@ -48,7 +48,7 @@ def live(maps: Tensor) -> Tensor:
 
 @contextmanager
 def taking(images: Tensor) -> Iterator[None]:
-    """Turns the model's own failure on these images into `InputError`."""
+    """Turns the model's own failure on these images into `InputError`, and want of memory into `OutOfMemoryError`."""
     try:
         yield
     except InputError:
@@ -57,6 +57,8 @@ def taking(images: Tensor) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and models raise for shapes
         reason = " ".join(str(error).split())
+        if any(words in reason for words in WANT_OF_MEMORY):
+            raise torch.OutOfMemoryError(reason) from error
         raise InputError(
             f"the model fails on images (batch, channels, height, width) = {tuple(images.shape)}: {reason}"
         ) from error

@@ -14,6 +14,10 @@ MACHINE_ERRORS: tuple[type[Exception], ...] = (
     getattr(torch, "AcceleratorError", torch.OutOfMemoryError),  # not in older versions of torch
 )
 
+#: What torch says where memory is wanting, but by another error than `torch.OutOfMemoryError`: a CPU's allocator,
+#: cuBLAS, and cuDNN, which finds no algorithm whose workspace there is room for.
+WANT_OF_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED", "unable to find an engine")
+
 
 class InputError(ValueError):
     """Bad input: one line that says what is wrong and what would do."""

@@ -62,7 +62,7 @@ def masked_scores(
     batch normalisation folded, in batches of one shape; that takes up to a minute the first time and changes scores by
     rounding. "auto" does so once the model has run for a minute; what is less than 2/3 of a batch, and all where
     compiling fails, runs uncompiled. `batch_size="auto"` is 32 on a CPU, and on a GPU what half of the free memory
-    holds, at most 256. Out of GPU memory, the batch is halved and the work goes on.
+    holds, at most 256. Out of memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:
         raise one_of("score", score, SCORES)
@@ -112,15 +112,14 @@ def batches(
     """Logits (some passes, classes) in float32, batch after batch; arguments as in `masked_scores`."""
     if compile not in ("auto", True, False):
         raise one_of("compile", compile, ("auto", True, False))
-    model, auto = net.model, batch_size == "auto"
-    size = whole_groups(BATCH if auto else positive("batch_size", batch_size), together)
-    measuring = auto and net.device.type == "cuda" and passes > size
+    model, size = net.model, whole_groups(first_batch(batch_size), together)
+    measuring = batch_size == "auto" and net.device.type == "cuda" and passes > size
     done, fast, started = 0, None, time.perf_counter()
     while done < passes:
         left, seconds = passes - done, spent.get(model, 0) + time.perf_counter() - started
         repays = compile is True or (compile == "auto" and seconds > COMPILING)
         # Compiled code wants batches of one shape; to pad more than a third may cost more than to run uncompiled.
-        full = repays and left > size * 2 // 3
+        full = repays and fast is not model and left > size * 2 // 3
         batch = range(done, done + min(left, size if full else even(left, size, together)))
         try:
             arguments = channels_last(inputs(batch))
@@ -142,6 +141,11 @@ def batches(
         logits = checked_shape(logits, size if full else len(batch))[:left].float()
         done += len(logits)
         yield logits
+
+
+def first_batch(batch_size: str | int) -> int:
+    """Passes in the first batch."""
+    return BATCH if batch_size == "auto" else positive("batch_size", batch_size)
 
 
 def whole_groups(size: int, together: int) -> int:

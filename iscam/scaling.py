@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -50,12 +52,23 @@ def scaled(view: View, t: Tensor) -> Network | None:
     if found is None:
         return None
     x, t = view.image, torch.stack([t.new_tensor(0.5), t.new_tensor(1), t.min(), t.max()])
-    with torch.inference_mode(), evaluating(model), evaluating(found):
+    with torch.inference_mode(), evaluating(model), evaluating(found), without_cudnn():
         try:
             same = torch.allclose(found(x[None], t[None]), model(t[:, None, None, None] * x), rtol=1e-3, atol=1e-4)
         except Exception:  # the model does something to its input that is no convolution
             same = False
     return replace(view.net, model=found, layer="first") if same else None
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Convolutions by torch itself: cuDNN's, in TensorFloat-32 on recent GPUs, round more than a comparison allows."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def without_first_layer(model: nn.Module) -> Scaled | None:

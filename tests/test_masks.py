@@ -16,6 +16,7 @@ import iscam
 from conftest import CASES, array, bias_free, pictures, pooled
 from iscam import masks
 from iscam.activations import observe
+from iscam.errors import WANT_OF_MEMORY
 from iscam.masks import masked_scores
 from iscam.methods import score
 from iscam.scaling import scaled
@@ -80,11 +81,12 @@ def test_a_model_that_cannot_be_compiled_runs_uncompiled(case, monkeypatch):
         raise RuntimeError("no C++ compiler\nand more")
 
     monkeypatch.setattr(nn.Module, "compile", fail)
-    images = pictures(8, 20, 16)
+    images, run = pictures(9, 20, 16), []
+    case.net.model.register_forward_hook(lambda model, given, logits: run.append(len(logits)))
     with pytest.warns(UserWarning, match=r"uncompiled, which is slower: RuntimeError: no C\+\+ compiler$") as said:
-        found = masked_scores(case.net, batch_of(images), 8, 2, compile=True, batch_size=4)
-        masked_scores(case.net, batch_of(images), 8, 2, compile=True, batch_size=4)
-    assert len(said) == 1
+        found = masked_scores(case.net, batch_of(images), 9, 2, compile=True, batch_size=5)
+        masked_scores(case.net, batch_of(images), 9, 2, compile=True, batch_size=5)
+    assert len(said) == 1 and run == [5, 4, 5, 4]  # nothing is padded
     assert masks.copies[case.net.model][1] is None  # else the dictionary would keep the model for ever
     assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
 
@@ -127,6 +129,24 @@ def test_out_of_memory_at_the_smallest_batch_is_raised(case):
         masked_scores(case.net, inputs, 6, 2, together=3)
 
 
+@pytest.mark.parametrize("words", WANT_OF_MEMORY)
+def test_want_of_memory_in_other_words_halves_the_batch_too(case, words):
+    """And is an error of the machine, not of the picture, where one pass is too much."""
+    images, room = pictures(8, 20, 16), 4
+
+    def narrow(model, given):
+        if len(given[0]) > room:
+            raise RuntimeError(f"GET was {words}: 9 GB")
+
+    expected = case.net(images).softmax(1)[:, 2]
+    case.net.model.register_forward_pre_hook(narrow)
+    found = masked_scores(case.net, batch_of(images), 8, 2, batch_size=8)
+    assert_allclose(array(found), array(expected), rtol=1e-5)
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError, match=words):
+        masked_scores(case.net, batch_of(images), 8, 2)
+
+
 def test_each_pass_may_have_its_own_class(case):
     images, targets = pictures(5, 20, 16), torch.tensor([0, 4, 2, 2, 1])
     found = masked_scores(case.net, batch_of(images), 5, targets, batch_size=2)
@@ -161,6 +181,23 @@ def test_the_first_layer_once_for_all_t_gives_the_same_map(name, options, monkey
     found = iscam.explain(case.net, case.images, case.targets, **options)
     assert used and all(used)
     assert_allclose(array(found), array(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("steps, size, shared", [(15, 4, 3), (15, 5, 5), (15, "auto", 15), (37, "auto", 1), (15, 1, 1)])
+def test_no_batch_is_larger_than_asked_where_steps_share_the_first_layer(gap, monkeypatch, steps, size, shared):
+    """They share it in parts of a batch then, or, where no part divides the steps, not at all."""
+    made = []
+
+    def watched(net, inputs, passes, target, *, together, **engine):
+        watch = lambda batch: made.append((len(batch), together)) or inputs(batch)  # noqa: E731
+        return masked_scores(net, watch, passes, target, together=together, **engine)
+
+    expected = iscam.explain(gap.net, gap.images, gap.targets, steps=steps)
+    monkeypatch.setattr(score, "MANY", 0)
+    monkeypatch.setattr(score, "masked_scores", watched)
+    found = iscam.explain(gap.net, gap.images, gap.targets, steps=steps, batch_size=size)
+    assert_allclose(array(found), array(expected), atol=1e-4)
+    assert max(made)[0] <= (32 if size == "auto" else size) and {together for _, together in made} == {shared}
 
 
 def test_scaled_is_the_model_at_every_t(gap):
@@ -217,6 +254,15 @@ def test_a_network_that_cuts_large_inputs_is_split_only_where_it_cuts_none(monke
     literal = iscam.explain(net, x, steps=15)
     monkeypatch.setattr(score, "MANY", 0)
     assert_allclose(array(iscam.explain(net, x, steps=15)), array(literal), atol=1e-6)
+
+
+def test_the_first_layer_is_checked_without_the_rounding_of_cudnn(gap):
+    """Which on recent GPUs is TensorFloat-32's; afterwards all is as it was."""
+    seen = []
+    view = observe(gap.net, gap.images[0])
+    gap.net.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
+    assert scaled(view, ONCE) is not None
+    assert seen == [False, False] and torch.backends.cudnn.enabled
 
 
 class Pooling(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from iscam.activations import View, live
 from iscam.errors import InputError, at_least_zero, one_of, positive
-from iscam.masks import BATCH, masked_scores
+from iscam.masks import BATCH, first_batch, masked_scores
 from iscam.noise import noises
 from iscam.scaling import scaled
 
@@ -102,7 +102,7 @@ def channel_weights(
 
     t and w (N,): coefficients and weights of the scored inputs; w (N, R) gives R sums of the same scores, (K, R).
     `disturb(x, kn)` adds ε_kn to masked pictures x (P, 3, height, width), given channel and step (k, n) of each; None:
-    ε = 0, and the first layer runs once for all t.
+    ε = 0, and the first layer runs once for all t, or as many as divide them and fit a batch.
 
     `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
     subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
@@ -123,8 +123,9 @@ def channel_weights(
     channels, lively = alive.tolist(), activations[alive]
     t, steps = t.to(view.image), len(t)
     passes = len(alive) * steps
-    shared = scaled(view, t) if disturb is None and steps > 1 and passes >= MANY else None
-    together = largest_divisor(steps, BATCH) if shared else 1
+    together = largest_divisor(steps, min(BATCH, first_batch(batch_size))) if disturb is None else 1
+    shared = scaled(view, t) if together > 1 and passes >= MANY else None
+    together = together if shared else 1
 
     def inputs(passes: range) -> tuple[Tensor, ...]:
         first, last = passes[0] // steps, passes[-1] // steps
