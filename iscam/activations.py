@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import MACHINE_ERRORS, WANT_OF_MEMORY, InputError
+from iscam.errors import MACHINE_ERRORS, InputError, wants_memory
 
 if TYPE_CHECKING:
     from iscam.network import Network
@@ -57,7 +57,7 @@ def taking(images: Tensor) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and models raise for shapes
         reason = " ".join(str(error).split())
-        if any(words in reason for words in WANT_OF_MEMORY):
+        if wants_memory(error):
             raise torch.OutOfMemoryError(reason) from error
         raise InputError(
             f"the model fails on images (batch, channels, height, width) = {tuple(images.shape)}: {reason}"

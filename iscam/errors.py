@@ -23,6 +23,11 @@ class InputError(ValueError):
     """Bad input: one line that says what is wrong and what would do."""
 
 
+def wants_memory(error: BaseException) -> bool:
+    """Whether it was want of memory that raised the error."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in WANT_OF_MEMORY)
+
+
 def one_of(what: str, given: object, valid: Iterable[object]) -> InputError:
     """The error for a name that is not among the valid ones, which it lists."""
     return InputError(f"unknown {what} {given!r}; the valid ones are: {', '.join(map(str, valid))}")

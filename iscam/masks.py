@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from iscam.activations import checked_finite, checked_shape, evaluating, taking
-from iscam.errors import InputError, one_of, positive
+from iscam.errors import InputError, one_of, positive, wants_memory
 from iscam.memory import keep_memory
 from iscam.network import Network
 
@@ -133,8 +133,8 @@ def batches(
                 fast = compiled_copy(model, arguments)
             with taking(arguments[0]):
                 logits = fast(*arguments) if full and fast else model(*arguments)
-        except torch.OutOfMemoryError:
-            if len(batch) <= together:
+        except RuntimeError as error:
+            if not wants_memory(error) or len(batch) <= together:
                 raise
             size = whole_groups(len(batch) // 2, together)
             continue
@@ -192,9 +192,9 @@ def compiled(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
         fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
         fast.compile(dynamic=False, options={"freezing": True})
         fast(*arguments)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
+        if wants_memory(error):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
         return None
