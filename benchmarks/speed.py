@@ -3,9 +3,9 @@
 
     python benchmarks/speed.py --data ILSVRC_FOLDER [--weights FILE] [--model resnet18] [--output FILE.json]
 
-Every line does the same work on the same picture; lines take turns, and the median of the repeats counts. A floor is
-the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not, inputs
-ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
+Lines make the same maps, or a peer's like them, of one picture; they take turns, and the median of the repeats counts.
+A floor is the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not,
+inputs ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
 process of their own: ours keeps the memory that it frees, which would speed up theirs as well. A line's first run is
 not timed: it compiles what it needs, and tells the memory that the line takes above what the process held. Nor is the
 run that wakes a process when its turn comes. On a GPU torch-cam runs in several batch sizes, of which the best counts.
@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.metadata import distributions
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -79,6 +80,7 @@ def main(
         "bare": bare,
         "rates": {model: rates(rows)},
     }
+    found["versions"] |= {peer.name: peer.version for peer in distributions() if peer.name in ("torchcam", "grad-cam")}
     options = {"model": model, "weights": weights, "data": data, "layer": layer, "steps": steps, "repeats": repeats}
     found["command"] = shown_command("benchmarks/speed.py", options) + " --bf16" * bf16
     print(benchmark_table(found).round(2).to_string(index=False))
