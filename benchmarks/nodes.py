@@ -57,14 +57,15 @@ def main(
     output: Path | None = None,
 ) -> None:
     started = time.time()
-    chosen = {"count": count, "seed": seed, "channels": channels, "many": many}
+    chosen: dict[str, Any] = {"count": count, "seed": seed, "channels": channels, "many": many}
     options = {"model": model, "weights": weights, "data": data} | chosen
     command = shown_command("benchmarks/nodes.py", options) + " --bf16" * bf16 + " --no-integral" * (not integral)
     if nodes != NODES:
         chosen |= {"nodes": nodes}
         command += "".join(f" --nodes {n}" for n in nodes)
-    parameters = {"models": [model], "weights": {} if weights == "default" else {model: Path(weights).name}}
-    parameters |= {"data": Path(data).name, "bf16": bf16, "integral": integral} | chosen
+    files = {} if weights == "default" else {model: Path(weights).name}
+    parameters = {"models": [model], "weights": files, "data": Path(data).name, "bf16": bf16, "integral": integral}
+    parameters |= chosen
     exact: dict[str, Key] = {SUM: (SUM, "all steps", STEPS)}
     rules = sum_rules(nodes) | controls(SUM)
     if integral:

@@ -227,7 +227,7 @@ def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line
     map = explained(net, image, "is_cam", steps=setting.steps, compile=True)
 
     def forgetful() -> Tensor:
-        masks.keep_memory = lambda: None
+        vars(masks)["keep_memory"] = lambda: None
         return map()
 
     found = by_torch_cam(net, image, setting.steps, every) | by_grad_cam(net, image, every)
