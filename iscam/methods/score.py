@@ -123,9 +123,9 @@ def channel_weights(
     channels, lively = alive.tolist(), activations[alive]
     t, steps = t.to(view.image), len(t)
     passes = len(alive) * steps
-    together = largest_divisor(steps, min(BATCH, first_batch(batch_size))) if disturb is None else 1
-    shared = scaled(view, t) if together > 1 and passes >= MANY else None
-    together = together if shared else 1
+    fitting = largest_divisor(steps, min(BATCH, first_batch(batch_size)))
+    shared = scaled(view, t) if disturb is None and fitting > 1 and passes >= MANY else None
+    together = fitting if shared else 1
 
     def inputs(passes: range) -> tuple[Tensor, ...]:
         first, last = passes[0] // steps, passes[-1] // steps
