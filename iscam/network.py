@@ -94,6 +94,8 @@ class Network:
 
     def category(self, target: int) -> str:
         """The name of a class, or its number where no names are known."""
+        if self.categories and not 0 <= target < len(self.categories):
+            raise InputError(f"class {target} has no name: categories has {len(self.categories)}, one for each output")
         return self.categories[target] if self.categories else f"class {target}"
 
 
@@ -174,10 +176,12 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # torchvision's ResNet has none
     reshaped = {key for key in expected.keys() & found.keys() if expected[key] != found[key]}
     if wrong := sorted(missing | unknown | reshaped):
+        entries = " or ".join(sorted(key for key in unknown if isinstance(state[key], dict)))  # as of a checkpoint
+        hint = f"; if they are inside its entry {entries}, save that alone" if entries else ""
         raise InputError(
             f"{path} does not hold weights of {name}: of its {len(expected)} tensors {len(missing)} are missing and "
             f"{len(reshaped)} have another shape, and {len(unknown)} are unknown; first {wrong[0]} "
-            f"({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0], 'known')})"
+            f"({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0], 'known')}){hint}"
         )
     model.load_state_dict({**model.state_dict(), **state})
 

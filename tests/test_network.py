@@ -215,7 +215,10 @@ def test_a_network_gives_logits_in_evaluation_mode(device):
     assert state(model) == before
     assert (net.device.type, net.dtype) == (device, torch.float32)
     assert net.category(3) == "class 3"
-    assert iscam.Network(model, "relu", categories=["a", "b"]).category(1) == "b"
+    named = iscam.Network(model, "relu", categories=["a", "b"])
+    assert named.category(1) == "b"
+    with pytest.raises(iscam.InputError, match="class 2 has no name: categories has 2"):
+        named.category(2)
 
 
 def test_layer_names_are_those_that_would_do():
@@ -253,6 +256,13 @@ def test_weights_from_a_file(tmp_path, kind):
     assert torch.equal(
         iscam.load_model("squeezenet1_0", weights=str(file)).model.classifier[1].weight, weights["classifier.1.weight"]
     )
+
+
+def test_weights_inside_a_checkpoint_are_pointed_to(tmp_path):
+    file = tmp_path / "checkpoint.pth"
+    torch.save({"epoch": 3, "state_dict": models.squeezenet1_0(weights=None).state_dict()}, file)
+    with pytest.raises(iscam.InputError, match="inside its entry state_dict, save that alone"):
+        iscam.load_model("squeezenet1_0", weights=file)
 
 
 def test_default_weights_come_from_the_cache(tmp_path, monkeypatch):
