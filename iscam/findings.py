@@ -12,6 +12,7 @@ from iscam.results import (
     bounded,
     cell,
     is_recorded,
+    on_most_pictures,
     paired,
     published,
     readable,
@@ -91,11 +92,12 @@ def controls(frame: pd.DataFrame) -> str:
     means = means.loc[means.index.isin(METRICS, level="metric")]
     signed = means.mul([-1 if metric in LOW_IS_GOOD else 1 for _, metric in means.index], axis=0)
     ignorant = signed[[name for name in CONTROLS if name in signed]].max(axis=1)
-    beaten = int((ignorant >= signed["is_cam"]).sum())
+    beaten = means.index[ignorant >= signed["is_cam"]].get_level_values("metric").str.replace("_", " ")
+    where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
     return (
         f"**Can the metrics tell?** On {frame['picture'].nunique()} drawings, a control that knows nothing, a map that "
-        f"marks everything or noise, does at least as well as IS-CAM in {beaten} of {len(means)} pairs of network "
-        f"and metric."
+        f"marks everything or noise, does at least as well as IS-CAM in {len(beaten)} of {len(means)} pairs of "
+        f"network and metric{f': {where}' if where else ''}. Where all is marked, the drop is 0 by definition."
     )
 
 
@@ -122,15 +124,14 @@ def as_coded() -> str:
     if not is_recorded("audit_squeezenet"):
         return ""
     frame = recorded("audit_squeezenet")[0].query("metric == 'energy' and settings == 'canonical'")
-    photographs = frame.groupby("method")["picture"].transform("nunique")
-    frame = frame[photographs == photographs.max()]
+    frame = on_most_pictures(frame)
     means = 100 * frame.groupby(["convention", "method"])["value"].mean()
     named = published("table3").query("model == 'squeezenet1_0'")
     named = named[named["method"].isin(frame["method"])]["value"]
     spans = [f"{values.min():.1f} to {values.max():.1f} %" for values in (means["as coded"], means["canonical"], named)]
     return (
         f" Measured as the authors' notebook measures it, the energies of {frame['method'].nunique()} methods are "
-        f"{spans[0]} instead of {spans[1]} (published: {spans[2]}), on {photographs.max()} photographs."
+        f"{spans[0]} instead of {spans[1]} (published: {spans[2]}), on {frame['picture'].nunique()} photographs."
     )
 
 

@@ -365,6 +365,7 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
     named = [bool({*column} & NAMES if isinstance(column, tuple) else column in NAMES) for column in shown.columns]
     shown = shown.map(lambda cell: titled(cell).replace(" to ", UNBROKEN) if isinstance(cell, str) else cell)
     style = shown.style.hide(axis="index").format(precision=2, na_rep="–").set_caption(caption)
+    style.format_index(lambda name: name.replace("/", "/<wbr>") if isinstance(name, str) else name, axis="columns")
     styles = {"th, td": "text-align: right; padding: 0.15em 0.6em", "caption": "text-align: left"}
     for i in np.flatnonzero(named):
         styles[f"th.col{i}, td.col{i}"] = "text-align: left; white-space: nowrap"
@@ -444,14 +445,14 @@ def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
 
 
 def truth_beside_map(picture: Picture, map: Tensor, saliency: pd.Series, importance: pd.Series, title: str) -> Figure:
-    """A drawing, its map, and per part the map's mean beside the true importance, each as a share of its largest."""
+    """A drawing, its map, and per part the map's mean and the true importance, each as a share of its largest size."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), width_ratios=[1, 1, 1.5], layout="constrained")
     show_picture(axes[0], picture.image, picture.name)
     show_overlay(axes[1], picture.image, map, "map")
     shares = pd.DataFrame({"mean of the map": saliency, "true importance": importance[saliency.index]})
-    (shares / shares.max()).iloc[::-1].plot.barh(ax=axes[2], color=sns.color_palette("colorblind", 2))
-    axes[2].set(xlabel="share of the largest", xlim=(-1, 1.05))
+    (shares / shares.abs().max()).iloc[::-1].plot.barh(ax=axes[2], color=sns.color_palette("colorblind", 2))
+    axes[2].set(xlabel="share of the largest size", xlim=(-1.05, 1.05))
     axes[2].axvline(0, color="black", linewidth=0.8)
-    axes[2].legend(frameon=False, fontsize=8, loc="lower left")
+    axes[2].legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     figure.suptitle(title)
     return figure

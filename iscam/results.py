@@ -116,6 +116,12 @@ def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return frame.groupby(keys, sort=False)["value"].apply(interval, seed=seed).unstack().reset_index()
 
 
+def on_most_pictures(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each network's methods that saw as many pictures as any; the others' means are of others."""
+    pictures = frame.groupby(["model", "method"])["picture"].transform("nunique")
+    return frame[pictures == pictures.groupby(frame["model"]).transform("max")]
+
+
 def interval(values: pd.Series, seed: int = 0) -> pd.Series:
     """Mean, 95 % percentile bootstrap interval (NaN for one value), number of values and of NaN among them."""
     known = values.dropna().to_numpy(dtype=float)
@@ -653,7 +659,7 @@ def training_summary() -> pd.DataFrame:
             "right (%)": 100 * found["top1"],
             "right, other background (%)": 100 * found["top1_background_swapped"],
             "right, background alone (%)": 100 * found["background_alone"]["top1"],
-            "right, a side part left out (%)": 100 * found["top1_without_a_part_that_does_not_decide"],
+            "right, a part left out that does not decide (%)": 100 * found["top1_without_a_part_that_does_not_decide"],
             "median probability": found["median_probability_at_temperature"]["1.0"],
         }
         for name, found in figures.items()

@@ -40,6 +40,35 @@ def test_one_picture_has_no_interval_and_none_has_no_mean():
     plots.plt.close(plots.intervals(found.reset_index(), "average_drop", "average drop (%)"))
 
 
+def test_methods_on_fewer_pictures_than_others_of_their_network_are_left_out():
+    fewer = rows({"is_cam": [0.1, 0.2, 0.3], "ss_cam": [0.9], "cam": [0.3, 0.2, 0.1]})
+    kept = results.on_most_pictures(pd.concat([fewer, rows({"is_cam": [0.5]}, model="another")]))
+    assert kept.groupby(["model", "method"])["picture"].nunique().to_dict() == {
+        ("another", "is_cam"): 1,
+        ("net", "cam"): 3,
+        ("net", "is_cam"): 3,
+    }
+
+
+def test_bars_of_the_truth_end_inside_their_axes_where_a_part_speaks_against_the_class_most():
+    picture = iscam.load_images("menagerie", count=1)[0]
+    names = ["ears", "legs"]
+    figure = plots.truth_beside_map(
+        picture, torch.rand(224, 224), pd.Series([0.5, 0.25], names), pd.Series([0.2, -0.7], names), "title"
+    )
+    low, high = figure.axes[2].get_xlim()
+    ends = sorted(bar.get_width() for bar in figure.axes[2].patches)
+    assert ends == pytest.approx([-1, 0.2 / 0.7, 0.5, 1])
+    assert low < ends[0] and ends[-1] < high
+    plots.plt.close(figure)
+
+
+def test_a_tables_heading_may_break_after_a_slash():
+    shown = plots.table(pd.DataFrame({("energy", "menagerie/vgg"): ["1.00"], ("energy", "menagerie/resnet"): ["2.00"]}))
+    assert "menagerie/<wbr>vgg" in shown.to_html()
+    assert "menagerie/<wbr>vgg" in plots.table(pd.DataFrame({"menagerie/vgg": ["1.00"]})).to_html()
+
+
 def test_interval_is_the_normal_one_for_many_pictures():
     values = np.random.default_rng(0).normal(3, 2, 4000)
     found = results.interval(pd.Series(values))
