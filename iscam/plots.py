@@ -452,7 +452,7 @@ def truth_beside_map(picture: Picture, map: Tensor, saliency: pd.Series, importa
     show_overlay(axes[1], picture.image, map, "map")
     shares = pd.DataFrame({"mean of the map": saliency, "true importance": importance[saliency.index]})
     (shares / shares.abs().max()).iloc[::-1].plot.barh(ax=axes[2], color=sns.color_palette("colorblind", 2))
-    axes[2].set(xlabel="share of the largest size", xlim=(-1.05, 1.05))
+    axes[2].set(xlabel="share of the largest size", xlim=(-1.05, 1.05), xticks=(-1, -0.5, 0, 0.5, 1))
     axes[2].axvline(0, color="black", linewidth=0.8)
     axes[2].legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     figure.suptitle(title)
