@@ -117,7 +117,7 @@ def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def on_most_pictures(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each network's methods that saw as many pictures as any; the others' means are of others."""
+    """The rows of each network's methods that saw as many pictures as any, so that means are of the same ones."""
     pictures = frame.groupby(["model", "method"])["picture"].transform("nunique")
     return frame[pictures == pictures.groupby(frame["model"]).transform("max")]
 
