@@ -89,7 +89,10 @@ def masked_scores(
                 wrong = lowest if lowest < 0 else highest
                 raise InputError(f"target {wrong} is out of range: the model has classes 0 to {logits.shape[1] - 1}")
             if score == "probability" and logits.shape[1] == 1:
-                raise InputError("the model has one class, of probability 1 whatever the input: choose score='logit'")
+                raise InputError(
+                    "the model has one class, of probability 1 whatever the input: wrap it so that it gives two, "
+                    "torch.cat([-logit, logit], 1) / 2; or choose score='logit', which score methods take"
+                )
             values = logits.softmax(1) if score == "probability" else logits
             part = slice(done, done + len(logits))
             scores[part] = values.gather(1, targets[part])[:, 0]
