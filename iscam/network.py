@@ -93,7 +93,7 @@ class Network:
         return replace(self, model=Tempered(self.model, temperature), layer=f"model.{self.layer}")
 
     def category(self, target: int) -> str:
-        """The name of a class, or its number where no names are known."""
+        """The name of a class, or its number where no names are known; `InputError` for a class beyond the names."""
         if self.categories and not 0 <= target < len(self.categories):
             raise InputError(f"class {target} has no name: categories has {len(self.categories)}, one for each output")
         return self.categories[target] if self.categories else f"class {target}"

@@ -366,7 +366,7 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
     shown = shown.map(lambda cell: titled(cell).replace(" to ", UNBROKEN) if isinstance(cell, str) else cell)
     style = shown.style.hide(axis="index").format(precision=2, na_rep="–").set_caption(caption)
     style.format_index(lambda name: name.replace("/", "/<wbr>") if isinstance(name, str) else name, axis="columns")
-    gap = 0.6 if len(shown.columns) < 5 else 0.35
+    gap = 0.6 if len(shown.columns) < 5 else 0.35  # so that seven columns of intervals fit the book's pages
     styles = {"th, td": f"text-align: right; padding: 0.15em {gap}em", "caption": "text-align: left"}
     for i in np.flatnonzero(named):
         styles[f"th.col{i}, td.col{i}"] = "text-align: left; white-space: nowrap"
