@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -365,7 +366,7 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
     named = [bool({*column} & NAMES if isinstance(column, tuple) else column in NAMES) for column in shown.columns]
     shown = shown.map(lambda cell: titled(cell).replace(" to ", UNBROKEN) if isinstance(cell, str) else cell)
     style = shown.style.hide(axis="index").format(precision=2, na_rep="–").set_caption(caption)
-    style.format_index(lambda name: name.replace("/", "/<wbr>") if isinstance(name, str) else name, axis="columns")
+    style.format_index(breakable, axis="columns")
     gap = 0.6 if len(shown.columns) < 5 else 0.35  # so that seven columns of intervals fit the book's pages
     styles = {"th, td": f"text-align: right; padding: 0.15em {gap}em", "caption": "text-align: left"}
     for i in np.flatnonzero(named):
@@ -374,6 +375,15 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
         styles[f"th.col{i}, td.col{i}"] = "text-align: left; min-width: 8em"
     rules = [(part.strip(), props) for selectors, props in styles.items() for part in selectors.split(",")]
     return style.set_table_styles([{"selector": selector, "props": props} for selector, props in rules])
+
+
+def breakable(heading: Any) -> Any:
+    """A heading that may break after a slash, unless but a letter follows.
+
+    >>> breakable("menagerie/vgg"), breakable("passes/s")
+    ('menagerie/<wbr>vgg', 'passes/s')
+    """
+    return re.sub(r"/(?=\w\w)", "/<wbr>", heading) if isinstance(heading, str) else heading
 
 
 def titled(name: str) -> str:
