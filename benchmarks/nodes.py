@@ -26,12 +26,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import iscam
-from iscam.activations import View, observe
-from iscam.explain import weighted_map
-from iscam.methods.score import channel_weights, path
-from iscam.metrics.faithfulness import seen_through
-from iscam.noise import generator
-from iscam.results import begun, record, shown_command
+from iscam.maps import weighted_map
+from iscam.methods.schedules import path
+from iscam.methods.score import channel_weights
+from iscam.metrics.confidence import seen_through
+from iscam.record import View, observe
+from iscam.reproduction.archive import begun, record, shown_command
+from iscam.rng import generator
 
 STEPS = 15
 NODES = [1, 2, 3, 4, 5, 6]

@@ -40,11 +40,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import iscam
-from iscam import masks
-from iscam.activations import live, observe
-from iscam.memory import keep_memory
+from iscam.engine import scoring
+from iscam.engine.allocator import keep_memory
+from iscam.engine.compiling import compiled_copy
+from iscam.maps import live, to_unit_range, upsample
 from iscam.methods import score
-from iscam.results import benchmark_table, provenance, shown_command
+from iscam.record import observe
+from iscam.reproduction.archive import shown_command
+from iscam.reproduction.benchmarks import benchmark_table
+from iscam.study.provenance import provenance
 
 BATCHES, ON_A_GPU = (4, 8, 16, 32, 64, 128, 256), (64, 256)  # compiled for each, which takes a GPU 10 seconds
 PEER_BATCHES = (32, 128, 512)  # torch-cam's, on a GPU; the first is its default
@@ -206,7 +210,7 @@ def curves(net: iscam.Network, image: Tensor) -> dict[str, Line]:
     targets = net(image).argmax(1)
 
     def both(compile: bool) -> Tensor:  # the metrics compile by themselves once the model has run for long
-        masks.spent[net.model] = float("inf") if compile else float("-inf")
+        scoring.spent[net.model] = float("inf") if compile else float("-inf")
         return torch.cat([find(net, image, map, targets).scores for find in (iscam.insertion, iscam.deletion)])
 
     return {
@@ -227,7 +231,7 @@ def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line
     map = explained(net, image, "is_cam", steps=setting.steps, compile=True)
 
     def forgetful() -> Tensor:
-        vars(masks)["keep_memory"] = lambda: None
+        vars(scoring)["keep_memory"] = lambda: None
         return map()
 
     found = by_torch_cam(net, image, setting.steps, every) | by_grad_cam(net, image, every)
@@ -321,8 +325,8 @@ def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | No
     if entry.get("like") == "torchcam":
         if "torch-cam IS-CAM" not in results:
             return None
-        up = score.upsample(results["torch-cam IS-CAM"], results[name].shape[1:])
-        return float((score.to_unit_range(up) - results[name]).abs().max())
+        up = upsample(results["torch-cam IS-CAM"], results[name].shape[1:])
+        return float((to_unit_range(up) - results[name]).abs().max())
     exact = {
         "IS-CAM": "iscam IS-CAM, eager", WHOLE: f"iscam {WHOLE}", "curves": "iscam insertion + deletion, one map, eager"
     }  # fmt: skip
@@ -374,7 +378,7 @@ def bare(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         def run() -> Tensor:
             keep_memory()
             with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                model = masks.compiled_copy(net.model, [batch]) if compile else net.model
+                model = compiled_copy(net.model, [batch]) if compile else net.model
                 return torch.cat([model(batch) for _ in range(max(sizes) // len(batch))])
 
         return run

@@ -8,7 +8,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import iscam
-from iscam import findings, plots
+from iscam.plots import TITLES
+from iscam.reproduction import figures, findings
+from iscam.reproduction.tables import HEADINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, HERO = ROOT / "README.md", ROOT / "book" / "hero.png"
@@ -27,7 +29,7 @@ def hero() -> plt.Figure:
     net = iscam.load_model(NETWORK)
     item = iscam.load_images("menagerie", PICTURE + 1, SEED)[PICTURE]
     maps = {method: iscam.explain(net, item.image[None], method=method)[0] for method in iscam.METHODS}
-    return plots.hero(item.image, net.category(int(net(item.image[None]).argmax())), maps)
+    return figures.hero(item.image, net.category(int(net(item.image[None]).argmax())), maps)
 
 
 def with_results(text: str) -> str:
@@ -40,8 +42,8 @@ def with_results(text: str) -> str:
 
 def markdown(rows: pd.DataFrame) -> str:
     """A table in Markdown, methods and metrics by the names readers know."""
-    names = [str(plots.HEADINGS.get(name, name)) for name in rows.columns]
-    lines = [names, ["---"] * len(names), *rows.map(lambda cell: plots.TITLES.get(cell, cell)).to_numpy().tolist()]
+    names = [str(HEADINGS.get(name, name)) for name in rows.columns]
+    lines = [names, ["---"] * len(names), *rows.map(lambda cell: TITLES.get(cell, cell)).to_numpy().tolist()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import nbformat
 
-from iscam.results import again, data_folder, provenance
+from iscam.reproduction.archive import again
+from iscam.reproduction.published import data_folder
+from iscam.study.provenance import provenance
 
 PAGE = """# Status
 

@@ -1,38 +1,60 @@
 """IS-CAM, SS-CAM, Score-CAM and their relatives: maps, metrics, studies.
 
-Every method is  L = ReLU(Σ_k α_k A_k)  with its own weights α; see `explain`.
+Every CAM method is  L = ReLU(Σ_k α_k A_k)  with its own weights α; see `explain`.
 """
 
-from iscam import menagerie as menagerie
-from iscam.data import load_images as load_images
-from iscam.errors import InputError as InputError
-from iscam.explain import CONTROLS as CONTROLS
-from iscam.explain import explain as explain
-from iscam.methods import METHODS as METHODS
-from iscam.metrics import METRICS as METRICS
-from iscam.metrics.faithfulness import Curves as Curves
-from iscam.metrics.faithfulness import adcc as adcc
-from iscam.metrics.faithfulness import average_drop as average_drop
-from iscam.metrics.faithfulness import average_gain as average_gain
-from iscam.metrics.faithfulness import average_increase as average_increase
-from iscam.metrics.faithfulness import coherency as coherency
-from iscam.metrics.faithfulness import complexity as complexity
-from iscam.metrics.faithfulness import confidence as confidence
-from iscam.metrics.faithfulness import deletion as deletion
-from iscam.metrics.faithfulness import insertion as insertion
-from iscam.metrics.faithfulness import win as win
-from iscam.metrics.ground_truth import decisive_part as decisive_part
-from iscam.metrics.ground_truth import mask_energy as mask_energy
-from iscam.metrics.ground_truth import part_correlation as part_correlation
-from iscam.metrics.ground_truth import part_importance as part_importance
-from iscam.metrics.localisation import energy as energy
-from iscam.metrics.sanity import randomised as randomised
-from iscam.metrics.sanity import shifted as shifted
-from iscam.metrics.sanity import ssim as ssim
-from iscam.network import Network as Network
-from iscam.network import load_model as load_model
-from iscam.results import paired as paired
-from iscam.results import published as published
-from iscam.results import summary as summary
-from iscam.study import Study as Study
-from iscam.study import run_study as run_study
+from importlib.metadata import version
+
+from iscam import menagerie
+from iscam.data import load_images
+from iscam.errors import InputError
+from iscam.explanation import explain
+from iscam.maps import ssim
+from iscam.methods import CONTROLS, METHODS
+from iscam.metrics import METRICS
+from iscam.metrics.adcc import adcc, coherency, complexity
+from iscam.metrics.confidence import average_drop, average_gain, average_increase, confidence, win
+from iscam.metrics.curves import Curves, deletion, insertion
+from iscam.metrics.ground_truth import decisive_part, part_correlation, part_importance
+from iscam.metrics.localisation import energy, mask_energy
+from iscam.metrics.sanity import randomised, shifted
+from iscam.model import Network
+from iscam.study import Study, paired, run_study, summary
+from iscam.zoo import load_model
+
+__version__ = version("iscam")
+
+__all__ = [
+    "CONTROLS",
+    "METHODS",
+    "METRICS",
+    "Curves",
+    "InputError",
+    "Network",
+    "Study",
+    "adcc",
+    "average_drop",
+    "average_gain",
+    "average_increase",
+    "coherency",
+    "complexity",
+    "confidence",
+    "decisive_part",
+    "deletion",
+    "energy",
+    "explain",
+    "insertion",
+    "load_images",
+    "load_model",
+    "mask_energy",
+    "menagerie",
+    "paired",
+    "part_correlation",
+    "part_importance",
+    "randomised",
+    "run_study",
+    "shifted",
+    "ssim",
+    "summary",
+    "win",
+]

@@ -14,12 +14,17 @@ import torch
 import typer
 
 from iscam.data import Picture, load_images
-from iscam.errors import InputError, one_of
-from iscam.explain import CONTROLS, explain
+from iscam.errors import InputError
+from iscam.explanation import explain
 from iscam.methods import METHODS
-from iscam.network import Network, load_model
-from iscam.results import summary
-from iscam.study import read_study, run_study
+from iscam.methods.controls import CONTROLS
+from iscam.model import Network
+from iscam.plots import TITLES, explanation, plt
+from iscam.study.run import run_study
+from iscam.study.spec import read_study
+from iscam.study.statistics import summary
+from iscam.validation import one_of
+from iscam.zoo import load_model
 
 app = typer.Typer(
     add_completion=False,
@@ -90,16 +95,15 @@ def explain_pictures(
 
 def explain_picture(net: Network, picture: Picture, target: int | None, method: str, stem: Path, save_map: bool) -> str:
     """Write one explanation's figure, and its map if asked; returns the line to print."""
-    from iscam import plots  # here, since matplotlib takes a while to load
 
     images = picture.image.to(net.device)[None]
     probabilities = net(images).softmax(1)[0]
     target = int(probabilities.argmax()) if target is None else target
     (map,) = explain(net, images, torch.tensor([target]), method)
     title = f"{net.category(target)} ({probabilities[target]:.1%})"
-    figure = plots.explanation(images[0], map, f"{plots.TITLES[method]}: {title}")
+    figure = explanation(images[0], map, f"{TITLES[method]}: {title}")
     figure.savefig(f"{stem}.png", dpi=150)
-    plots.plt.close(figure)
+    plt.close(figure)
     if save_map:
         np.save(f"{stem}.npy", map.cpu().numpy())
     return f"{stem}.png  {title}"

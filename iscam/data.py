@@ -19,10 +19,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from iscam.cache import fetch
-from iscam.errors import InputError, positive
+from iscam.download import fetch
+from iscam.errors import InputError
 from iscam.menagerie.draw import SPECIES, Drawing, draw
-from iscam.network import canonical_transform
+from iscam.model import canonical_transform
+from iscam.validation import positive
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 

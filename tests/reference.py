@@ -16,7 +16,7 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor, nn
 
-from iscam.noise import noise
+from iscam.rng import noise
 
 
 @dataclass

@@ -13,11 +13,24 @@ from torch import Tensor, nn
 
 import iscam
 from conftest import array, pictures, pooled_case
-from iscam import as_coded
-from iscam.activations import observe
 from iscam.data import Entry
-from iscam.explain import weighted_map
+from iscam.maps import weighted_map
 from iscam.metrics import Curves
+from iscam.record import observe
+from iscam.reproduction.as_coded.bounds import bound, readings
+from iscam.reproduction.as_coded.boxes import cropped_boxes, disc, original_boxes, original_sizes
+from iscam.reproduction.as_coded.methods import METHODS, explain, smooth_grad_cam_pp
+from iscam.reproduction.as_coded.metrics import (
+    average_drop,
+    both_ways,
+    confidence,
+    energy,
+    first_point_zero,
+    marked,
+    swapped_box,
+    win,
+)
+from iscam.reproduction.published import published_table
 
 
 class Colours(nn.Module):
@@ -53,7 +66,7 @@ def two_halves() -> tuple[Tensor, Tensor, Tensor]:
 def test_the_class_is_the_masked_pictures_for_both():
     """Whole: logits 2, 1, 0, class red. Masked: 0, 1, 0, class green: Y = e / (e² + e + 1), O = e / (e + 2)."""
     image, _, lower = two_halves()
-    found = as_coded.confidence(by_colour(), image, lower)
+    found = confidence(by_colour(), image, lower)
     assert found.classes.tolist() == [1]
     assert float(found.original) == pytest.approx(probability([2, 1, 0], 1), abs=1e-6)
     assert float(found.explained) == pytest.approx(probability([0, 1, 0], 1), abs=1e-6)
@@ -61,13 +74,13 @@ def test_the_class_is_the_masked_pictures_for_both():
     assert float(Y) == pytest.approx(probability([2, 1, 0], 0), abs=1e-6)
     assert float(iscam.average_drop(Y, E)) == pytest.approx(1 - probability([0, 1, 0], 0) / float(Y), abs=1e-6)
     assert not iscam.average_increase(Y, E)
-    assert float(as_coded.average_drop(found.original, found.explained)) == 0
+    assert float(average_drop(found.original, found.explained)) == 0
     assert iscam.average_increase(found.original, found.explained)
 
 
 def test_the_class_stays_where_the_mask_does_not_change_it():
     image, whole, _ = two_halves()
-    found = as_coded.confidence(by_colour(), image, whole)
+    found = confidence(by_colour(), image, whole)
     assert found.classes.tolist() == [0]
     assert float(found.original) == float(found.explained)
     assert_allclose(array(found.original), array(iscam.confidence(by_colour(), image, whole)[0]))
@@ -76,16 +89,16 @@ def test_the_class_stays_where_the_mask_does_not_change_it():
 def test_the_drop_is_summed():
     """Drops 3/4, 0 and 1/2: the sum is 5/4, the mean 5/12."""
     original, explained = torch.tensor([0.8, 0.5, 0.6]), torch.tensor([0.2, 0.9, 0.3])
-    assert float(as_coded.average_drop(original, explained)) == pytest.approx(1.25)
+    assert float(average_drop(original, explained)) == pytest.approx(1.25)
     assert float(iscam.average_drop(original, explained).mean()) == pytest.approx(1.25 / 3)
 
 
 def test_the_win_compares_points_of_each_methods_own_class():
     """a loses 30 - 20 = 10 points of its class, b 90 - 70 = 20 of another: a wins, although it keeps less, 20 < 70."""
     a, b = (torch.tensor([0.3]), torch.tensor([0.2])), (torch.tensor([0.9]), torch.tensor([0.7]))
-    assert as_coded.win(*a, *b)
-    assert not as_coded.win(*b, *a)
-    assert not as_coded.win(*a, *a)
+    assert win(*a, *b)
+    assert not win(*b, *a)
+    assert not win(*a, *a)
     assert not iscam.win(a[0], a[1], b[1])
 
 
@@ -98,7 +111,7 @@ def test_the_first_point_of_insertion_is_zero():
     fraction = torch.tensor([0, 0.5, 1])
     curves = Curves(fraction, scores, torch.trapezoid(scores, fraction))
     assert float(curves.auc) == pytest.approx(0.65)
-    found = as_coded.first_point_zero(curves)
+    found = first_point_zero(curves)
     assert found.scores.tolist() == [[0, pytest.approx(0.6), 1]]
     assert float(found.auc) == pytest.approx(0.55)
     assert float(curves.scores[0, 0]) == pytest.approx(0.4)
@@ -107,19 +120,19 @@ def test_the_first_point_of_insertion_is_zero():
 def test_marked_pixels_are_above_50_of_255():
     """Blocks of 8x8 that JPEG keeps flat: grey values 0, 38, 63 and 255 of 255."""
     blocks = torch.tensor([[0.0, 0.15], [0.25, 1.0]])
-    found = as_coded.marked(blocks.repeat_interleave(8, 0).repeat_interleave(8, 1))
+    found = marked(blocks.repeat_interleave(8, 0).repeat_interleave(8, 1))
     assert found.dtype == torch.bool
     assert_allclose(found.reshape(2, 8, 2, 8).float().mean((1, 3)), [[0, 0], [1, 1]])
-    assert_allclose(float(as_coded.marked(as_coded.disc(60)).sum()), math.pi * 60**2, rtol=0.02)
+    assert_allclose(float(marked(disc(60)).sum()), math.pi * 60**2, rtol=0.02)
 
 
 def test_the_box_reads_corners_as_widths_and_swaps_the_axes():
     """Corners (2, 1) to (4, 3) are read as rows 2 to 2 + 4, columns 1 to 1 + 3, both ends included."""
-    found = as_coded.swapped_box(torch.tensor([2.0, 1, 4, 3]), 10, 8)
+    found = swapped_box(torch.tensor([2.0, 1, 4, 3]), 10, 8)
     rows, columns = found.nonzero().unbind(1)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 6, 1, 4)
     assert int(found.sum()) == 5 * 4
-    assert not as_coded.swapped_box(torch.tensor([12.0, 1, 20, 3]), 10, 8).any()  # beyond the picture: nothing
+    assert not swapped_box(torch.tensor([12.0, 1, 20, 3]), 10, 8).any()  # beyond the picture: nothing
 
 
 def test_the_energy_counts_marked_pixels_in_the_first_box():
@@ -127,16 +140,16 @@ def test_the_energy_counts_marked_pixels_in_the_first_box():
     map = torch.full((16, 16), 0.1)
     map[:, :8] = 1
     boxes = torch.tensor([[0.0, 0, 7, 3], [0, 0, 16, 16]])
-    assert as_coded.energy(map, boxes) == pytest.approx(32 / 128)
+    assert energy(map, boxes) == pytest.approx(32 / 128)
     right = float(iscam.energy(map[None], [boxes[:1]]))  # columns 0 to 6, rows 0 to 2, of a mass of 128 + 12.8
     assert right == pytest.approx(21 / 140.8)
-    assert math.isnan(as_coded.energy(map, torch.empty(0, 4)))
-    assert math.isnan(as_coded.energy(torch.zeros(16, 16), boxes))
+    assert math.isnan(energy(map, torch.empty(0, 4)))
+    assert math.isnan(energy(torch.zeros(16, 16), boxes))
 
 
 def test_a_uniform_maps_coded_energy_is_the_boxs_area():
     box = torch.tensor([[20.0, 30, 120, 100]])  # rows 20 to 140, columns 30 to 130
-    assert as_coded.energy(as_coded.disc(None), box) == pytest.approx(121 * 101 / 224**2)
+    assert energy(disc(None), box) == pytest.approx(121 * 101 / 224**2)
 
 
 # --------------------------------------------------------------------------------------------------------------- boxes
@@ -147,31 +160,31 @@ def test_boxes_go_back_to_the_original_picture_and_on_to_the_crop(tmp_path):
     from PIL import Image
 
     (tmp_path / "original_sizes.csv").write_text("ImageId,width,height\na,454,227\n")
-    sizes = as_coded.original_sizes(tmp_path)
+    sizes = original_sizes(tmp_path)
     assert sizes == {"a": (454, 227)}
     stored = Image.new("RGB", (227, 227))
     entry = Entry("a.JPEG", lambda: stored, 0, [[100, 10, 150, 110], [0, 0, 20, 20]])
-    boxes, size = as_coded.original_boxes(entry, sizes)
+    boxes, size = original_boxes(entry, sizes)
     assert size == (454, 227)
     assert boxes.tolist() == [[200, 10, 300, 110], [0, 0, 40, 20]]
-    moved = as_coded.cropped_boxes(boxes, size)  # the second box is cropped away
+    moved = cropped_boxes(boxes, size)  # the second box is cropped away
     assert_allclose(moved, [[200 * 224 / 227 - 112, 10 * 224 / 227, 300 * 224 / 227 - 112, 110 * 224 / 227]], atol=0.5)
-    assert as_coded.original_boxes(entry, {})[0].tolist() == [[100, 10, 150, 110], [0, 0, 20, 20]]
-    assert as_coded.original_sizes(tmp_path / "nowhere") == {}
+    assert original_boxes(entry, {})[0].tolist() == [[100, 10, 150, 110], [0, 0, 20, 20]]
+    assert original_sizes(tmp_path / "nowhere") == {}
 
 
 def test_a_drawing_is_its_own_original():
     dataset = iscam.load_images("menagerie", count=1)
-    boxes, size = as_coded.original_boxes(dataset.entries[0], {})
+    boxes, size = original_boxes(dataset.entries[0], {})
     assert size == (224, 224)
     assert_allclose(boxes, dataset[0].boxes)
-    assert_allclose(as_coded.cropped_boxes(boxes, size), boxes)
+    assert_allclose(cropped_boxes(boxes, size), boxes)
 
 
 def test_a_broken_table_of_sizes_says_so(tmp_path):
     (tmp_path / "original_sizes.csv").write_text("name,w\na,1\n")
     with pytest.raises(iscam.InputError, match="ImageId, width and height"):
-        as_coded.original_sizes(tmp_path)
+        original_sizes(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
@@ -186,14 +199,14 @@ def test_smooth_grad_cam_pp_is_the_literal_one():
     g = case.split.gradient(x, view.target)
     g2, g3 = np.zeros_like(A), np.zeros_like(A)
     for n in range(2):
-        noisy = x + 4 * array(iscam.noise.noise(case.images[1], 5, n))
+        noisy = x + 4 * array(iscam.rng.noise(case.images[1], 5, n))
         logits = case.split.logits(noisy)
         g_n = case.split.gradient(noisy, int(logits.argmax()))
         g2, g3 = g2 + g_n**2 / 2, g3 + g_n**3 / 2
     denominator = 2 * g2 + A.sum((1, 2), keepdims=True) * g3
     a = np.divide(g2, denominator, out=np.zeros_like(A), where=g2 > 0)  # a place without gradient has no weight
     expected = (a * np.maximum(0, math.exp(logits.max()) * g)).sum((1, 2))
-    found = as_coded.smooth_grad_cam_pp(view, samples=2, seed=5)
+    found = smooth_grad_cam_pp(view, samples=2, seed=5)
     assert_allclose(array(found), expected, rtol=2e-3, atol=1e-4 * abs(expected).max())
 
 
@@ -201,23 +214,23 @@ def test_the_factor_of_smooth_grad_cam_pp_changes_no_map(monkeypatch):
     view = observe(pooled_case().net, pooled_case().images[0])
 
     def map():
-        weights = as_coded.smooth_grad_cam_pp(view, samples=3)
+        weights = smooth_grad_cam_pp(view, samples=3)
         return weighted_map(weights, view.activations.detach(), view.image.shape[1:])
 
     before = map()
-    monkeypatch.setattr(as_coded, "LARGEST_EXPONENT", -2.0)
+    monkeypatch.setattr("iscam.reproduction.as_coded.methods.LARGEST_EXPONENT", -2.0)
     assert_allclose(array(map()), array(before), atol=1e-5)
 
 
 def test_the_settings_of_the_notebook(case):
     options = {"is_cam": {"steps": 10}, "ss_cam": {"samples": 35}}
     for method, chosen in options.items():
-        found = as_coded.explain(case.net, case.images[:2], method)
+        found = explain(case.net, case.images[:2], method)
         assert_allclose(
             array(found), array(iscam.explain(case.net, case.images[:2], None, method, **chosen)), atol=1e-6
         )
-    assert as_coded.explain(case.net, case.images, "smooth_grad_cam_pp").shape == (3, 20, 16)
-    assert set(as_coded.METHODS) <= set(iscam.METHODS)
+    assert explain(case.net, case.images, "smooth_grad_cam_pp").shape == (3, 20, 16)
+    assert set(METHODS) <= set(iscam.METHODS)
 
 
 # --------------------------------------------------------------------------------------------------- published numbers
@@ -227,10 +240,10 @@ def test_both_ways_holds_each_convention(case):
     net, images = case.net, case.images[:1]
     map = torch.rand(20, 16, generator=torch.Generator().manual_seed(0))
     boxes, original = torch.tensor([[2.0, 3, 9, 11]]), torch.tensor([[4.0, 6, 18, 22], [0, 0, 1, 1]])
-    found = as_coded.both_ways(net, images[0], map, boxes, original, 20)
+    found = both_ways(net, images[0], map, boxes, original, 20)
     target = net(images).argmax(1)
     Y, E = iscam.confidence(net, images, map[None], target)
-    coded = as_coded.confidence(net, images, map[None])
+    coded = confidence(net, images, map[None])
     appearing = iscam.insertion(net, images, map[None], target, 20)
     expected = {
         ("insertion", "canonical"): appearing.auc,
@@ -240,14 +253,14 @@ def test_both_ways_holds_each_convention(case):
         ("average_increase", "as coded"): coded.original < coded.explained,
         ("O", "as coded"): coded.explained,
         ("energy", "canonical"): iscam.energy(map[None], [boxes]),
-        ("energy", "mask only"): iscam.energy(as_coded.marked(map)[None].float(), [boxes]),
+        ("energy", "mask only"): iscam.energy(marked(map)[None].float(), [boxes]),
         ("energy", "box only"): map[4:, 6:].sum() / map.sum(),
-        ("energy", "as coded"): as_coded.marked(map)[4:, 6:].sum() / as_coded.marked(map).sum(),
+        ("energy", "as coded"): marked(map)[4:, 6:].sum() / marked(map).sum(),
     }
     for key, value in expected.items():
         assert found[key] == pytest.approx(float(value), abs=1e-6), key
     assert found["deletion", "as coded"] == found["deletion", "canonical"]
-    without = as_coded.both_ways(net, images[0], map, torch.empty(0, 4), torch.empty(0, 4), 20)
+    without = both_ways(net, images[0], map, torch.empty(0, 4), torch.empty(0, 4), 20)
     assert all(math.isnan(value) for (metric, _), value in without.items() if metric == "energy")
 
 
@@ -259,14 +272,14 @@ def test_the_bound_on_published_cells():
         [(m, n, metric, v) for m, n, *pair in rows for metric, v in zip(metrics, pair, strict=True)],
         columns=["model", "method", "metric", "value"],
     )
-    found = as_coded.bound(table)
+    found = bound(table)
     assert found["sum"].tolist() == [140, 90]
     assert found["excess"].tolist() == [40, 0]
     assert found["factor"].tolist() == [2, 1]
 
 
 def test_six_published_cells_break_the_bound():
-    found = as_coded.bound(iscam.published("table2"))
+    found = bound(published_table("table2"))
     assert found[found["excess"] > 0]["model"].tolist() == ["vgg16"] * 3 + ["resnet18"] * 3
     assert found["factor"].max() == pytest.approx(79.15 / 48.70)
 
@@ -274,7 +287,7 @@ def test_six_published_cells_break_the_bound():
 def test_the_bound_holds_for_either_class(case):
     images = pictures(6, 20, 16, seed=3)
     maps = torch.rand(6, 20, 16, generator=torch.Generator().manual_seed(1))
-    for Y, E in (iscam.confidence(case.net, images, maps), as_coded.confidence(case.net, images, maps)[1:]):
+    for Y, E in (iscam.confidence(case.net, images, maps), confidence(case.net, images, maps)[1:]):
         assert bool((iscam.average_drop(Y, E) + iscam.average_increase(Y, E) <= 1).all())
 
 
@@ -283,7 +296,7 @@ def test_the_class_rule_only_lowers_the_drop_and_raises_the_increase(case):
     images = 3 * pictures(12, 20, 16, seed=4)
     maps = torch.rand(12, 20, 16, generator=torch.Generator().manual_seed(2)) > 0.7
     canonical = iscam.confidence(case.net, images, maps.float())
-    found = as_coded.confidence(case.net, images, maps.float())
+    found = confidence(case.net, images, maps.float())
     changed = found.classes != case.net(images).argmax(1)
     assert changed.any()
     assert not changed.all()
@@ -296,7 +309,7 @@ def test_the_class_rule_only_lowers_the_drop_and_raises_the_increase(case):
 def test_the_readings_of_equation_7():
     """Literally: M_{i+1} = M_i + i/N from i = 0 (strict) or 1 (cumulative)."""
     for steps in (1, 3, 10, 15):
-        found = as_coded.readings(steps)
+        found = readings(steps)
         M, strict = 0.0, []
         for i in range(steps):
             M += i / steps
@@ -305,10 +318,10 @@ def test_the_readings_of_equation_7():
         assert_allclose(found["cumulative"], np.cumsum(np.arange(1, steps + 1) / steps))
         assert_allclose(found["linear"], np.arange(1, steps + 1) / steps)
         assert_allclose(found["last"], [(steps + 1) / 2])
-    inside = {name: sum(t <= 1 for t in as_coded.readings(10)[name]) for name in found}
+    inside = {name: sum(t <= 1 for t in readings(10)[name]) for name in found}
     assert inside == {"cumulative": 4, "strict": 5, "linear": 10, "last": 0}
 
 
 def test_a_method_without_settings_of_its_own_is_refused(case):
     with pytest.raises(iscam.InputError, match="'score_cam'; the valid ones are: smooth_grad_cam_pp, ss_cam, is_cam"):
-        as_coded.explain(case.net, case.images, "score_cam")
+        explain(case.net, case.images, "score_cam")

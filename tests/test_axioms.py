@@ -7,50 +7,60 @@ import torch
 from torch import nn
 
 import iscam
-from iscam import axioms
-from iscam.activations import live, observe
+from iscam.maps import live
+from iscam.record import observe
+from iscam.reproduction.toy_networks import (
+    Split,
+    constant,
+    flipping,
+    half_blind,
+    picture,
+    rewritten,
+    small,
+    without_biases,
+)
 
-X = axioms.picture()
-BATCH = torch.stack([axioms.picture(seed) for seed in range(1, 9)])
+X = picture()
+BATCH = torch.stack([picture(seed) for seed in range(1, 9)])
 
 
 def test_picture_and_weights_are_fixed_by_the_seed():
-    assert torch.equal(axioms.picture(3), axioms.picture(3))
-    assert not torch.equal(axioms.picture(3), axioms.picture(4))
-    assert torch.equal(axioms.small(3)(X[None]), axioms.small(3)(X[None]))
-    assert not torch.equal(axioms.small(3)(X[None]), axioms.small(4)(X[None]))
+    assert torch.equal(picture(3), picture(3))
+    assert not torch.equal(picture(3), picture(4))
+    assert torch.equal(small(3)(X[None]), small(3)(X[None]))
+    assert not torch.equal(small(3)(X[None]), small(4)(X[None]))
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"pooled": True}])
 def test_small_has_six_live_channels_of_half_the_size(options):
-    view = observe(axioms.small(**options), X)
+    view = observe(small(**options), X)
     assert view.activations.shape == (6, 8, 8)
     assert live(view.activations).all()
     assert len(view.logits) == 5
 
 
 def test_small_without_bias_is_homogeneous_and_with_bias_is_not():
-    free, net = axioms.small(bias=False), axioms.small()
+    free, net = small(bias=False), small()
     torch.testing.assert_close(free(3 * BATCH), 3 * free(BATCH))
     assert (net(3 * BATCH) - 3 * net(BATCH)).abs().max() > 0.1
 
 
 def test_cam_is_defined_for_the_pooled_head_alone():
-    assert len(iscam.METHODS["cam"](observe(axioms.small(pooled=True), X))) == 6
+    assert len(iscam.METHODS["cam"](observe(small(pooled=True), X))) == 6
     with pytest.raises(iscam.InputError):
-        iscam.METHODS["cam"](observe(axioms.small(), X))
+        iscam.METHODS["cam"](observe(small(), X))
 
 
 @pytest.mark.parametrize("row", range(4))
 def test_one_pixel_flips_the_prediction(row):
-    net, dot = axioms.flipping(), torch.zeros(2, 1, 4, 4)
+    net, dot = flipping(), torch.zeros(2, 1, 4, 4)
     dot[1, 0, row, 3 - row] = 1
     assert net(dot).argmax(1).tolist() == [0, 1]
     assert observe(net, dot[1]).activations[0, row, 3 - row] == 0
 
 
 def test_the_half_blind_network_ignores_the_right_half():
-    net, x = axioms.half_blind(), torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(0))
+    net, x = half_blind(), torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(0))
     right, left = x.clone(), x.clone()
     right[..., 4:] += 1
     left[..., :4] += 1
@@ -60,15 +70,15 @@ def test_the_half_blind_network_ignores_the_right_half():
 
 
 def test_the_constant_network_is_constant():
-    net = axioms.small()
-    logits = axioms.constant(net)(BATCH)
+    net = small()
+    logits = constant(net)(BATCH)
     assert (logits == logits[0]).all()
     assert net(BATCH).std(0).min() > 0, "the original stays as it was"
 
 
 def test_rewritten_is_the_same_function_with_other_activations():
-    net = axioms.small()
-    other = axioms.rewritten(net, lambda a: 2 * a, lambda a: a / 2)
+    net = small()
+    other = rewritten(net, lambda a: 2 * a, lambda a: a / 2)
     assert torch.equal(other(BATCH), net(BATCH))
     assert torch.equal(observe(other, X).activations, 2 * observe(net, X).activations)
 
@@ -79,7 +89,7 @@ def test_without_biases_is_the_limit_for_large_inputs():
     nn.init.normal_(normalised[1].bias)
     nn.init.normal_(normalised[1].running_mean)
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
-    for net in (axioms.small(), iscam.Network(axioms.Split(normalised, head), "features")):
+    for net in (small(), iscam.Network(Split(normalised, head), "features")):
         expected = net(1e5 * BATCH) / 1e5
-        torch.testing.assert_close(axioms.without_biases(net)(BATCH), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(without_biases(net)(BATCH), expected, atol=1e-4, rtol=1e-4)
         assert (net(BATCH) - expected).abs().max() > 0.01

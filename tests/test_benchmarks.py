@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from iscam import InputError, results
+from iscam import InputError
+from iscam.reproduction.benchmarks import benchmark_table, floor_table
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -24,7 +25,7 @@ def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_pas
     monkeypatch.setattr(speed, "BATCHES", (8, 32))
     speed.main(model="menagerie/vgg", steps=2, repeats=3, bf16=False, output=tmp_path / "speed.json", layer=None)
     run = json.loads((tmp_path / "speed.json").read_text())
-    table = results.benchmark_table(run)
+    table = benchmark_table(run)
     ours = table[table["line"].str.startswith("iscam")]
     assert len(ours) == 13 and (table["seconds"] > 0).all()
     assert (table.loc[~table["line"].str.contains("first layer once|options|15"), "% of floor"] < 110).all()
@@ -32,7 +33,7 @@ def test_speed_is_told_beside_peers_and_beside_a_floor_that_no_line_of_whole_pas
     assert all(float(value) < 1e-4 for value in ours["largest difference"][~fewer] if value != "–")
     assert all(0 < float(value) < 0.1 for value in ours["largest difference"][fewer])
     assert run["command"] == "python benchmarks/speed.py --model menagerie/vgg --steps 2 --repeats 3"
-    bare = results.floor_table(run)
+    bare = floor_table(run)
     assert bare[["precision", "passes in a batch"]].values.tolist() == [["fp32", 8], ["fp32", 32]]
     assert bare[["uncompiled", "compiled"]].to_numpy().max() == pytest.approx(run["floors"]["fp32"])
     assert run["rates"]["menagerie/vgg"]["fp32"] < run["floors"]["fp32"] * 1.1

@@ -13,7 +13,12 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from iscam import findings, pages, results
+from iscam.reproduction.archive import recorded
+from iscam.reproduction.findings import METRICS, sentences, tables
+from iscam.reproduction.panels import Panel, slider
+from iscam.reproduction.published import data_folder
+from iscam.reproduction.tables import readable
+from iscam.study.statistics import summary
 
 nbformat = pytest.importorskip("nbformat")
 papermill = pytest.importorskip("papermill")
@@ -52,7 +57,7 @@ def frame(models: list[str], metrics: list[str], pictures: int = 4) -> pd.DataFr
 def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The data folder with every recorded value changed."""
     folder = tmp_path / "data"
-    shutil.copytree(results.data_folder(), folder)
+    shutil.copytree(data_folder(), folder)
     for file in (folder / "results").glob("*.parquet"):
         table = pd.read_parquet(file)
         measured = [name for name in table if name == "value" or name.endswith(" error")]
@@ -76,12 +81,12 @@ LIVE = r"explain\(|part_importance\(|importances\[|explain_|curve_bands"
 def quoted(without: Sequence[str] = ()) -> set[str]:
     """Mean and interval of everything that is recorded, as pages show them; those of 0 and 100 % prove nothing."""
     found = set()
-    tables = map(pd.read_parquet, (results.data_folder() / "results").glob("*.parquet"))
+    tables = map(pd.read_parquet, (data_folder() / "results").glob("*.parquet"))
     for table in (table for table in tables if "value" in table):
         variants = [name for name in ("settings", "convention") if name in table]
         for _, rows in table.groupby(variants) if variants else [((), table)]:
-            means = results.summary(rows[~rows["metric"].isin(without)])
-            found |= set(results.readable(means, means["metric"].unique()).to_numpy().ravel())
+            means = summary(rows[~rows["metric"].isin(without)])
+            found |= set(readable(means, means["metric"].unique()).to_numpy().ravel())
     return {cell for cell in found if CELL.fullmatch(str(cell)) and cell[:4] not in ("0.00", "100.")}
 
 
@@ -140,23 +145,23 @@ def test_tables_follow_the_recorded_runs(
 
 
 def test_findings_follow_the_recorded_runs(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = findings.sentences()
+    now = sentences()
     monkeypatch.delenv("ISCAM_DATA")
-    assert now[1] != findings.sentences()[1]
+    assert now[1] != sentences()[1]
 
 
 def test_findings_of_every_run(changed: Path) -> None:
     for name, models in {"tables_menagerie": ["menagerie/resnet"], "tables_squeezenet": ["squeezenet1_0"]}.items():
-        frame(models, findings.METRICS).to_parquet(changed / "results" / f"{name}.parquet")
-    said = findings.sentences()
+        frame(models, METRICS).to_parquet(changed / "results" / f"{name}.parquet")
+    said = sentences()
     assert len(said) == 5
     assert not [sentence for sentence in said if "nan" in sentence]
-    assert findings.tables()[-1][0].startswith("squeezenet1_0")
+    assert tables()[-1][0].startswith("squeezenet1_0")
 
 
 @pytest.mark.parametrize("name", ["tables_menagerie", "tables_squeezenet"])
 def test_tables_are_of_the_methods_as_they_come(name: str) -> None:
-    methods = results.recorded(name)[1]["parameters"]["methods"]
+    methods = recorded(name)[1]["parameters"]["methods"]
     assert {"score_cam", "ss_cam", "is_cam"} < set(methods)
     assert all(set(options) <= {"method", "seed"} for options in methods.values()), "an option that saves passes"
 
@@ -168,11 +173,11 @@ def test_readme_is_up_to_date() -> None:
     assert readme.HERO.stat().st_size < 300_000
 
 
-PANEL = pages.Panel("data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=", "title", "line")
+PANEL = Panel("data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=", "title", "line")
 
 
 def test_slider_is_complete_without_scripts() -> None:
-    html = pages.slider({("linear", 1): PANEL, ("linear", 2): PANEL}, ("linear", 2), printed=[1])
+    html = slider({("linear", 1): PANEL, ("linear", 2): PANEL}, ("linear", 2), printed=[1])
     assert html.count("<img") == html.count("<figcaption>") == 2
     assert 'data-frame="linear 1" class="printed"' in html
     assert "http" not in html

@@ -13,9 +13,9 @@ import pytest
 
 import iscam
 from conftest import pooled_case
-from iscam import cluster as costs
-from iscam import study
 from iscam.data import Images, load_images
+from iscam.study.costs import passes
+from iscam.study.evaluate import picture_rows
 
 STUDY = iscam.Study(count=4, methods={"identity": {}, "grad_cam": {}}, metrics=("average_drop", "energy"))
 
@@ -60,7 +60,7 @@ def with_a_deadly_picture(monkeypatch, mark: Path | None) -> str:
         return second.read()
 
     entries = [first, replace(second, read=deadly), *rest]
-    monkeypatch.setattr(study, "load_images", lambda *_: Images(entries, dataset.transform))
+    monkeypatch.setattr("iscam.study.run.load_images", lambda *_: Images(entries, dataset.transform))
     return second.name
 
 
@@ -115,8 +115,8 @@ def test_passes_are_those_that_a_picture_takes(monkeypatch):
         seen += len(inputs[0])
 
     case.net.model.register_forward_pre_hook(count)
-    rows = study.picture_rows(chosen, "pooled", case.net, load_images("menagerie", 1), 0)
+    rows = picture_rows(chosen, "pooled", case.net, load_images("menagerie", 1), 0)
     assert all(row["error"] == "" for row in rows)
-    monkeypatch.setattr(costs, "GRADIENT", 1)
+    monkeypatch.setattr("iscam.study.costs.GRADIENT", 1)
     alive = 7  # channel 2 is constant
-    assert 0 <= seen - costs.passes(chosen, alive)["total"].sum() <= 3
+    assert 0 <= seen - passes(chosen, alive)["total"].sum() <= 3

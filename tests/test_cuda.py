@@ -11,11 +11,10 @@ from numpy.testing import assert_allclose
 
 import iscam
 from conftest import array, pictures, squeezenet
-from iscam import masks
-from iscam.activations import observe
-from iscam.methods import score
-from iscam.metrics import faithfulness
-from iscam.scaling import scaled
+from iscam.engine.batching import BATCH, LARGEST_BATCH, sizes
+from iscam.engine.first_layer import scaled
+from iscam.engine.scoring import PRECISIONS, masked_scores, spent
+from iscam.record import observe
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
@@ -38,7 +37,7 @@ def picture():
 
 
 @pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("precision", masks.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("work", ["score_cam", "is_cam", "ss_cam", "insertion"])
 def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile, monkeypatch):
     """Torch is asked to fail where the loop, after its first batch, looks at what the GPU has yet to compute."""
@@ -48,9 +47,10 @@ def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile,
         asked.append((net, inputs, passes, target, together))
         return torch.rand(passes, device="cuda")
 
-    monkeypatch.setattr(score, "masked_scores", caught)
-    monkeypatch.setattr(faithfulness, "masked_scores", caught)
-    monkeypatch.setattr(score, "MANY", 0)
+    monkeypatch.setattr("iscam.methods.score.masked_scores", caught)
+    monkeypatch.setattr("iscam.metrics.curves.masked_scores", caught)
+    monkeypatch.setattr("iscam.metrics.confidence.masked_scores", caught)
+    monkeypatch.setattr("iscam.methods.score.MANY", 0)
     if work == "insertion":
         iscam.insertion(gpu, picture, torch.rand(1, 64, 60, device="cuda"), pixels_per_step=40)
     else:
@@ -64,7 +64,7 @@ def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile,
 
     def run(inputs):
         options = {"precision": precision, "compile": compile, "batch_size": 30, "together": together}
-        return masks.masked_scores(net, inputs, passes, target, **options)
+        return masked_scores(net, inputs, passes, target, **options)
 
     expected = run(inputs)  # compiles
     try:
@@ -104,14 +104,14 @@ def test_the_batch_is_measured_and_want_of_memory_halves_it(gpu):
     images = pictures(8, 224, 224).to("cuda")
     many, inputs = 2000, lambda passes: (images[torch.arange(passes.start, passes.stop, device="cuda") % 8],)
     expected = gpu(images).softmax(1)[:, 2].repeat(many // 8)
-    assert_allclose(array(masks.masked_scores(gpu, inputs, many, 2)), array(expected), rtol=1e-4)
-    ((key, size),) = masks.sizes[gpu.model].items()
-    assert key == ("fp32", 3, 224, 224) and masks.BATCH < size <= masks.LARGEST_BATCH
+    assert_allclose(array(masked_scores(gpu, inputs, many, 2)), array(expected), rtol=1e-4)
+    ((key, size),) = sizes[gpu.model].items()
+    assert key == ("fp32", 3, 224, 224) and BATCH < size <= LARGEST_BATCH
     torch.cuda.empty_cache()
     everything = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 300e6) / everything)
     try:
-        found = masks.masked_scores(gpu, inputs, many, 2, batch_size=many)
+        found = masked_scores(gpu, inputs, many, 2, batch_size=many)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert_allclose(array(found), array(expected), rtol=1e-4)
@@ -120,15 +120,15 @@ def test_the_batch_is_measured_and_want_of_memory_halves_it(gpu):
 def test_the_time_that_a_model_has_run_is_the_gpus(gpu, picture):
     """A GPU takes work and returns at once: what counts is when it is done."""
     many = pictures(1, 224, 224).to("cuda").expand(512, -1, -1, -1).contiguous()
-    run = lambda: masks.masked_scores(gpu, lambda passes: (many,), 512, 2, batch_size=512)  # noqa: E731
+    run = lambda: masked_scores(gpu, lambda passes: (many,), 512, 2, batch_size=512)  # noqa: E731
     run()
-    before = masks.spent[gpu.model]
+    before = spent[gpu.model]
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     run()
     end.record()
     torch.cuda.synchronize()
-    assert masks.spent[gpu.model] - before >= 0.8e-3 * start.elapsed_time(end)
+    assert spent[gpu.model] - before >= 0.8e-3 * start.elapsed_time(end)
 
 
 def test_the_first_layer_is_shared_in_tensorfloat32_too(gpu, picture, monkeypatch):
@@ -138,7 +138,7 @@ def test_the_first_layer_is_shared_in_tensorfloat32_too(gpu, picture, monkeypatc
 
 
 def test_memory_is_the_same_for_few_steps_and_many(gpu, monkeypatch):
-    monkeypatch.setattr(score, "MANY", 0)
+    monkeypatch.setattr("iscam.methods.score.MANY", 0)
     image, peaks = pictures(1, 224, 224).to("cuda"), {}
     for steps in (25, 25, 100):  # all in batches of two pictures' 25 steps
         torch.cuda.reset_peak_memory_stats()

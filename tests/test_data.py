@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 import iscam
 from conftest import array
 from iscam.data import FIGURE_PICTURES, read_picture
-from iscam.network import MEAN, STD
+from iscam.model import MEAN, STD
 
 VAL = Path("ILSVRC/Data/CLS-LOC/val")
 

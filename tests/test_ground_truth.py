@@ -11,7 +11,7 @@ import torch
 import iscam
 from iscam.menagerie import draw
 from iscam.menagerie.draw import Drawing
-from iscam.metrics import ground_truth as truth
+from iscam.metrics.ground_truth import log_odds, paint, part_saliency, shapley_value
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def test_shapley_values_are_the_mean_gain_over_all_orders():
         for order in permutations("abc"):
             before = frozenset(order[: order.index(part)])
             gains.append(value[before | {part}] - value[before])
-        assert truth.shapley_value(odds, part, 3) == pytest.approx(np.mean(gains))
+        assert shapley_value(odds, part, 3) == pytest.approx(np.mean(gains))
 
 
 def test_shapley_values_add_up_to_the_whole(net):
     found = iscam.part_importance(net, "Basenji", 3, shapley=True)
     parts = list(draw("Basenji", 3).parts)
-    whole, bare = truth.log_odds(net, "Basenji", 3, [frozenset(), frozenset(parts)])
+    whole, bare = log_odds(net, "Basenji", 3, [frozenset(), frozenset(parts)])
     assert found.sum() == pytest.approx(whole - bare, abs=1e-9)
 
 
@@ -78,7 +78,7 @@ def test_equal_values_share_their_rank_and_a_constant_map_scores_zero():
 
 def test_a_painted_truth_agrees_with_it_better_the_finer_it_is(net):
     drawing, importance = draw("Red Fox", 7), iscam.part_importance(net, "Red Fox", 7)
-    maps = torch.stack([truth.paint(drawing, importance, (side, side)) for side in (7, 224)])
+    maps = torch.stack([paint(drawing, importance, (side, side)) for side in (7, 224)])
     coarse, fine = iscam.part_correlation(maps, [drawing] * 2, [importance] * 2).tolist()
     assert fine > 0.7 and fine >= coarse
 
@@ -107,7 +107,7 @@ def test_parts_that_hardly_show_do_not_count():
     drawing, map = striped({"a": 0.1, "b": 0.5, "c": 0.9, "d": 0.3})
     drawing.parts["d"][:, :] = False
     drawing.parts["d"][:7, 93:100] = True  # 49 pixels
-    assert truth.part_saliency(map, drawing).index.tolist() == ["a", "b", "c"]
+    assert part_saliency(map, drawing).index.tolist() == ["a", "b", "c"]
 
 
 def test_mask_energy_is_the_share_on_the_animal():
@@ -124,6 +124,6 @@ def test_metrics_refuse_pictures_that_are_not_drawings():
 def test_too_many_parts_for_shapley(net, monkeypatch):
     drawing, _ = striped(dict.fromkeys("abcde", 0.0))
     many = drawing._replace(parts=dict.fromkeys("abcdefghi"))
-    monkeypatch.setattr(truth, "draw", lambda *_: many)
+    monkeypatch.setattr("iscam.metrics.ground_truth.draw", lambda *_: many)
     with pytest.raises(iscam.InputError, match="at most 8 parts"):
         iscam.part_importance(net, "Basenji", 0, shapley=True)

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 import iscam
 from conftest import CASES, array, bias_free, pictures, pooled
-from iscam import masks
-from iscam.activations import observe
+from iscam.engine.compiling import copies, state_of
+from iscam.engine.first_layer import scaled
+from iscam.engine.scoring import batches, masked_scores
 from iscam.errors import WANT_OF_MEMORY
-from iscam.masks import masked_scores
-from iscam.methods import score
-from iscam.scaling import scaled
+from iscam.record import observe
 
 
 def batch_of(images: Tensor):
@@ -69,7 +68,7 @@ def test_auto_compiles_what_has_run_for_long(case, eager, monkeypatch):
     images = pictures(12, 20, 16)
     masked_scores(case.net, batch_of(images), 12, 2, batch_size=4)
     assert not eager
-    monkeypatch.setattr(masks, "COMPILING", 0.0)
+    monkeypatch.setattr("iscam.engine.scoring.COMPILING", 0.0)
     masked_scores(case.net, batch_of(images), 12, 2, batch_size=4)
     assert len(eager) == 1
     masked_scores(case.net, batch_of(images), 12, 2, batch_size=4, compile=False)
@@ -87,7 +86,7 @@ def test_a_model_that_cannot_be_compiled_runs_uncompiled(case, monkeypatch):
         found = masked_scores(case.net, batch_of(images), 9, 2, compile=True, batch_size=5)
         masked_scores(case.net, batch_of(images), 9, 2, compile=True, batch_size=5)
     assert len(said) == 1 and run == [5, 4, 5, 4]  # nothing is padded
-    assert masks.copies[case.net.model][1] is None  # else the dictionary would keep the model for ever
+    assert copies[case.net.model][1] is None  # else the dictionary would keep the model for ever
     assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
 
 
@@ -177,8 +176,8 @@ def test_the_first_layer_once_for_all_t_gives_the_same_map(name, options, monkey
     case = CASES[name]()
     expected = iscam.explain(case.net, case.images, case.targets, **options)
     used = []
-    monkeypatch.setattr(score, "MANY", 0)
-    monkeypatch.setattr(score, "scaled", lambda *given: used.append(scaled(*given)) or used[-1])
+    monkeypatch.setattr("iscam.methods.score.MANY", 0)
+    monkeypatch.setattr("iscam.methods.score.scaled", lambda *given: used.append(scaled(*given)) or used[-1])
     found = iscam.explain(case.net, case.images, case.targets, **options)
     assert used and all(used)
     assert_allclose(array(found), array(expected), atol=1e-4)
@@ -194,8 +193,8 @@ def test_no_batch_is_larger_than_asked_where_steps_share_the_first_layer(gap, mo
         return masked_scores(net, watch, passes, target, together=together, **engine)
 
     expected = iscam.explain(gap.net, gap.images, gap.targets, steps=steps)
-    monkeypatch.setattr(score, "MANY", 0)
-    monkeypatch.setattr(score, "masked_scores", watched)
+    monkeypatch.setattr("iscam.methods.score.MANY", 0)
+    monkeypatch.setattr("iscam.methods.score.masked_scores", watched)
     found = iscam.explain(gap.net, gap.images, gap.targets, steps=steps, batch_size=size)
     assert_allclose(array(found), array(expected), atol=1e-4)
     assert max(made)[0] <= (32 if size == "auto" else size) and {together for _, together in made} == {shared}
@@ -253,7 +252,7 @@ def test_a_network_that_cuts_large_inputs_is_split_only_where_it_cuts_none(monke
     assert x.abs().max() < 5 < 8 * x.abs().max()
     assert scaled(view, torch.tensor([0.2, 1.0])) is not None and scaled(view, torch.tensor([0.2, 8.0])) is None
     literal = iscam.explain(net, x, steps=15)
-    monkeypatch.setattr(score, "MANY", 0)
+    monkeypatch.setattr("iscam.methods.score.MANY", 0)
     assert_allclose(array(iscam.explain(net, x, steps=15)), array(literal), atol=1e-6)
 
 
@@ -301,7 +300,7 @@ def test_memory_does_not_grow_with_the_steps(peak_memory):
 def test_memory_that_is_freed_is_used_again():
     """In a process of its own, since it keeps its memory from then on."""
     script = """
-import resource, torch, iscam.memory
+import resource, torch, iscam.engine.allocator
 
 def fresh_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -310,7 +309,7 @@ def fresh_pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 print(fresh_pages())
-iscam.memory.keep_memory()
+iscam.engine.allocator.keep_memory()
 print(fresh_pages(), fresh_pages())
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
@@ -321,12 +320,12 @@ print(fresh_pages(), fresh_pages())
 def test_what_tells_that_a_model_has_changed():
     """Values that change, values that change places, and other modules; nothing else."""
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
-    before = masks.state_of(model)
-    assert masks.state_of(model) == before
+    before = state_of(model)
+    assert state_of(model) == before
     model[0].weight.data.copy_(model[0].weight.flip(0))
-    flipped = masks.state_of(model)
+    flipped = state_of(model)
     model[1] = nn.GELU()
-    assert len({before, flipped, masks.state_of(model)}) == 3
+    assert len({before, flipped, state_of(model)}) == 3
 
 
 def test_want_of_memory_while_a_gpu_is_measured_halves_the_batch(case, monkeypatch):
@@ -340,7 +339,7 @@ def test_want_of_memory_while_a_gpu_is_measured_halves_the_batch(case, monkeypat
             raise torch.OutOfMemoryError
         return 10
 
-    monkeypatch.setattr(masks, "gpu_batch", measured)
-    found = torch.cat([*masks.batches(gpu, batch_of(images), 40, "fp32", False, "auto", 1)])
+    monkeypatch.setattr("iscam.engine.scoring.gpu_batch", measured)
+    found = torch.cat([*batches(gpu, batch_of(images), 40, "fp32", False, "auto", 1)])
     assert_allclose(array(found), array(case.net(images)), rtol=1e-4, atol=1e-6)
     assert tried == [20, 10, 5]

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import iscam
-from iscam.activations import observe
 from iscam.menagerie import train
 from iscam.menagerie.draw import RELATIVES, SPECIES, draw
 from iscam.menagerie.networks import NETWORKS, build
+from iscam.record import observe
 
 LAYER_OUTPUTS = {
     "menagerie/vgg": (64, 7, 7),
@@ -88,7 +88,7 @@ def test_scenes_without_an_animal_and_grey_tell_shipped_networks_nothing(name):
 def test_inputs_are_those_of_the_canonical_transform(unseen):
     from PIL import Image
 
-    expected = iscam.network.canonical_transform(Image.fromarray(unseen[0]))
+    expected = iscam.model.canonical_transform(Image.fromarray(unseen[0]))
     torch.testing.assert_close(train.normalised(unseen[:1], "cpu")[0], expected)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import iscam
 from conftest import CASES, Case, array, bias_free, pictures, pooled
-from iscam.activations import observe
-from iscam.methods.score import path
-from iscam.noise import noise, noises
+from iscam.methods.schedules import path
+from iscam.record import observe
+from iscam.rng import noise, noises
 
 METHODS = [
     ("grad_cam", {}),

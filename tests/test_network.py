@@ -13,7 +13,8 @@ from torchvision import models
 
 import iscam
 from conftest import array, bias_free, pictures, pooled
-from iscam.activations import layer_names, observe
+from iscam.capture import layer_names
+from iscam.record import observe
 
 CALLS = [*iscam.METHODS, *iscam.CONTROLS, "insertion", "deletion", "confidence"]
 

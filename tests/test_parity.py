@@ -66,7 +66,7 @@ def test_torchcam(name, layer, pair):
 
 def test_the_softmax_matters_in_this_comparison():
     """Otherwise the parity would say little: the weights are far from equal."""
-    from iscam.activations import observe
+    from iscam.record import observe
 
     view = observe(iscam.Network(wide_awake("squeezenet1_0"), "features.3"), pictures(1, 44, 44, seed=4)[0])
     weights = iscam.METHODS["score_cam"](view, **ASK)

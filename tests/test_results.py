@@ -7,6 +7,7 @@ import json
 import platform
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,27 @@ import torch
 from PIL import Image
 
 import iscam
-from iscam import plots, results
+from iscam.plots import intervals
+from iscam.reproduction.archive import again, keep, recorded, run_line
+from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table
+from iscam.reproduction.claims import CLAIMS, PRIMARY, spoken, verdicts
+from iscam.reproduction.figures import truth_beside_map
+from iscam.reproduction.tables import readable, table
+from iscam.study.provenance import device_name
+from iscam.study.statistics import (
+    across,
+    against,
+    blocks,
+    holm,
+    interval,
+    merge_seeds,
+    on_most_pictures,
+    paired,
+    seed_spread,
+    sign_flip_test,
+    summary,
+    wins,
+)
 
 
 def rows(values: dict[str, list[float]], metric: str = "average_drop", model: str = "net") -> pd.DataFrame:
@@ -29,20 +50,20 @@ def rows(values: dict[str, list[float]], metric: str = "average_drop", model: st
 
 
 def test_one_picture_has_no_interval_and_none_has_no_mean():
-    found = results.summary(rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]})).set_index("method")
+    found = summary(rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]})).set_index("method")
     assert found.loc["is_cam", ["mean", "n", "failed"]].tolist() == [0.5, 1, 0]
     assert found.loc[["is_cam", "cam"], ["low", "high"]].isna().all(axis=None)
     assert found.loc["cam", ["n", "failed"]].tolist() == [0, 1]
-    texts = results.readable(found.reset_index(), ["average_drop"]).set_index("method")["average_drop"]
+    texts = readable(found.reset_index(), ["average_drop"]).set_index("method")["average_drop"]
     assert texts["is_cam"] == "50.00 (–)"
     assert texts["cam"] == "not defined"
     assert texts["score_cam"] == "60.00 (50.00 to 70.00)"
-    plots.plt.close(plots.intervals(found.reset_index(), "average_drop", "average drop (%)"))
+    plt.close(intervals(found.reset_index(), "average_drop", "average drop (%)"))
 
 
 def test_methods_on_fewer_pictures_than_others_of_their_network_are_left_out():
     fewer = rows({"is_cam": [0.1, 0.2, 0.3], "ss_cam": [0.9], "cam": [0.3, 0.2, 0.1]})
-    kept = results.on_most_pictures(pd.concat([fewer, rows({"is_cam": [0.5]}, model="another")]))
+    kept = on_most_pictures(pd.concat([fewer, rows({"is_cam": [0.5]}, model="another")]))
     assert kept.groupby(["model", "method"])["picture"].nunique().to_dict() == {
         ("another", "is_cam"): 1,
         ("net", "cam"): 3,
@@ -53,25 +74,25 @@ def test_methods_on_fewer_pictures_than_others_of_their_network_are_left_out():
 def test_bars_of_the_truth_end_inside_their_axes_where_a_part_speaks_against_the_class_most():
     picture = iscam.load_images("menagerie", count=1)[0]
     names = ["ears", "legs"]
-    figure = plots.truth_beside_map(
+    figure = truth_beside_map(
         picture, torch.rand(224, 224), pd.Series([0.5, 0.25], names), pd.Series([0.2, -0.7], names), "title"
     )
     low, high = figure.axes[2].get_xlim()
     ends = sorted(bar.get_width() for bar in figure.axes[2].patches)
     assert ends == pytest.approx([-1, 0.2 / 0.7, 0.5, 1])
     assert low < ends[0] and ends[-1] < high
-    plots.plt.close(figure)
+    plt.close(figure)
 
 
 def test_a_tables_heading_may_break_after_a_slash():
-    shown = plots.table(pd.DataFrame({("energy", "menagerie/vgg"): ["1.00"], ("energy", "menagerie/resnet"): ["2.00"]}))
+    shown = table(pd.DataFrame({("energy", "menagerie/vgg"): ["1.00"], ("energy", "menagerie/resnet"): ["2.00"]}))
     assert "menagerie/<wbr>vgg" in shown.to_html()
-    assert "menagerie/<wbr>vgg" in plots.table(pd.DataFrame({"menagerie/vgg": ["1.00"]})).to_html()
+    assert "menagerie/<wbr>vgg" in table(pd.DataFrame({"menagerie/vgg": ["1.00"]})).to_html()
 
 
 def test_interval_is_the_normal_one_for_many_pictures():
     values = np.random.default_rng(0).normal(3, 2, 4000)
-    found = results.interval(pd.Series(values))
+    found = interval(pd.Series(values))
     half = 1.96 * values.std() / np.sqrt(len(values))
     assert (found["high"] - found["low"]) / 2 == pytest.approx(half, rel=0.1)
     assert found["mean"] == values.mean()
@@ -79,7 +100,7 @@ def test_interval_is_the_normal_one_for_many_pictures():
 
 def test_work_in_blocks_is_all_the_work():
     for total, columns in itertools.product((1, 2000, 9999), (1, 7, 500, 10**6, 10**8)):
-        sizes = results.blocks(total, columns)
+        sizes = blocks(total, columns)
         assert sum(sizes) == total and max(sizes) * min(columns, 10**6) <= 10**6
 
 
@@ -92,23 +113,23 @@ def test_sign_flips_against_all_of_them(differences):
     d = np.array(differences, dtype=float)
     sums = [abs(np.dot(signs, d)) for signs in itertools.product([1, -1], repeat=len(d))]
     exact = np.mean([total >= abs(d.sum()) - 1e-9 for total in sums])
-    assert results.sign_flip_test(d) == pytest.approx(exact, abs=0.02)
+    assert sign_flip_test(d) == pytest.approx(exact, abs=0.02)
 
 
 def test_sign_flips_keep_their_level():
     """Of differences that are symmetric around 0, one in twenty has p < 5 %."""
     rng = np.random.default_rng(3)
-    p = [results.sign_flip_test(rng.standard_t(3, 20), seed) for seed in range(300)]
+    p = [sign_flip_test(rng.standard_t(3, 20), seed) for seed in range(300)]
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
-    assert np.isnan(results.sign_flip_test(np.array([1.0])))
+    assert np.isnan(sign_flip_test(np.array([1.0])))
 
 
 def test_holm_by_hand():
     """Smallest first: .001 x 4, .01 x 3, .02 x 2, and .03, which may not fall below the one before."""
-    found = results.holm(np.array([0.02, 0.001, np.nan, 0.03, 0.01]))
+    found = holm(np.array([0.02, 0.001, np.nan, 0.03, 0.01]))
     assert found == pytest.approx([0.04, 0.004, np.nan, 0.04, 0.03], nan_ok=True)
-    assert results.holm(np.array([0.6, 0.9])).tolist() == [1, 1]
-    assert results.holm(np.array([])).tolist() == []
+    assert holm(np.array([0.6, 0.9])).tolist() == [1, 1]
+    assert holm(np.array([])).tolist() == []
 
 
 # ------------------------------------------------------------------------------------------------------------- verdicts
@@ -128,7 +149,7 @@ def claimed(seed: int = 0) -> pd.DataFrame:
 
 
 def test_verdicts_of_a_table_made_by_hand():
-    found = results.verdicts(claimed())
+    found = verdicts(claimed())
     better = found[found["claim"] == "IS-CAM scores better than Score-CAM"].set_index("metric")
     assert better["verdict"].to_dict() == {
         "average_drop": "holds",
@@ -138,7 +159,7 @@ def test_verdicts_of_a_table_made_by_hand():
     assert (better["n"] == 40).all(), "pictures are the units, not pictures and networks"
     assert better.loc["average_drop", "mean"] == pytest.approx(-0.2, abs=0.02)
     assert better.loc["average_drop", "low"] < better.loc["average_drop", "mean"] < better.loc["average_drop", "high"]
-    assert "holds in 1" in results.spoken(found) and "opposite in 1" in results.spoken(found)
+    assert "holds in 1" in spoken(found) and "opposite in 1" in spoken(found)
 
 
 def test_only_the_primary_comparison_is_not_corrected():
@@ -147,13 +168,13 @@ def test_only_the_primary_comparison_is_not_corrected():
     raw = {}
     for metric in ("average_drop", "insertion", "deletion"):
         difference = (wide[metric, "is_cam"] - wide[metric, "score_cam"]).groupby("picture").mean()
-        raw[metric] = results.sign_flip_test(difference.to_numpy())
-    found = results.verdicts(frame).drop_duplicates("metric").set_index("metric")["p"]
+        raw[metric] = sign_flip_test(difference.to_numpy())
+    found = verdicts(frame).drop_duplicates("metric").set_index("metric")["p"]
     assert found["average_drop"] == raw["average_drop"]
     assert found[["insertion", "deletion"]].tolist() == pytest.approx(
-        results.holm(np.array([raw["insertion"], raw["deletion"]])).tolist()
+        holm(np.array([raw["insertion"], raw["deletion"]])).tolist()
     )
-    assert results.PRIMARY in {each for comparisons in results.CLAIMS.values() for each in comparisons}
+    assert PRIMARY in {each for comparisons in CLAIMS.values() for each in comparisons}
 
 
 def test_claims_about_one_network_leave_the_others_out():
@@ -163,12 +184,12 @@ def test_claims_about_one_network_leave_the_others_out():
             rows({"is_cam": [0.0, 0.0, 0.0], "ss_cam": [1.0, 1.0, 1.0]}, "energy", "b"),
         ]
     )
-    assert results.verdicts(frame)["mean"].tolist() == pytest.approx([0.7])
-    assert len(results.verdicts(frame[frame["model"] == "b"])) == 0
+    assert verdicts(frame)["mean"].tolist() == pytest.approx([0.7])
+    assert len(verdicts(frame[frame["model"] == "b"])) == 0
 
 
 def test_one_picture_gives_no_verdict():
-    found = results.verdicts(rows({"is_cam": [0.1], "score_cam": [0.5]}))
+    found = verdicts(rows({"is_cam": [0.1], "score_cam": [0.5]}))
     assert set(found["verdict"]) == {"not tested"}
 
 
@@ -177,9 +198,9 @@ def test_one_picture_gives_no_verdict():
 
 def test_seeds_of_a_noisy_method_are_one_line():
     frame = rows({"ss_cam": [0.0, 0.2], "ss_cam seed 1": [0.4, 0.4], "ss_cam seed 2": [0.2, np.nan], "is_cam": [1, 1]})
-    merged = results.merge_seeds(frame).pivot(index="picture", columns="method", values="value")
+    merged = merge_seeds(frame).pivot(index="picture", columns="method", values="value")
     assert merged["ss_cam"].tolist() == pytest.approx([0.2, 0.3]) and merged["is_cam"].tolist() == [1, 1]
-    spread = results.seed_spread(frame)
+    spread = seed_spread(frame)
     assert spread[["method", "seeds"]].values.tolist() == [["ss_cam", 3]]
     assert spread["spread"].tolist() == pytest.approx([0.3])  # means .1, .4 and .2
 
@@ -194,7 +215,7 @@ def test_wins_and_ties():
         },
         "explained_confidence",
     )
-    found = results.wins(frame).set_index(["method", "metric"])
+    found = wins(frame).set_index(["method", "metric"])
     assert found.loc[("score_cam", "win"), "mean"] == pytest.approx(1 / 3)
     assert found.loc[("score_cam", "tie"), ["mean", "n", "failed"]].tolist() == pytest.approx([1 / 3, 3, 1])
     assert found.loc[("ss_cam", "win"), "mean"] == 0.5, "the mean over seeds"
@@ -211,14 +232,14 @@ def test_ten_thousand_rows_are_judged_and_drawn_in_seconds():
     frame = frame.assign(value=np.random.default_rng(0).random(len(frame)))
     assert len(frame) == 10_000
     started = time.monotonic()
-    plots.plt.close(plots.intervals(results.summary(frame), "insertion", "insertion (%)"))
-    found = results.verdicts(frame), results.against(results.merge_seeds(frame), "is_cam"), results.wins(frame)
+    plt.close(intervals(summary(frame), "insertion", "insertion (%)"))
+    found = verdicts(frame), against(merge_seeds(frame), "is_cam"), wins(frame)
     assert all(len(each) for each in found)
     assert time.monotonic() - started < 5
 
 
 def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "data_folder", lambda: tmp_path / "data")
+    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
     picture = tmp_path / "some pictures"
     picture.mkdir()
@@ -226,15 +247,15 @@ def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeyp
     study = iscam.Study(data=str(picture), count=1, methods={"identity": {}}, metrics=("complexity",))
     monkeypatch.setattr("sys.argv", ["iscam", "study", str(tmp_path / "studies/one.yaml")])
     iscam.run_study(study, tmp_path / "output")
-    results.keep(tmp_path / "output", "kept")
-    frame, run = results.recorded("kept")
+    keep(tmp_path / "output", "kept")
+    frame, run = recorded("kept")
     assert run["command"].startswith("iscam study studies/one.yaml")
     assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some pictures"
     assert str(tmp_path) not in json.dumps(run)
 
 
 def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "data_folder", lambda: tmp_path / "data")
+    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
     networks = ("menagerie/resnet", "menagerie/vgg")
     study = iscam.Study(networks, count=3, methods={"identity": {}}, metrics=("complexity",))
@@ -248,12 +269,12 @@ def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_ma
         run = json.loads(made.read_text()) | {"commit": commit, "versions": {"torch": commit}}
         made.with_name(f"run-{number}.json").write_text(json.dumps(run))
     made.unlink()
-    results.keep(tmp_path / "output", "kept")
-    kept, run = results.recorded("kept")
+    keep(tmp_path / "output", "kept")
+    kept, run = recorded("kept")
     assert run["commit"] == run["versions"]["torch"] == "b, a"
     assert len(rest) == 5 and len(kept) == 4
     assert run["command"].endswith(" --count 2")
-    assert "2 pictures" in results.run_line(kept, run) and f"`{results.again(run)}`" in results.run_line(kept, run)
+    assert "2 pictures" in run_line(kept, run) and f"`{again(run)}`" in run_line(kept, run)
 
 
 def test_a_mean_over_networks_is_one_of_all_of_them():
@@ -261,7 +282,7 @@ def test_a_mean_over_networks_is_one_of_all_of_them():
         [("a", "0", 0.25), ("b", "0", 0.75), ("a", "1", 0.5), ("a", "2", 0.5), ("b", "2", float("nan"))],
         columns=["model", "picture", "value"],
     )
-    means = results.across(frame.assign(method="is_cam", metric="energy")).set_index("picture")["value"]
+    means = across(frame.assign(method="is_cam", metric="energy")).set_index("picture")["value"]
     assert means["0"] == 0.5 and means[["1", "2"]].isna().all()
 
 
@@ -275,14 +296,14 @@ def test_a_mean_over_networks_is_one_of_all_of_them():
 def test_a_record_names_the_processor(monkeypatch, known, name):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: known, raising=False)
-    assert results.device_name() == f"{name}, threads: {torch.get_num_threads()}"
+    assert device_name() == f"{name}, threads: {torch.get_num_threads()}"
     monkeypatch.delattr("torch.cpu.get_capabilities")
-    assert results.device_name() == f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    assert device_name() == f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
 
 
 def test_of_unfinished_photographs_the_command_asks_for_all(tmp_path, monkeypatch):
     """Fewer would be others."""
-    monkeypatch.setattr(results, "data_folder", lambda: tmp_path / "data")
+    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
     (tmp_path / "pictures").mkdir()
     for name in ("a.png", "b.png"):
@@ -291,8 +312,8 @@ def test_of_unfinished_photographs_the_command_asks_for_all(tmp_path, monkeypatc
     frame = iscam.run_study(study, tmp_path / "output")
     (part,) = (tmp_path / "output").glob("part-*.parquet")
     frame[frame["picture"] == "a.png"].to_parquet(part)
-    results.keep(tmp_path / "output", "kept")
-    kept, run = results.recorded("kept")
+    keep(tmp_path / "output", "kept")
+    kept, run = recorded("kept")
     assert kept["picture"].tolist() == ["a.png"] and "--count" not in run["command"]
 
 
@@ -300,7 +321,7 @@ def test_a_difference_of_an_unfinished_run_counts_no_picture_that_was_not_run():
     keys = [("a", "0"), ("a", "1"), ("b", "0")]
     rows = [(model, picture, method, "energy", 0.5) for model, picture in keys for method in ("is_cam", "score_cam")]
     frame = pd.DataFrame(rows, columns=["model", "picture", "method", "metric", "value"])
-    found = results.paired(frame, "is_cam", "score_cam").set_index("model")
+    found = paired(frame, "is_cam", "score_cam").set_index("model")
     assert found["n"].to_dict() == {"a": 2, "b": 1} and (found["failed"] == 0).all()
 
 
@@ -324,7 +345,7 @@ def test_a_benchmark_is_told_beside_the_best_of_its_peers_and_beside_a_matrix_pr
     ]
     bare += [{"task": "matrix product", "passes": 10, "flop": 6e11, "seconds": [3.0, 2.0, 1.0], "precision": "fp32"}]
     run = {"lines": lines, "bare": bare, "floors": {"fp32": 500.0}, "rates": {"net": {"fp32": 400.0}}}
-    table = results.benchmark_table(run).set_index("line")
+    table = benchmark_table(run).set_index("line")
     assert table.loc["iscam IS-CAM, compiled", ["times torch-cam", "% of floor", "spread (%)"]].tolist() == [
         2,
         80,
@@ -332,7 +353,7 @@ def test_a_benchmark_is_told_beside_the_best_of_its_peers_and_beside_a_matrix_pr
     ]
     assert table["times torch-cam"].round(3).tolist()[:3] == [0.6, 1, 1]
     assert np.isnan(table.loc["iscam insertion + deletion, one map, eager", "times torch-cam"])
-    peak = results.peak_table(run)
+    peak = peak_table(run)
     assert peak.to_numpy().tolist() == [["fp32", 3.0, pytest.approx(50), pytest.approx(40)]]
-    floor = results.floor_table(run)
+    floor = floor_table(run)
     assert floor.to_numpy().tolist() == [["fp32", 8, 500, 400]] and floor["passes in a batch"].dtype == int

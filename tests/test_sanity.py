@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import iscam
-from iscam import results
-from iscam.metrics import sanity
+from iscam.metrics.sanity import SHIFTS, cascade, excess, explained_randomised, likeness, outcome
+from iscam.reproduction.archive import begun, record, recorded
 
 TARGETS = torch.tensor([2, 3, 4])
 
@@ -37,7 +37,7 @@ def state(net):
 
 
 def test_the_cascade_runs_from_the_logits_to_the_input_over_layers_with_parameters(gap):
-    assert sanity.cascade(gap.net) == ["head", "last", "first.1", "first.0"]
+    assert cascade(gap.net) == ["head", "last", "first.1", "first.0"]
 
 
 def test_each_depth_renews_its_layers_and_keeps_the_others(wide):
@@ -126,7 +126,7 @@ def test_smooth_grad_cam_pp_bears_one_constant_for_all_colours_and_no_other(gap)
 
 def test_score_cam_after_a_shift_fills_hidden_pixels_with_minus_the_shift(gap):
     image, c = gap.images[0], torch.tensor([0.5, -2.0, 1.0])[:, None, None]
-    view = iscam.activations.observe(iscam.shifted(gap.net, c), image + c, 2)
+    view = iscam.record.observe(iscam.shifted(gap.net, c), image + c, 2)
     weights = iscam.METHODS["score_cam"](view)
     A = view.activations.detach()
     for k in range(len(A)):
@@ -185,7 +185,7 @@ def test_likeness_has_a_row_for_each_method_picture_and_metric():
     up = torch.arange(121.0).reshape(11, 11) / 120
     maps = {"one": torch.stack([up, up]), "two": torch.stack([up, torch.zeros(11, 11)])}
     others = {"one": torch.stack([up**2, 1 - up]), "two": torch.stack([up, up])}
-    found = sanity.likeness(maps, others).set_index(["method", "picture", "metric"])["value"]
+    found = likeness(maps, others).set_index(["method", "picture", "metric"])["value"]
     assert len(found) == 12
     assert found["one", 0, "rank_correlation"] == pytest.approx(1)
     assert found["one", 0, "largest"] == pytest.approx(0.25, abs=1e-4)  # x - x² is largest at 1/2
@@ -197,7 +197,7 @@ def test_likeness_has_a_row_for_each_method_picture_and_metric():
 
 def test_every_picture_meets_random_weights_of_its_own(gap):
     methods = {"grad_cam": {}, "is_cam": {"steps": 2}}
-    found = sanity.explained_randomised(gap.net, gap.images, TARGETS, methods, 2, seed=5)
+    found = explained_randomised(gap.net, gap.images, TARGETS, methods, 2, seed=5)
     for i in range(3):
         its = iscam.randomised(gap.net, 2, seed=5 + i)
         for method, options in methods.items():
@@ -219,28 +219,28 @@ def test_excess_is_over_the_same_picture_method_metric_and_model():
         ],
         columns=keys,
     )
-    found = sanity.excess(frame)
+    found = excess(frame)
     assert found["value"].tolist() == pytest.approx([0.25, 0.65, 0])
     assert found["layers"].tolist() == [4, 4, 9]
 
 
 def test_an_outcome_at_the_margin():
-    assert sanity.outcome(-1, 0.2, 0.2) == "changes"
-    assert sanity.outcome(0.2, 0.5, 0.2) == "undecided"
-    assert sanity.outcome(0.21, 0.5, 0.2) == "stays alike"
+    assert outcome(-1, 0.2, 0.2) == "changes"
+    assert outcome(0.2, 0.5, 0.2) == "undecided"
+    assert outcome(0.21, 0.5, 0.2) == "stays alike"
 
 
 def test_black_is_where_the_shift_says():
     net = iscam.load_model("menagerie/resnet")
     black = net.transform(iscam.data.Image.new("RGB", (224, 224)))
-    torch.testing.assert_close(black + sanity.SHIFTS["0 is black"][:, None, None], torch.zeros(3, 224, 224))
+    torch.testing.assert_close(black + SHIFTS["0 is black"][:, None, None], torch.zeros(3, 224, 224))
 
 
 def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
     frame = pd.DataFrame({"value": [1.0, float("nan")]})
-    results.record(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
-    monkeypatch.setattr(results, "data_folder", lambda: tmp_path)
-    found, run = results.recorded("run")
+    record(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
+    monkeypatch.setenv("ISCAM_DATA", str(tmp_path))
+    found, run = recorded("run")
     pd.testing.assert_frame_equal(found, frame)
     assert (run["parameters"], run["seconds"], run["command"]) == ({"count": 2}, 1.3, "papermill it")
     assert run["versions"]["torch"]
@@ -250,11 +250,11 @@ def test_a_run_goes_on_from_what_it_has_recorded_and_from_nothing_else(tmp_path)
     frame = pd.DataFrame({"model": ["m"], "picture": ["p.JPEG"], "value": [1.0]})
     given = {"data": "/home/me/pictures", "weights": {"m": "/home/me/m.safetensors"}, "count": 2}
     for fresh in ("", tmp_path / "run"):
-        found, spent = results.begun(fresh, given)
+        found, spent = begun(fresh, given)
         assert (len(found), spent) == (0, 0.0) and {"model", "picture"} <= set(found)
-    results.record(frame, tmp_path / "run", given, 1.26, "papermill it")
-    found, spent = results.begun(tmp_path / "run", given | {"data": "/elsewhere/pictures"})
+    record(frame, tmp_path / "run", given, 1.26, "papermill it")
+    found, spent = begun(tmp_path / "run", given | {"data": "/elsewhere/pictures"})
     pd.testing.assert_frame_equal(found, frame)
     assert spent == 1.3
     with pytest.raises(iscam.InputError, match="papermill it: choose another"):
-        results.begun(tmp_path / "run", given | {"count": 3})
+        begun(tmp_path / "run", given | {"count": 3})

@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 
 import iscam
-from iscam import results, study
+from iscam.errors import MACHINE_ERRORS
 from iscam.menagerie import draw
+from iscam.study.statistics import paired, summary
+from iscam.study.store import fingerprint, locked, read_rows, write_part
 
 QUICK = iscam.Study(
     count=4,
@@ -90,7 +92,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_table(table, tmp_path):
 def test_killed_ten_times_it_ends_with_the_same_table(tmp_path):
     chosen = iscam.Study(count=60, methods={"identity": {}, "random": {}}, metrics=("average_drop", "energy"))
     killed(chosen, tmp_path / "killed", kills=10)
-    done = study.read_rows(tmp_path / "killed")
+    done = read_rows(tmp_path / "killed")
     assert 0 < done["picture"].nunique() < 60, "it was to be killed on its way"
     assert same(iscam.run_study(chosen, tmp_path / "killed"), iscam.run_study(chosen, tmp_path / "whole"))
 
@@ -110,7 +112,9 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, peak_memory)
 
 def test_nothing_is_computed_twice(table, tmp_path, monkeypatch):
     iscam.run_study(QUICK, tmp_path)
-    monkeypatch.setattr(study, "picture_rows", lambda *_: pytest.fail("a finished picture was computed again"))
+    monkeypatch.setattr(
+        "iscam.study.evaluate.picture_rows", lambda *_: pytest.fail("a finished picture was computed again")
+    )
     assert same(iscam.run_study(QUICK, tmp_path), table)
 
 
@@ -134,7 +138,7 @@ def test_a_start_that_fails_leaves_the_folder_to_the_next(tmp_path):
 def test_a_finished_study_needs_its_networks_no_more(tmp_path, monkeypatch):
     chosen = iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",))
     frame = iscam.run_study(chosen, tmp_path)
-    monkeypatch.setattr(study, "loaded", lambda *_: pytest.fail("a network was loaded for nothing"))
+    monkeypatch.setattr("iscam.study.evaluate.loaded", lambda *_: pytest.fail("a network was loaded for nothing"))
     assert same(iscam.run_study(chosen, tmp_path), frame)
 
 
@@ -153,7 +157,7 @@ def test_trying_out_options_costs_next_to_nothing(monkeypatch):
 
 
 def hold(folder, taken, free):
-    with study.locked(folder):
+    with locked(folder):
         taken.set()
         free.wait(60)
 
@@ -188,13 +192,13 @@ def test_a_full_disk_leaves_what_was_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(iscam.InputError, match="No space left"):
-        study.write_part(tmp_path, [])
-    assert len(study.read_rows(tmp_path)) == 1 and not list(tmp_path.glob("*.partial"))
+        write_part(tmp_path, [])
+    assert len(read_rows(tmp_path)) == 1 and not list(tmp_path.glob("*.partial"))
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_it_continues_later(table, tmp_path, monkeypatch):
     """A run that cannot write its second part keeps the first, and a later one, with room, needs only the rest."""
-    monkeypatch.setattr(study, "SECONDS_A_PART", 0.0)
+    monkeypatch.setattr("iscam.study.store.SECONDS_A_PART", 0.0)
     rename = os.replace
     with monkeypatch.context() as filling:
 
@@ -206,7 +210,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_it_continues_later(
         filling.setattr(os, "replace", second_fails)
         with pytest.raises(iscam.InputError, match=r"No space left.*written before is whole"):
             iscam.run_study(QUICK, tmp_path)
-    assert study.read_rows(tmp_path)["picture"].nunique() == 1 and not list(tmp_path.glob("*.partial"))
+    assert read_rows(tmp_path)["picture"].nunique() == 1 and not list(tmp_path.glob("*.partial"))
     assert same(iscam.run_study(QUICK, tmp_path), table)
 
 
@@ -219,7 +223,7 @@ def test_a_store_that_can_only_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("filelock.FileLock.acquire", read_only)
     with pytest.raises(iscam.InputError, match=r"cannot write to .*Read-only"):
         iscam.run_study(QUICK, tmp_path)
-    assert len(study.read_rows(tmp_path)) == 4 * 3 * 5
+    assert len(read_rows(tmp_path)) == 4 * 3 * 5
 
 
 @pytest.mark.slow
@@ -234,13 +238,13 @@ def test_a_disk_that_is_really_full_or_read_only(table, tmp_path):
         (tmp_path / "ballast").write_bytes(bytes(52 * 1024))
         with pytest.raises(iscam.InputError, match="No space left"):
             iscam.run_study(QUICK, tmp_path)
-        study.read_rows(tmp_path)
+        read_rows(tmp_path)
         (tmp_path / "ballast").unlink()
         assert same(iscam.run_study(QUICK, tmp_path), table)
         mount("-o", "remount,ro")
         with pytest.raises(iscam.InputError, match="cannot write"):
             iscam.run_study(dataclasses.replace(QUICK, count=5), tmp_path)
-        assert same(study.read_rows(tmp_path), table)
+        assert same(read_rows(tmp_path), table)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=False)
 
@@ -253,7 +257,7 @@ def test_corrupt_pictures_are_named_and_the_rest_is_done(tmp_path):
     frame = iscam.run_study(chosen, tmp_path / "results")
     drops = frame[frame["metric"] == "average_drop"].set_index("picture")
     assert drops["value"].isna().sum() == 1 and "cannot read the picture" in drops.loc["3.png", "error"]
-    counts = results.summary(frame).set_index("metric")
+    counts = summary(frame).set_index("metric")
     assert counts.loc["average_drop", ["n", "failed"]].tolist() == [4, 1]
     assert counts.loc["energy", ["n", "failed"]].tolist() == [0, 5]  # a folder of pictures has no boxes
     assert "not defined" in frame[frame["metric"] == "energy"]["error"].iloc[0]
@@ -345,7 +349,9 @@ def test_coherency_and_adcc_make_the_map_again(tmp_path, monkeypatch):
         assert rows.loc[("score_cam", metric), "value"] == pytest.approx(float(expected), abs=1e-6)
         assert "constant" in rows.loc[("identity", "coherency"), "error"]
     calls = []
-    monkeypatch.setattr(study, "explain", lambda *args, **options: calls.append(1) or iscam.explain(*args, **options))
+    monkeypatch.setattr(
+        "iscam.study.evaluate.explain", lambda *args, **options: calls.append(1) or iscam.explain(*args, **options)
+    )
     iscam.run_study(iscam.Study(count=1, methods=methods, metrics=("complexity",)), tmp_path / "once")
     assert len(calls) == len(methods), "the second map is made only where it is asked for"
 
@@ -354,7 +360,7 @@ def test_a_study_takes_the_controls_that_need_a_drawing(tmp_path):
     chosen = iscam.Study(
         count=3, methods={"identity": {}, "ceiling": {}, "part_area": {}}, metrics=("part_correlation", "decisive_part")
     )
-    mean = results.summary(iscam.run_study(chosen, tmp_path)).set_index(["method", "metric"])["mean"]
+    mean = summary(iscam.run_study(chosen, tmp_path)).set_index(["method", "metric"])["mean"]
     assert mean["identity", "part_correlation"] == 0
     assert mean["ceiling", "part_correlation"] > max(0.2, mean["part_area", "part_correlation"])
 
@@ -374,8 +380,8 @@ def test_ten_thousand_rows_are_summed_up_in_seconds():
     names = pd.MultiIndex.from_product([["net"], range(1000), ["a", "b"], list("vwxyz")])
     frame = names.to_frame(index=False, name=["model", "picture", "method", "metric"]).assign(value=rng.random(10_000))
     started = time.monotonic()
-    found = results.summary(frame)
-    differences = results.paired(frame, "a", "b")
+    found = summary(frame)
+    differences = paired(frame, "a", "b")
     assert time.monotonic() - started < 5
     assert (found["low"] < found["mean"]).all() and (found["mean"] < found["high"]).all() and len(differences) == 5
 
@@ -388,7 +394,7 @@ def test_paired_differences_are_surer_than_their_parts():
         pd.DataFrame({"model": "net", "picture": range(200), "method": name, "metric": "m", "value": values})
         for name, values in rows.items()
     )
-    difference = results.paired(frame, "a", "b").iloc[0]
+    difference = paired(frame, "a", "b").iloc[0]
     assert difference["mean"] == pytest.approx(0.01) and difference["high"] - difference["low"] < 1e-9
 
 
@@ -410,11 +416,11 @@ def test_results_in_the_cache_are_those_of_the_files_that_were_meant(tmp_path, m
         monkeypatch.chdir(tmp_path / folder)
         for content in ("one", "another"):
             (tmp_path / folder / "net.pth").write_text(content)
-            names.append(study.fingerprint(iscam.Study(**fields, metrics=("complexity",))))
-    assert len(set(names)) == 4 and names[-1] == study.fingerprint(iscam.Study(**fields, metrics=("complexity",)))
+            names.append(fingerprint(iscam.Study(**fields, metrics=("complexity",))))
+    assert len(set(names)) == 4 and names[-1] == fingerprint(iscam.Study(**fields, metrics=("complexity",)))
 
 
-@pytest.mark.parametrize("error", study.MACHINE_ERRORS)
+@pytest.mark.parametrize("error", MACHINE_ERRORS)
 def test_where_the_machine_fails_the_run_ends_and_nothing_is_held_against_the_picture(
     table, tmp_path, monkeypatch, error
 ):
@@ -426,7 +432,7 @@ def test_where_the_machine_fails_the_run_ends_and_nothing_is_held_against_the_pi
             raise error("the machine")
         return iscam.explain(*args, **options)
 
-    monkeypatch.setattr(study, "explain", failing)
+    monkeypatch.setattr("iscam.study.evaluate.explain", failing)
     with pytest.raises(error):
         iscam.run_study(QUICK, tmp_path)
     assert len(calls) == 5

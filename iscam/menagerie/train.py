@@ -31,10 +31,11 @@ import torchvision
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iscam.cache import cache_folder
+from iscam.download import cache_folder
 from iscam.menagerie.draw import ANIMAL, RELATIVES, SPECIES, draw, parts_of
 from iscam.menagerie.networks import WEIGHTS, build
-from iscam.network import MEAN, STD, load_model
+from iscam.model import MEAN, STD
+from iscam.zoo import load_model
 
 #: First drawing seed of each kind of pictures; those below are left to studies.
 SEEDS = {

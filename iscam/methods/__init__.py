@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from iscam.methods.controls import CONTROLS as CONTROLS
 from iscam.methods.gradient import cam, grad_cam, grad_cam_pp, smooth_grad_cam_pp
 from iscam.methods.score import channel_weights, is_cam, score_cam, ss_cam
 

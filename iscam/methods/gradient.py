@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from iscam.activations import View, differentiating, exact, observe
-from iscam.errors import InputError, at_least_zero, positive
-from iscam.noise import noise
+from iscam.capture import differentiating
+from iscam.errors import InputError
+from iscam.maps import exact
+from iscam.record import View, observe
+from iscam.rng import noise
+from iscam.validation import at_least_zero, positive
 
 
 def cam(view: View) -> Tensor:

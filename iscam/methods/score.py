@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from iscam.activations import View, live
-from iscam.errors import InputError, at_least_zero, one_of, positive
-from iscam.masks import BATCH, first_batch, masked_scores
-from iscam.noise import noises
-from iscam.scaling import scaled
-
-SCHEDULES = ("cumulative", "linear", "integral")
+from iscam.engine.batching import BATCH, first_batch
+from iscam.engine.first_layer import scaled
+from iscam.engine.scoring import masked_scores
+from iscam.maps import live, upsampled_masks
+from iscam.methods.schedules import path
+from iscam.record import View
+from iscam.rng import noises
+from iscam.validation import at_least_zero, one_of, positive
 
 #: Passes from which the first layer is shared between the t of a channel; fewer are done by the model itself.
 MANY = 1000
@@ -151,62 +150,3 @@ def channel_weights(
 
 def largest_divisor(steps: int, limit: int) -> int:
     return max(d for d in range(1, limit + 1) if steps % d == 0)
-
-
-def upsampled_masks(activations: Tensor, size: Sequence[int], normalise: str) -> Tensor:
-    """H_k (K, height, width) of channels (K, h, w)."""
-    if normalise == "layer":
-        activations = to_unit_range(activations)
-    masks = upsample(activations, size)
-    return to_unit_range(masks) if normalise == "upsampled" else masks
-
-
-def upsample(activations: Tensor, size: Sequence[int]) -> Tensor:
-    """up(A): (K, h, w) to (K, height, width), bilinear, pixel centres aligned (`align_corners=False`)."""
-    return F.interpolate(activations[None], tuple(size), mode="bilinear", align_corners=False)[0]
-
-
-def to_unit_range(x: Tensor) -> Tensor:
-    """s(x) = (x - min x) / (max x - min x), equation 8, of each (h, w) slice; 0 where that is constant."""
-    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
-    return (x - low) / torch.where(high > low, high - low, 1)
-
-
-def path(steps: int, schedule: str | Sequence[float], nodes: int | None) -> tuple[Tensor, Tensor]:
-    """Coefficients t and weights w (their sum is 1) of the scored inputs t X ∘ H."""
-    steps = positive("steps", steps)
-    if isinstance(schedule, Tensor):
-        schedule = schedule.tolist()
-    if schedule not in SCHEDULES if isinstance(schedule, str) else not isinstance(schedule, Sequence | np.ndarray):
-        raise one_of("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
-    if not isinstance(schedule, str):
-        if nodes is not None:
-            raise InputError("nodes needs one of the schedules " + ", ".join(SCHEDULES) + ", not a sequence")
-        t = np.asarray([at_least_zero("a number of the schedule", value) for value in schedule])
-        if len(t) == 0:
-            raise InputError("the schedule is empty; give at least one number")
-        w = np.full(len(t), 1 / len(t))
-    elif schedule == "integral":
-        x, w = np.polynomial.legendre.leggauss(steps if nodes is None else positive("nodes", nodes))
-        t, w = (x + 1) / 2, w / 2
-    else:
-        i, w = discrete_gauss(steps, steps if nodes is None else positive("nodes", nodes))
-        t = i * (i + 1) / (2 * steps) if schedule == "cumulative" else i / steps
-    return torch.from_numpy(t).float(), torch.from_numpy(w).float()
-
-
-def discrete_gauss(steps: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights that give the mean over i = 1..steps of every polynomial of degree < 2 nodes exactly.
-
-    They are the eigenvalues, and squared first components of the eigenvectors, of the Jacobi matrix of the discrete
-    Chebyshev polynomials (Golub and Welsch 1969; Gautschi 2004, section 1.5). As many nodes as steps are the steps.
-    """
-    if nodes > steps:
-        raise InputError(f"nodes must be at most steps ({steps}), not {nodes}")
-    if nodes == steps:
-        return np.arange(1.0, steps + 1), np.full(steps, 1 / steps)
-    n = np.arange(1, nodes)
-    off_diagonal = np.sqrt(n**2 * (steps**2 - n**2) / (4 * (4 * n**2 - 1)))
-    jacobi = np.diag(np.full(nodes, (steps + 1) / 2)) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1)
-    i, vectors = np.linalg.eigh(jacobi)
-    return i, vectors[0] ** 2

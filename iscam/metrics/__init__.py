@@ -4,21 +4,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from iscam.metrics.faithfulness import (
-    Curves,
-    adcc,
-    average_drop,
-    average_gain,
-    average_increase,
-    coherency,
-    complexity,
-    deletion,
-    explained_confidence,
-    insertion,
-    win,
-)
-from iscam.metrics.ground_truth import decisive_part, mask_energy, part_correlation
-from iscam.metrics.localisation import energy
+from iscam.metrics.adcc import adcc, coherency, complexity
+from iscam.metrics.confidence import average_drop, average_gain, average_increase, explained_confidence, win
+from iscam.metrics.curves import Curves, deletion, insertion
+from iscam.metrics.ground_truth import decisive_part, part_correlation
+from iscam.metrics.localisation import energy, mask_energy
 
 #: The metrics by name; the last three need the menagerie's drawings.
 METRICS: dict[str, Callable[..., Any]] = {

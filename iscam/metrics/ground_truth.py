@@ -1,4 +1,4 @@
-"""What a network truly used, known exactly: a drawing can be drawn again without a part."""
+"""What a network really used: a drawing can be drawn again without one of its parts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from iscam.activations import exact
 from iscam.errors import InputError
-from iscam.explain import is_constant
+from iscam.maps import exact, is_constant, to_unit_range, upsample
 from iscam.menagerie.draw import Drawing, draw
-from iscam.methods.score import to_unit_range, upsample
-from iscam.network import Network
+from iscam.model import Network
 
 #: A part counts where at least so many of its pixels show.
 VISIBLE = 50
@@ -135,17 +133,6 @@ def part_saliency(map: Tensor, drawing: Drawing) -> pd.Series:
         raise InputError(f"this metric needs the menagerie's drawings, of the maps' size {tuple(map.shape)}")
     parts = {name: torch.from_numpy(mask) for name, mask in drawing.parts.items() if mask.sum() >= VISIBLE}
     return pd.Series({name: float(map.cpu().double()[mask].mean()) for name, mask in parts.items()}, dtype=float)
-
-
-def mask_energy(maps: Tensor, drawings: Sequence[Drawing]) -> Tensor:
-    r"""The share of the map on the animal,  Σ_{animal} L / Σ L;  0 for an all-zero map.
-
-    `energy` with the animal's exact outline in place of a box. maps (batch, height, width), drawings of that size.
-    Returns (batch,) in [0, 1]; high is good.
-    """
-    animals = torch.stack([torch.from_numpy(drawing.mask) for drawing in drawings]).to(maps.device)
-    total = maps.sum((1, 2))
-    return torch.where(total > 0, (maps * animals).sum((1, 2)) / total, 0)
 
 
 def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a map lies: the energy-based pointing game."""
+"""How much of a map lies on the object: energy in boxes and masks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from iscam.errors import InputError
+from iscam.menagerie.draw import Drawing
 
 
 def energy(maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
@@ -47,3 +48,14 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
         raise InputError(f"a box is empty or lies outside the picture of {width}x{height} pixels: {boxes.tolist()}")
     x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
     return ((xmin <= x) & (x < xmax) & (ymin <= y) & (y < ymax)).any(0)
+
+
+def mask_energy(maps: Tensor, drawings: Sequence[Drawing]) -> Tensor:
+    r"""The share of the map on the animal,  Σ_{animal} L / Σ L;  0 for an all-zero map.
+
+    `energy` with the animal's exact outline in place of a box. maps (batch, height, width), drawings of that size.
+    Returns (batch,) in [0, 1]; high is good.
+    """
+    animals = torch.stack([torch.from_numpy(drawing.mask) for drawing in drawings]).to(maps.device)
+    total = maps.sum((1, 2))
+    return torch.where(total > 0, (maps * animals).sum((1, 2)) / total, 0)

@@ -1,4 +1,4 @@
-"""Does a map depend on what the network learned? Randomised and shifted networks, and how alike two maps are."""
+"""Sanity checks: does a map depend on what the network learned?"""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iscam.activations import exact, live
-from iscam.errors import InputError, positive
-from iscam.explain import explain
-from iscam.network import MEAN, STD, Network
-from iscam.noise import generator
-from iscam.results import rank_correlation
+from iscam.errors import InputError
+from iscam.explanation import explain
+from iscam.maps import rank_correlation, ssim
+from iscam.model import MEAN, STD, Network
+from iscam.rng import generator
+from iscam.validation import positive
 
 #: How far a rank correlation may lie above that of unrelated maps and still count as unrelated.
 MARGIN = 0.2
+
 
 #: Constants to add to a normalised picture, by what they do. Without one, the input 0 is the mean grey.
 SHIFTS = {"0 is black": torch.tensor(MEAN) / torch.tensor(STD), "plus 1": torch.ones(3)}
@@ -100,39 +100,6 @@ def shifted(net: Network, by: Tensor | float) -> Network:
     """
     constant = torch.as_tensor(by, dtype=net.dtype, device=net.device).reshape(-1, 1, 1)
     return replace(net, model=Shifted(net.model, constant).eval(), layer=f"model.{net.layer}")
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    r"""Structural similarity of maps, the mean over all windows of
-
-    (2 μ_a μ_b + C1)(2 σ_ab + C2) / ((μ_a² + μ_b² + C1)(σ_a² + σ_b² + C2)),  C1 = 0.01², C2 = 0.03².
-
-    Means μ, variances σ² and covariance σ_ab are weighted by a Gaussian of standard deviation 1.5 pixels in windows of
-    11x11 that lie inside the map. a, b (batch, height, width) in [0, 1]. Returns (batch,) in [-1, 1], in double
-    precision: 1 for equal maps, NaN where either map is constant, since it has no structure to compare: leave
-    it out and count it.
-
-    Raises `InputError` for maps of different shapes, or smaller than the window.
-
-    Source: Wang et al. 2004, doi 10.1109/TIP.2003.819861, equation 13.
-    """
-    if a.shape != b.shape or a.ndim != 3 or min(a.shape[1:]) < 11:
-        raise InputError(
-            f"ssim needs two batches of maps (batch, height, width) of one shape, at least 11x11; "
-            f"got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    a, b = exact(a), exact(b)
-    bell = torch.exp(-((torch.arange(11, device=a.device).double() - 5) ** 2) / (2 * 1.5**2))
-    window = torch.outer(bell, bell) / bell.sum() ** 2
-
-    def mean(x: Tensor) -> Tensor:
-        return F.conv2d(x[:, None], window[None, None])[:, 0]
-
-    mean_a, mean_b = mean(a), mean(b)
-    var_a, var_b, covariance = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
-    structure = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
-    return torch.where(live(a) & live(b), (luminance * structure).mean((1, 2)), torch.nan)
 
 
 def explained(

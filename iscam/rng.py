@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but their key, and leave the global random state alone."""
+"""Random numbers fixed by a key. The global random state is never touched."""
 
 from __future__ import annotations
 

@@ -1,49 +1,15 @@
-"""What a network's layer computes: the only file with hooks."""
+"""The outputs of a model's layers during a forward pass. This is the only file with hooks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from iscam.errors import MACHINE_ERRORS, InputError, wants_memory
-
-if TYPE_CHECKING:
-    from iscam.network import Network
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One picture as the network saw it: all that a method needs to weigh the layer's channels."""
-
-    net: Network
-    image: Tensor  # X (channels, height, width)
-    target: int  # the explained class
-    activations: Tensor  # A (K, h, w), from which autograd leads to the logits
-    logits: Tensor  # S (classes,)
-
-
-def observe(net: Network, image: Tensor, target: int | None = None) -> View:
-    """One forward pass over a picture (channels, height, width); `target` None is the class with the largest logit.
-
-    Raises `InputError` where the model fails, as it does on pictures of a shape that it does not take.
-    """
-    with differentiating(), record(net.model, net.layer) as recorded, taking(image[None]):
-        logits = checked_logits(outside_inference_mode(net.model, image[None]), 1)[0]
-    if target is None:
-        target = int(logits.argmax())
-    if not 0 <= target < len(logits):
-        raise InputError(f"target {target} is out of range: the model has classes 0 to {len(logits) - 1}")
-    return View(net, image, target, recorded[0], logits)
-
-
-def live(maps: Tensor) -> Tensor:
-    """Which of some maps or channels (K, h, w) are not constant, (K,) booleans."""
-    return maps.amax((1, 2)) > maps.amin((1, 2))
 
 
 @contextmanager
@@ -118,11 +84,6 @@ def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
     if not normal:  # nor would every model, such as nn.DataParallel, take copies
         return model(images.clone())
     return torch.func.functional_call(model, normal, (images.clone(),))
-
-
-def exact(x: Tensor) -> Tensor:
-    """x in double precision, on the CPU where its device has none, as Apple's GPUs."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def checked_logits(logits: Any, pictures: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Memory that a loop of forward passes needs again and again, kept from one pass to the next."""
+"""Keep freed memory for the next batch (glibc only)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 #: glibc's parameters of `mallopt`: how many freed bytes the process keeps, and from how many on a block is asked of the
 #: system, and given back to it, by itself.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+
+
 MIB = 1 << 20
 
 

@@ -1,4 +1,4 @@
-"""Figures in HTML for the book and for notebooks: they fit a desktop and a phone, and one has a slider."""
+"""HTML panels for the book and notebooks, one of them with a slider."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ STYLE = """<style>
 }
 @media screen and (max-width: 600px) { .slider.live figure.shown { display: block; } }
 </style>"""
+
 
 SCRIPT = """
 (() => {

@@ -1,38 +1,25 @@
-"""A study on Ray: the same rows from many workers, on one machine or a cluster (`pip install iscam[ray]`); its cost."""
+"""A study on Ray: the same rows, computed by one worker per GPU or core."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from iscam.cache import cache_folder
 from iscam.data import Images
+from iscam.download import cache_folder
 from iscam.errors import MACHINE_ERRORS, InputError
-from iscam.masks import masked_scores
-from iscam.methods import METHODS, options
-from iscam.metrics import needs
-from iscam.network import Network
-from iscam.results import data_folder, device_name
-from iscam.study import Row, Study, Task, failed_rows, loaded, picture_rows
+from iscam.study.evaluate import Row, Task, failed_rows, loaded, picture_rows
+from iscam.study.provenance import device_name
+from iscam.study.spec import Study
 
 #: Workers that a picture may take with it before it is given up.
 LOSSES = 3
-
-#: Points of an insertion or deletion curve: 224x224 pixels, 224 a step, both ends.
-POINTS = 225
-
-#: Passes that a gradient costs: one forward, and one backward of about twice the work.
-GRADIENT = 3
 
 
 class Worker:
@@ -128,55 +115,3 @@ def given_up(study: Study, dataset: Images, model: str, i: int) -> list[Row]:
     base: Row = {"model": model, "picture": dataset.entries[i].name, "target": -1}
     error = RuntimeError(f"{LOSSES} workers were lost with this picture, perhaps for want of memory")
     return [base | row for name in study.methods for row in failed_rows(study, name, error)]
-
-
-def passes(study: Study, channels: int) -> pd.DataFrame:
-    """Forward passes that one picture takes: rows method, map, metrics and total, one for each method of the study.
-
-    `channels` is K, at most so many of which are alive. A gradient counts as two more passes. Left out are the two or
-    three passes that a picture takes whatever the methods.
-    """
-    curves = sum(metric.partition(":")[0] in ("insertion", "deletion") for metric in study.metrics)
-    times = 1 + any("maps_again" in needs(metric) for metric in study.metrics)
-    rows = pd.DataFrame(
-        {"method": name, "map": times * map_passes(chosen.get("method", name), chosen, channels)}
-        for name, chosen in study.methods.items()
-    )
-    rows["metrics"] = 1 + curves * POINTS  # C(X o L), which drop, increase and win share
-    rows["total"] = rows["map"] + rows["metrics"]
-    return rows
-
-
-def map_passes(method: str, chosen: Mapping[str, Any], channels: int) -> int:
-    """Passes of one map; the first one records the activations."""
-    if method not in METHODS:
-        return 1
-    given: dict[str, Any] = {**options(METHODS[method]), **chosen}
-    if "score" not in given:
-        return 1 if method == "cam" else GRADIENT * (1 + given.get("samples", 0))
-    schedule = given.get("schedule", "")
-    repeats = given.get("nodes") or given.get("steps") or given.get("samples") or 1
-    return 1 + channels * (repeats if isinstance(schedule, str) else len(schedule))
-
-
-def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
-    """Measured rate of the loop of forward passes, on the network's device, after as many to warm up."""
-    images = torch.rand(count, 3, side, side, device=net.device)
-    score = partial(masked_scores, net, lambda passes: (images[passes.start : passes.stop],), count, 0)
-    score()
-    started = time.perf_counter()
-    score().tolist()  # waits for the GPU
-    return count / (time.perf_counter() - started)
-
-
-def recorded_rates() -> pd.DataFrame:
-    """Passes per second as recorded elsewhere: rows machine, model, precision, passes/s, one for each network.
-
-    They stand in files of `data/results` as `{"device": ..., "rates": {model: {precision: passes a second}}}`.
-    """
-    rows = []
-    for file in sorted((data_folder() / "results").glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        for model, rates in record.get("rates", {}).items():
-            rows += [(record["device"], model, precision, rate) for precision, rate in rates.items()]
-    return pd.DataFrame(rows, columns=["machine", "model", "precision", "passes/s"])

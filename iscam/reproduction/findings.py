@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iscam.explain import CONTROLS
+from iscam.methods.controls import CONTROLS
+from iscam.metrics.directions import LOW_IS_GOOD
 from iscam.plots import TITLES
-from iscam.results import (
-    LOW_IS_GOOD,
-    PRIMARY,
-    bounded,
-    cell,
-    is_recorded,
-    on_most_pictures,
-    paired,
-    published,
-    readable,
-    recorded,
-    summary,
-    verdicts,
-)
+from iscam.reproduction.archive import is_recorded, recorded
+from iscam.reproduction.claims import PRIMARY, verdicts
+from iscam.reproduction.published import published_table
+from iscam.reproduction.tables import bounded, cell, readable
+from iscam.study.statistics import on_most_pictures, paired, summary
 
 #: The papers' metrics, recorded on drawings as `tables_menagerie` and on photographs as `tables_squeezenet`.
 METRICS = ["insertion", "deletion", "average_drop", "average_increase", "energy"]
+
+
 TRUTH = ["part_correlation", "decisive_part", "mask_energy"]
+
 
 Runs = dict[str, pd.DataFrame]
 
@@ -104,7 +99,7 @@ def controls(frame: pd.DataFrame) -> str:
 def photographs(frame: pd.DataFrame) -> str:
     """The papers' table on photographs, beside what was published."""
     means = summary(frame).set_index(["model", "metric", "method"])["mean"]
-    printed = pd.concat([published(table) for table in ("table2", "table3")])
+    printed = pd.concat([published_table(table) for table in ("table2", "table3")])
     printed = printed.set_index(["model", "metric", "method"])["value"]
     model = frame["model"].iloc[0]
     texts = [
@@ -126,7 +121,7 @@ def as_coded() -> str:
     frame = recorded("audit_squeezenet")[0].query("metric == 'energy' and settings == 'canonical'")
     frame = on_most_pictures(frame)
     means = 100 * frame.groupby(["convention", "method"])["value"].mean()
-    named = published("table3").query("model == 'squeezenet1_0'")
+    named = published_table("table3").query("model == 'squeezenet1_0'")
     named = named[named["method"].isin(frame["method"])]["value"]
     spans = [f"{values.min():.1f} to {values.max():.1f} %" for values in (means["as coded"], means["canonical"], named)]
     return (
@@ -137,7 +132,7 @@ def as_coded() -> str:
 
 def bound() -> str:
     """How many published pairs of drop and increase break the bound that every pair must keep."""
-    pairs = published("table2")
+    pairs = published_table("table2")
     pairs = bounded(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
     broken = pairs[pairs["at most 100"] == "no"]
     return (

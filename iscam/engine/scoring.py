@@ -1,12 +1,8 @@
-"""The one loop of forward passes: score many altered copies of a picture, a batch at a time, near the floor."""
+"""The one loop of forward passes: class scores of perturbed inputs, batch by batch."""
 
 from __future__ import annotations
 
-import copy
-import logging
-import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from weakref import WeakKeyDictionary
@@ -15,26 +11,23 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iscam.activations import checked_finite, checked_shape, evaluating, taking
-from iscam.errors import InputError, one_of, positive, wants_memory
-from iscam.memory import keep_memory
-from iscam.network import Network
+from iscam.capture import checked_finite, checked_shape, evaluating, taking
+from iscam.engine.allocator import keep_memory
+from iscam.engine.batching import channels_last, even, first_batch, gpu_batch, padded, whole_groups
+from iscam.engine.compiling import COMPILING, compiled_copy
+from iscam.errors import InputError, wants_memory
+from iscam.model import Network
+from iscam.validation import one_of
 
 SCORES = ("probability", "logit")
+
+
 PRECISIONS = ("fp32", "bf16")
 
-#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain little (benchmarks/speed.py tells), and compiled
-#: code, which wants batches of one shape, would leave more of a map to the uncompiled model.
-BATCH, LARGEST_BATCH = 32, 256
-
-#: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
-COMPILING = 60.0
 
 #: What is known of a model as long as it lives: the seconds that its passes took so far, the passes in a batch that its
 #: GPU holds, and its compiled copy, beside what tells if it has changed since.
 spent: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
-sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
-copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module | None]] = WeakKeyDictionary()
 
 
 def masked_scores(
@@ -144,91 +137,3 @@ def batches(
         logits = checked_shape(logits, size if full else len(batch))[:left].float()
         done += len(logits)
         yield logits
-
-
-def first_batch(batch_size: str | int) -> int:
-    """Passes in the first batch."""
-    return BATCH if batch_size == "auto" else positive("batch_size", batch_size)
-
-
-def whole_groups(size: int, together: int) -> int:
-    """The largest multiple of `together` up to `size`, at least one."""
-    return max(1, size // together) * together
-
-
-def even(left: int, size: int, together: int) -> int:
-    """Passes of the next batch where `left` go in batches of about one length, at most `size`.
-
-    So none is of one pass, where that can be had: torch rounds such a batch otherwise than others.
-    """
-    groups = left // together
-    return math.ceil(groups / math.ceil(left / size)) * together
-
-
-def padded(x: Tensor, length: int) -> Tensor:
-    """x with its last row again and again, up to a length."""
-    return torch.cat([x, x[-1:].expand(length - len(x), *x.shape[1:])])
-
-
-def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Pictures in the memory layout that convolutions are fastest in."""
-    return [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in arguments]
-
-
-def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
-    """A copy of the model, compiled with its weights frozen; the model itself where that cannot be done, said once.
-
-    It is made again when the model has changed.
-    """
-    now = state_of(model)
-    if model not in copies or copies[model][0] != now:
-        copies[model] = (now, compiled(model, arguments))
-    fast = copies[model][1]
-    return model if fast is None else fast
-
-
-def compiled(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
-    """A new compiled copy; None, with a warning, where that cannot be done."""
-    # Torch says that it looks for a CUDA that may not be there.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    try:
-        fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        fast.compile(dynamic=False, options={"freezing": True})
-        fast(*arguments)
-    except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
-        if wants_memory(error):
-            raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
-        return None
-    return fast
-
-
-def state_of(model: nn.Module) -> str:
-    """The model's modules, and of each tensor of its weights the sum and the sum of its neighbours' products.
-
-    The one changes with any value, the other also where values change places.
-    """
-    sums: list[Tensor] = []
-    for weights in [*model.parameters(), *model.buffers()]:
-        if weights.is_floating_point():
-            x = weights.detach().flatten().float()
-            wide = torch.float32 if x.device.type == "mps" else torch.float64
-            sums += [x.sum(dtype=wide), x[1:].dot(x[:-1]).to(wide)]
-    together = [value.to(sums[0]) for value in sums]  # looked at once: a GPU would wait for each look
-    return f"{model} {torch.stack(together).tolist() if together else []}"
-
-
-def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> int:
-    """The passes in a batch that fill half of the GPU's free memory, measured once for a shape of input."""
-    known = sizes.setdefault(model, {})
-    key = (precision, *arguments[0].shape[1:])
-    if key not in known:
-        device = arguments[0].device
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        passes = len(model(*arguments))
-        used = max(torch.cuda.max_memory_allocated(device) - before, 1) / passes
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
-        known[key] = int(min(max(free / 2 // used, 1), LARGEST_BATCH))
-    return known[key]

@@ -1,113 +1,24 @@
-"""A network to explain: the model, the layer whose activations are weighted, and how pictures enter it."""
+"""`load_model`: the papers' networks and the embedded ones, with their weights."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
-from torchvision.transforms import v2
 
-from iscam.activations import checked_logits, evaluating, layer_names, taking
-from iscam.cache import fetch
-from iscam.errors import InputError, one_of
+from iscam.download import fetch
+from iscam.errors import InputError
+from iscam.model import Network
+from iscam.validation import one_of
 
 #: The papers' networks and their layers, as the authors' code names them (512 channels; 7x7, 7x7 and 13x13).
 LAYERS = {"vgg16": "features", "resnet18": "layer4", "squeezenet1_0": "features"}
-
-#: Mean and standard deviation of ImageNet's pixels, per colour.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-#: The protocol's way from a picture (PIL) and its boxes to a network's input.
-canonical_transform = v2.Compose(
-    [
-        v2.Resize(224, antialias=True),
-        v2.CenterCrop(224),
-        v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(MEAN, STD),
-    ]
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A classifier with the layer that explanations weigh.
-
-    `model` maps (batch, channels, height, width) to (batch, classes) logits; `layer` is the dotted name of the module
-    whose output is A (batch, K, h, w); `transform` turns a PIL picture into one input (None: short side to 224, centre
-    crop, ImageNet mean and standard deviation); `categories` are the class names in the order of the outputs.
-
-    Raises `InputError` where the model has no such layer; the message lists the layers that would do.
-
-    >>> from torchvision.models import resnet18
-    >>> net = iscam.Network(resnet18(weights=None), layer="layer4")
-    >>> net(torch.zeros(2, 3, 64, 64)).shape
-    torch.Size([2, 1000])
-    """
-
-    model: nn.Module
-    layer: str
-    transform: Callable[..., Any] | None = None
-    categories: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise InputError(f"model must be a torch.nn.Module, not {type(self.model).__name__}")
-        if isinstance(self.model, torch.jit.ScriptModule):
-            raise InputError("a scripted or traced model takes no hooks: give the module that it was made from")
-        if self.layer not in dict(self.model.named_modules()) or not self.layer:
-            given = type(self.layer).__name__ if isinstance(self.layer, nn.Module) else self.layer
-            raise one_of(f"layer of {type(self.model).__name__}:", given, layer_names(self.model))
-        if self.transform is None:
-            object.__setattr__(self, "transform", canonical_transform)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model's first parameter lives."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating point type of the model's first parameter."""
-        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-
-    def to(self, device: torch.device | str) -> Network:
-        """The same network, its model moved to `device`."""
-        self.model.to(device)
-        return self
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
-        with evaluating(self.model), torch.no_grad(), taking(images):
-            return checked_logits(self.model(images.clone()), len(images))  # it may overwrite its input
-
-    def at_temperature(self, temperature: float) -> Network:
-        """The network with its logits divided by `temperature`: surer below 1, less sure above, same predictions."""
-        return replace(self, model=Tempered(self.model, temperature), layer=f"model.{self.layer}")
-
-    def category(self, target: int) -> str:
-        """The name of a class, or its number where no names are known; `InputError` for a class beyond the names."""
-        if self.categories and not 0 <= target < len(self.categories):
-            raise InputError(f"class {target} has no name: categories has {len(self.categories)}, one for each output")
-        return self.categories[target] if self.categories else f"class {target}"
-
-
-class Tempered(nn.Module):
-    """A model whose logits are divided by a temperature."""
-
-    def __init__(self, model: nn.Module, temperature: float) -> None:
-        super().__init__()
-        self.model, self.temperature = model, temperature
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images) / self.temperature
 
 
 def load_model(name: str, weights: str | Path | None = "default", layer: str | None = None) -> Network:

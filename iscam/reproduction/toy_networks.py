@@ -1,4 +1,4 @@
-"""Networks so small that equations and axioms can be checked on them by hand: for the page of derivations."""
+"""Networks small enough to check equations and axioms by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iscam.network import Network
+from iscam.model import Network
 
 
 class Split(nn.Module):

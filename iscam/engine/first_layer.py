@@ -1,4 +1,4 @@
-"""Many scalings t x of one picture for the price of one first layer."""
+"""Many scalings t x of one image for the price of one first layer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from iscam.activations import View, evaluating
-from iscam.network import Network
+from iscam.capture import evaluating
+from iscam.model import Network
+from iscam.record import View
 
 #: What `scaled` made of each model, as long as the model lives, and the buffers that it has in common with the model:
 #: a model that is moved gets new ones.

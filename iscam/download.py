@@ -1,4 +1,4 @@
-"""Downloads, kept in one folder and checked by their sha256."""
+"""Downloads: one cache folder, checked by sha256."""
 
 from __future__ import annotations
 
