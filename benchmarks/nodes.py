@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 import iscam
 from iscam.maps import weighted_map
-from iscam.methods.schedules import path
+from iscam.methods.schedules import quadrature
 from iscam.methods.score import channel_weights
-from iscam.metrics.confidence import seen_through
-from iscam.record import View, observe
-from iscam.reproduction.archive import begun, record, shown_command
+from iscam.metrics.confidence import masked_confidence
+from iscam.record import ForwardRecord, forward_record
+from iscam.reproduction.archive import load_partial, save_run, script_command
 from iscam.rng import generator
 
 STEPS = 15
@@ -60,7 +60,7 @@ def main(
     started = time.time()
     chosen: dict[str, Any] = {"count": count, "seed": seed, "channels": channels, "many": many}
     options = {"model": model, "weights": weights, "data": data} | chosen
-    command = shown_command("benchmarks/nodes.py", options) + " --bf16" * bf16 + " --no-integral" * (not integral)
+    command = script_command("benchmarks/nodes.py", options) + " --bf16" * bf16 + " --no-integral" * (not integral)
     if nodes != NODES:
         chosen |= {"nodes": nodes}
         command += "".join(f" --nodes {n}" for n in nodes)
@@ -74,29 +74,27 @@ def main(
         rules |= integral_rules(nodes, many) | controls(INTEGRAL)
     net = iscam.load_model(model, None if weights == "none" else weights)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    frame, spent = begun(output or "", parameters)
-    for picture in tqdm(iscam.load_images(data, count, seed), desc="pictures", total=count, disable=None):
-        if picture.name in set(frame["picture"]):
+    frame, spent = load_partial(output or "", parameters)
+    for image in tqdm(iscam.load_images(data, count, seed), desc="images", total=count, disable=None):
+        if image.name in set(frame["image"]):
             continue
-        view = some_channels(observe(net, picture.image.to(net.device)), channels, seed)
-        found = pd.DataFrame(
-            [{"model": model, "picture": picture.name} | row for row in errors(view, exact, rules, bf16)]
-        )
+        view = some_channels(forward_record(net, image.image.to(net.device)), channels, seed)
+        found = pd.DataFrame([{"model": model, "image": image.name} | row for row in errors(view, exact, rules, bf16)])
         frame = pd.concat([frame, found]) if len(frame) else found
-        if output:  # after each picture, so that an interrupted run loses one
-            record(frame, output, parameters, spent + time.time() - started, command)
+        if output:  # after each image, so that an interrupted run loses one
+            save_run(frame, output, parameters, spent + time.time() - started, command)
     worst = frame.groupby(["of", "rule", "passes a channel"], sort=False)[["weight error", "map error"]].max()
     print(worst.round(4).to_string())
 
 
-def some_channels(view: View, channels: int | None, seed: int) -> View:
-    """The view of so many of the layer's channels, the same ones in every picture; None: of all."""
+def some_channels(view: ForwardRecord, channels: int | None, seed: int) -> ForwardRecord:
+    """The view of so many of the layer's channels, the same ones in every image; None: of all."""
     drawn = torch.randperm(len(view.activations), generator=generator(seed))[:channels]
     return dataclasses.replace(view, activations=view.activations[drawn.sort().values.to(view.image.device)])
 
 
-def errors(view: View, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool) -> list[dict[str, object]]:
-    """Every rule's error in the weights (relative to the largest one) and in the map, for one picture."""
+def errors(view: ForwardRecord, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool) -> list[dict[str, object]]:
+    """Every rule's error in the weights (relative to the largest one) and in the map, for one image."""
     found = solved(view, rules)
     if bf16:
         half = {key: rule for key, rule in rules.items() if key[0] == SUM and key[1] in IN_BFLOAT16}
@@ -104,7 +102,7 @@ def errors(view: View, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool
             found[of, f"{rule}, bfloat16", passes] = alpha
     found |= {(of, "equal weights", 0): torch.ones(len(view.activations), device=view.image.device) for of in exact}
     maps = {key: weighted_map(alpha, view.activations.detach(), view.image.shape[1:]) for key, alpha in found.items()}
-    kept = {key: float(seen_through(view.net, view.image, map, view.target)) for key, map in maps.items()}
+    kept = {key: float(masked_confidence(view.net, view.image, map, view.target)) for key, map in maps.items()}
     return [
         {
             "of": of,
@@ -119,7 +117,7 @@ def errors(view: View, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool
     ]
 
 
-def solved(view: View, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tensor]:
+def solved(view: ForwardRecord, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tensor]:
     """The weights of the channels by each rule; a t that several rules have is scored once."""
     t, place = torch.cat([t for t, _ in rules.values()]).unique(return_inverse=True)
     column = torch.cat([torch.full(t.shape, i) for i, (t, _) in enumerate(rules.values())])
@@ -129,15 +127,15 @@ def solved(view: View, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tens
 
 
 def sum_rules(nodes: Sequence[int]) -> dict[Key, Rule]:
-    gauss = {(SUM, "Gauss", n): path(STEPS, "cumulative", n) for n in nodes}
+    gauss = {(SUM, "Gauss", n): quadrature(STEPS, "cumulative", n) for n in nodes}
     midpoint = {(SUM, "midpoint", n): at_steps(middles(n) * STEPS + 0.5, np.full(n, 1 / n)) for n in nodes}
     trapezoid = {(SUM, "trapezoid", n): at_steps(np.linspace(0.5, STEPS + 0.5, n), ends(n)) for n in nodes if n > 1}
-    return {(SUM, "all steps", STEPS): path(STEPS, "cumulative", None)} | gauss | midpoint | trapezoid
+    return {(SUM, "all steps", STEPS): quadrature(STEPS, "cumulative", None)} | gauss | midpoint | trapezoid
 
 
 def integral_rules(nodes: Sequence[int], many: int) -> dict[Key, Rule]:
-    gauss = {(INTEGRAL, "Gauss", n): path(n, "integral", None) for n in (*nodes, many * 5 // 6, many)}
-    linear = {(INTEGRAL, "linear", n): path(n, "linear", None) for n in (5, STEPS)}
+    gauss = {(INTEGRAL, "Gauss", n): quadrature(n, "integral", None) for n in (*nodes, many * 5 // 6, many)}
+    linear = {(INTEGRAL, "linear", n): quadrature(n, "linear", None) for n in (5, STEPS)}
     midpoint = {(INTEGRAL, "midpoint", n): rule(middles(n), np.full(n, 1 / n)) for n in nodes}
     trapezoid = {(INTEGRAL, "trapezoid", n): rule(np.linspace(0, 1, n), ends(n)) for n in nodes if n > 1}
     return gauss | linear | midpoint | trapezoid

@@ -3,7 +3,7 @@
 
     python benchmarks/speed.py --data ILSVRC_FOLDER [--weights FILE] [--model resnet18] [--output FILE.json]
 
-Lines make the same maps, or a peer's like them, of one picture; they take turns, and the median of the repeats counts.
+Lines make the same maps, or a peer's like them, of one image; they take turns, and the median of the repeats counts.
 A floor is the number of passes times the best median time of one pass, over batch sizes 4 to 256, compiled or not,
 inputs ready, no masks; its passes take turns with the lines, so that a machine's slow minutes slow both. Peers run in a
 process of their own: ours keeps the memory that it frees, which would speed up theirs as well. A line's first run is
@@ -43,10 +43,10 @@ import iscam
 from iscam.engine import scoring
 from iscam.engine.allocator import keep_memory
 from iscam.engine.compiling import compiled_copy
-from iscam.maps import live, to_unit_range, upsample
+from iscam.maps import active, min_max, upsample
 from iscam.methods import score
-from iscam.record import observe
-from iscam.reproduction.archive import shown_command
+from iscam.record import forward_record
+from iscam.reproduction.archive import script_command
 from iscam.reproduction.benchmarks import benchmark_table
 from iscam.study.provenance import provenance
 
@@ -76,7 +76,7 @@ def main(
     rows = [row for row in timings if row not in bare]
     floors = {precision: floor(timings, precision) for precision in ["fp32", *["bf16"] * bf16]}
     found = provenance(
-        {"model": model, "steps": steps, "repeats": repeats, "picture": Path(data).name}, time.time() - started
+        {"model": model, "steps": steps, "repeats": repeats, "image": Path(data).name}, time.time() - started
     )
     found |= {
         "floors": floors,
@@ -86,7 +86,7 @@ def main(
     }
     found["versions"] |= {peer.name: peer.version for peer in distributions() if peer.name in ("torchcam", "grad-cam")}
     options = {"model": model, "weights": weights, "data": data, "layer": layer, "steps": steps, "repeats": repeats}
-    found["command"] = shown_command("benchmarks/speed.py", options) + " --bf16" * bf16
+    found["command"] = script_command("benchmarks/speed.py", options) + " --bf16" * bf16
     print(benchmark_table(found).round(2).to_string(index=False))
     if output:
         output.write_text(json.dumps(found, indent=1))
@@ -226,7 +226,7 @@ def middles(n: int) -> list[float]:
 
 def peers(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]:
     """The same methods by torch-cam and pytorch-grad-cam, as they come, and ours in a loop that keeps no memory."""
-    channels, every = live_channels(net, image), observe(net, image[0]).activations.shape[0]
+    channels, every = live_channels(net, image), forward_record(net, image[0]).activations.shape[0]
     assert channels <= every, "peers score constant channels, too"
     map = explained(net, image, "is_cam", steps=setting.steps, compile=True)
 
@@ -285,7 +285,7 @@ def by_grad_cam(net: iscam.Network, image: Tensor, channels: int) -> dict[str, L
 
 
 def live_channels(net: iscam.Network, image: Tensor) -> int:
-    return int(live(observe(net, image[0]).activations).sum())
+    return int(active(forward_record(net, image[0]).activations).sum())
 
 
 def timed(setting: Setting, repeats: int) -> list[dict[str, Any]]:
@@ -326,7 +326,7 @@ def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | No
         if "torch-cam IS-CAM" not in results:
             return None
         up = upsample(results["torch-cam IS-CAM"], results[name].shape[1:])
-        return float((to_unit_range(up) - results[name]).abs().max())
+        return float((min_max(up) - results[name]).abs().max())
     exact = {
         "IS-CAM": "iscam IS-CAM, eager", WHOLE: f"iscam {WHOLE}", "curves": "iscam insertion + deletion, one map, eager"
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Open every page of the built book in a browser, as its readers do, and say what is wrong with it.
 
 On a desktop, on a phone and in the dark: no error in the console, no request to another host, no page wider than the
-screen, every picture loads and has an alternative text, every link inside the book leads somewhere, sliders move by
+screen, every image loads and has an alternative text, every link inside the book leads somewhere, sliders move by
 mouse and by keyboard, the search finds what is there, and axe-core finds no serious barrier. Needs Chromium (Debian:
 apt install chromium) and, for axe-core, npm; --if-possible leaves out what cannot be checked, and says so.
 """
@@ -111,8 +111,8 @@ def faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> 
         if (wide > 1) found.push(`page is ${wide} pixels wider than the screen`);
         for (const image of document.images) {
             const name = image.currentSrc.slice(0, 80);
-            if (!image.complete || !image.naturalWidth) found.push(`picture does not load: ${name}`);
-            if (!image.alt.trim()) found.push(`picture without alternative text: ${name}`);
+            if (!image.complete || !image.naturalWidth) found.push(`image does not load: ${name}`);
+            if (!image.alt.trim()) found.push(`image without alternative text: ${name}`);
         }
         return found;
     }""")
@@ -129,7 +129,7 @@ def faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> 
 
 
 def stuck_sliders(page: Page) -> Iterator[str]:
-    """Sliders that a key or a click does not move, or that change no picture when they move."""
+    """Sliders that a key or a click does not move, or that change no image when they move."""
     shown = "() => [...document.images].filter(image => image.checkVisibility()).map(image => image.src).join()"
     for slider in page.locator("input[type=range]").all():
         box = slider.bounding_box() or {"width": 0, "height": 0}

@@ -29,7 +29,7 @@ BUILD = ROOT / "build"
 STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source come out right
 HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PATHS = ("data", "box_data", "weights", "own_picture", "record")  # parameters that may name a file
+PATHS = ("data", "box_data", "weights", "own_image", "record")  # parameters that may name a file
 NO_PATHS = ("", "menagerie", "figures", "default", "none")
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 

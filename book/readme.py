@@ -15,7 +15,7 @@ from iscam.reproduction.tables import HEADINGS
 ROOT = Path(__file__).resolve().parents[1]
 README, HERO = ROOT / "README.md", ROOT / "book" / "hero.png"
 START, END = "<!-- results, written by run.py readme -->\n", "<!-- end of results -->"
-NETWORK, SEED, PICTURE = "menagerie/squeezenet", 0, 7  # as the introduction
+NETWORK, SEED, IMAGE = "menagerie/squeezenet", 0, 7  # as the introduction
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 def hero() -> plt.Figure:
     """A drawing of the menagerie and its seven maps."""
     net = iscam.load_model(NETWORK)
-    item = iscam.load_images("menagerie", PICTURE + 1, SEED)[PICTURE]
+    item = iscam.load_images("menagerie", IMAGE + 1, SEED)[IMAGE]
     maps = {method: iscam.explain(net, item.image[None], method=method)[0] for method in iscam.METHODS}
     return figures.hero(item.image, net.category(int(net(item.image[None]).argmax())), maps)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import nbformat
 
-from iscam.reproduction.archive import again
+from iscam.reproduction.archive import study_command
 from iscam.reproduction.published import data_folder
 from iscam.study.provenance import provenance
 
@@ -71,7 +71,7 @@ def records(file: Path) -> list[tuple[str, dict[str, Any]]]:
 def run_item(name: str, run: dict[str, Any]) -> str:
     """What a record says of its run, as far as it does: when, where, how long, with what, and the command."""
     command = run.get("command", "")
-    command = again(run) if " study " in command else command
+    command = study_command(run) if " study " in command else command
     said = [run["date"][:10], run.get("device"), f"{run['seconds']:,.0f} s" if "seconds" in run else None]
     said += [f"commit {run['commit']}"] if run.get("commit") else []
     said += [f"torch {run['versions']['torch']}"] if "versions" in run else []

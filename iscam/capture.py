@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import MACHINE_ERRORS, InputError, wants_memory
+from iscam.errors import MACHINE_ERRORS, InputError, is_out_of_memory
 
 
 @contextmanager
-def taking(images: Tensor) -> Iterator[None]:
+def model_errors(images: Tensor) -> Iterator[None]:
     """Turns the model's own failure on these images into `InputError`, and want of memory into `OutOfMemoryError`."""
     try:
         yield
@@ -23,7 +23,7 @@ def taking(images: Tensor) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and models raise for shapes
         reason = " ".join(str(error).split())
-        if wants_memory(error):
+        if is_out_of_memory(error):
             raise torch.OutOfMemoryError(reason) from error
         raise InputError(
             f"the model fails on images (batch, channels, height, width) = {tuple(images.shape)}: {reason}"
@@ -31,7 +31,7 @@ def taking(images: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode; each module's own mode comes back, whatever happens."""
     training = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -43,8 +43,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def record(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """A list that a forward pass inside the `with` fills with the layer's output A (K, h, w) for each picture.
+def hooked(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """A list that a forward pass inside the `with` fills with the layer's output A (K, h, w) for each image.
 
     Each A is a leaf of autograd: gradients of the logits with respect to it touch none of the model's parameters.
     A layer that runs several times leaves its last output. Hook and mode are undone after success and after any error.
@@ -57,12 +57,12 @@ def record(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
         if not isinstance(output, Tensor) or output.ndim != 4:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {layer!r} must return (batch, channels, height, width); it returned {found}")
-        activations[:] = [picture.detach().requires_grad_(torch.is_grad_enabled()) for picture in output]
+        activations[:] = [image.detach().requires_grad_(torch.is_grad_enabled()) for image in output]
         return torch.stack(activations)  # a copy, so that an in-place ReLU behind the layer leaves A as it was
 
     hook = model.get_submodule(layer).register_forward_hook(keep)
     try:
-        with evaluating(model):
+        with eval_mode(model):
             yield activations
         if not activations:
             raise InputError(f"layer {layer!r} did not run in the forward pass; choose one of {layer_names(model)}")
@@ -71,7 +71,7 @@ def record(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def differentiating() -> Iterator[None]:
+def grad_enabled() -> Iterator[None]:
     """Gradients on, whatever the caller's mode."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
@@ -86,28 +86,28 @@ def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
     return torch.func.functional_call(model, normal, (images.clone(),))
 
 
-def checked_logits(logits: Any, pictures: int) -> Tensor:
-    """The model's output, if it is finite and has one row of class scores a picture; else `InputError`."""
-    return checked_finite(checked_shape(logits, pictures))
+def checked_logits(logits: Any, images: int) -> Tensor:
+    """The model's output, if it is finite and has one row of class scores an image; else `InputError`."""
+    return checked_finite(checked_shape(logits, images))
 
 
-def checked_shape(logits: Any, pictures: int) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != pictures:
+def checked_shape(logits: Any, images: int) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != images:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"the model must return logits (batch, classes), one row a picture; it returned {shape}")
+        raise InputError(f"the model must return logits (batch, classes), one row an image; it returned {shape}")
     return logits
 
 
 def checked_finite(logits: Tensor) -> Tensor:
     if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits: check its weights and the picture's normalisation")
+        raise InputError("the model returned NaN or infinite logits: check its weights and the image's normalisation")
     return logits
 
 
 def layer_names(model: nn.Module) -> list[str]:
-    """Names of the modules whose output is (batch, K, h, w) with h, w > 1 on a blank 224x224 picture.
+    """Names of the modules whose output is (batch, K, h, w) with h, w > 1 on a blank 224x224 image.
 
-    Where the model does not take such a picture, all its modules.
+    Where the model does not take such an image, all its modules.
     """
     spatial: list[str] = []
     hooks = [
@@ -122,7 +122,7 @@ def layer_names(model: nn.Module) -> list[str]:
         if name
     ]
     try:
-        with evaluating(model), torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             parameter = next(model.parameters())
             model(torch.zeros(1, 3, 224, 224, dtype=parameter.dtype, device=parameter.device))
     except Exception:  # any model, any failure: the names alone still help

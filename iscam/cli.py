@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import typer
 
-from iscam.data import Picture, load_images
+from iscam.data import LabelledImage, load_images
 from iscam.errors import InputError
 from iscam.explanation import explain
 from iscam.methods import METHODS
@@ -23,7 +23,7 @@ from iscam.plots import TITLES, explanation, plt
 from iscam.study.run import run_study
 from iscam.study.spec import read_study
 from iscam.study.statistics import summary
-from iscam.validation import one_of
+from iscam.validation import unknown_choice
 from iscam.zoo import load_model
 
 app = typer.Typer(
@@ -47,8 +47,8 @@ def options(
 
 
 @app.command("explain")
-def explain_pictures(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="picture files")],
+def explain_images(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files")],
     output: Annotated[Path, typer.Option(help="folder for <stem>_<method>.png")],
     model: Annotated[
         str, typer.Option(help="vgg16, resnet18, squeezenet1_0, menagerie/resnet ...")
@@ -59,15 +59,13 @@ def explain_pictures(
     target: Annotated[str | None, typer.Option(help="class name or number; default: the predicted one")] = None,
     save_map: Annotated[bool, typer.Option("--save-map", help="also write the map as <stem>_<method>.npy")] = False,
 ) -> None:
-    """Draw picture, map and overlay with class and probability, one figure a picture."""
+    """Draw image, map and overlay with class and probability, one figure an image."""
     matplotlib.use("Agg")
     if method not in {**METHODS, **CONTROLS}:
-        raise one_of("method", method, [*METHODS, *CONTROLS])
-    stems = [file.stem for file in pictures]
+        raise unknown_choice("method", method, [*METHODS, *CONTROLS])
+    stems = [file.stem for file in images]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise InputError(
-            f"several pictures would be written as {twice[0]}_{method}.png: give each an output of its own"
-        )
+        raise InputError(f"several images would be written as {twice[0]}_{method}.png: give each an output of its own")
     net = load_model(model, none_or(weights), layer).to("cuda" if torch.cuda.is_available() else "cpu")
     chosen = None if target is None else class_number(net, target)
     try:
@@ -75,14 +73,14 @@ def explain_pictures(
     except OSError as error:
         raise InputError(f"cannot write to the folder {output}: {error.strerror}") from error
     failures = []
-    for file in pictures:
+    for file in images:
         try:
             if file.is_dir():
-                raise InputError(f"{file} is a folder: list its pictures, such as {file / '*.jpg'}")
+                raise InputError(f"{file} is a folder: list its images, such as {file / '*.jpg'}")
             if not file.is_file():
-                raise InputError(f"cannot read the picture {file}: no such file")
+                raise InputError(f"cannot read the image {file}: no such file")
             stem = output / f"{file.stem}_{method}"
-            typer.echo(explain_picture(net, load_images(file)[0], chosen, method, stem, save_map))
+            typer.echo(explain_image(net, load_images(file)[0], chosen, method, stem, save_map))
         except InputError as error:
             failures.append(str(error))
         except OSError as error:
@@ -93,10 +91,12 @@ def explain_pictures(
         raise typer.Exit(2)
 
 
-def explain_picture(net: Network, picture: Picture, target: int | None, method: str, stem: Path, save_map: bool) -> str:
+def explain_image(
+    net: Network, image: LabelledImage, target: int | None, method: str, stem: Path, save_map: bool
+) -> str:
     """Write one explanation's figure, and its map if asked; returns the line to print."""
 
-    images = picture.image.to(net.device)[None]
+    images = image.image.to(net.device)[None]
     probabilities = net(images).softmax(1)[0]
     target = int(probabilities.argmax()) if target is None else target
     (map,) = explain(net, images, torch.tensor([target]), method)
@@ -134,9 +134,9 @@ class Engine(StrEnum):
 def study_file(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="the study's description")],
     output: Annotated[Path, typer.Option(help="folder of the results; a run there that was stopped continues")],
-    data: Annotated[str | None, typer.Option(help="pictures, in place of the file's")] = None,
+    data: Annotated[str | None, typer.Option(help="images, in place of the file's")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="MODEL=FILE or MODEL=none; may be repeated")] = None,
-    count: Annotated[int | None, typer.Option(help="number of pictures, in place of the file's")] = None,
+    count: Annotated[int | None, typer.Option(help="number of images, in place of the file's")] = None,
     engine: Annotated[Engine, typer.Option(help="where to run")] = Engine.local,
     address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
 ) -> None:
@@ -147,8 +147,8 @@ def study_file(
     frame = run_study(dataclasses.replace(study, **changes), output, engine.value, address)
     means = summary(frame).astype({"n": int, "failed": int})
     typer.echo(means.to_string(index=False, float_format="{:.4f}".format))
-    for _, row in frame[frame["error"] != ""].drop_duplicates(["model", "picture", "error"]).iterrows():
-        typer.echo(f"{row.model} {row.picture} {row.method}: {row.error}", err=True)
+    for _, row in frame[frame["error"] != ""].drop_duplicates(["model", "image", "error"]).iterrows():
+        typer.echo(f"{row.model} {row.image} {row.method}: {row.error}", err=True)
 
 
 def weight_choice(text: str) -> tuple[str, str | None]:

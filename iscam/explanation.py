@@ -10,9 +10,9 @@ from torch import Tensor
 from iscam.maps import weighted_map
 from iscam.methods import METHODS, options
 from iscam.methods.controls import CONTROLS
-from iscam.model import Network, checked_images
-from iscam.record import observe
-from iscam.validation import checked_targets, one_of
+from iscam.model import Network, check_images
+from iscam.record import forward_record
+from iscam.validation import check_targets, unknown_choice
 
 
 def explain(
@@ -20,40 +20,40 @@ def explain(
 ) -> Tensor:
     r"""Saliency maps,  L = s(ReLU(Σ_k α_k up(A_k))).
 
-    A (K, h, w) are the layer's activations, up(.) brings them to the picture's size bilinearly, α are the weights that
+    A (K, h, w) are the layer's activations, up(.) brings them to the image's size bilinearly, α are the weights that
     the method gives the channels, s(.) is min-max to [0, 1]. A map that would be constant is all zeros, never NaN.
 
     `images` (batch, channels, height, width), floating point, normalised as `net.transform` does. `targets` (batch,)
-    whole numbers, the class to explain in each; None: the class predicted on the whole picture. `method`: one of
+    whole numbers, the class to explain in each; None: the class predicted on the whole image. `method`: one of
     `iscam.METHODS` or `iscam.CONTROLS`; `method_options`: its options, listed in its docstring.
 
-    Returns (batch, height, width) float32 in [0, 1] on the images' device. A picture's map does not depend on the
+    Returns (batch, height, width) float32 in [0, 1] on the images' device. An image's map does not depend on the
     others in its batch.
 
     Raises `InputError` for images or logits that are not finite, shapes, targets, methods and options that will not do.
 
     >>> net = iscam.load_model("menagerie/resnet")
-    >>> picture = iscam.load_images("menagerie", count=1)[0]
-    >>> maps = iscam.explain(net, picture.image[None], method="is_cam", steps=3)
+    >>> image = iscam.load_images("menagerie", count=1)[0]
+    >>> maps = iscam.explain(net, image.image[None], method="is_cam", steps=3)
     >>> maps.shape, float(maps.min()), float(maps.max())
     (torch.Size([1, 224, 224]), 0.0, 1.0)
     """
     if method not in METHODS and method not in CONTROLS:
-        raise one_of("method", method, [*METHODS, *CONTROLS])
+        raise unknown_choice("method", method, [*METHODS, *CONTROLS])
     valid = options(METHODS.get(method) or CONTROLS[method])
     for name in method_options:
         if name not in valid:
-            raise one_of(f"option of {method}:", name, valid or ["none"])
-    images = checked_images(net, images)
-    wanted = [None] * len(images) if targets is None else checked_targets(targets, len(images))
+            raise unknown_choice(f"option of {method}:", name, valid or ["none"])
+    images = check_images(net, images)
+    wanted = [None] * len(images) if targets is None else check_targets(targets, len(images))
     return torch.stack([saliency_map(net, *pair, method, method_options) for pair in zip(images, wanted, strict=True)])
 
 
 def saliency_map(
     net: Network, image: Tensor, target: int | None, method: str, method_options: dict[str, Any]
 ) -> Tensor:
-    """L (height, width) of one picture (channels, height, width)."""
-    view = observe(net, image, target)
+    """L (height, width) of one image (channels, height, width)."""
+    view = forward_record(net, image, target)
     if method in CONTROLS:
         return CONTROLS[method](view, **method_options)
     weights = METHODS[method](view, **method_options)

@@ -12,12 +12,12 @@ from torch import Tensor
 from iscam.errors import InputError
 
 
-def live(maps: Tensor) -> Tensor:
+def active(maps: Tensor) -> Tensor:
     """Which of some maps or channels (K, h, w) are not constant, (K,) booleans."""
     return maps.amax((1, 2)) > maps.amin((1, 2))
 
 
-def exact(x: Tensor) -> Tensor:
+def to_float64(x: Tensor) -> Tensor:
     """x in double precision, on the CPU where its device has none, as Apple's GPUs."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
@@ -29,7 +29,7 @@ def weighted_map(weights: Tensor, activations: Tensor, size: torch.Size) -> Tens
     if is_constant(total):  # before upsampling, whose rounding could turn a constant into noise
         return torch.zeros(size, dtype=torch.float32, device=total.device)
     rectified = upsample(total, size)[0].relu()
-    return torch.zeros_like(rectified) if is_constant(rectified) else to_unit_range(rectified)
+    return torch.zeros_like(rectified) if is_constant(rectified) else min_max(rectified)
 
 
 def is_constant(x: Tensor) -> bool:
@@ -41,9 +41,9 @@ def is_constant(x: Tensor) -> bool:
 def upsampled_masks(activations: Tensor, size: Sequence[int], normalise: str) -> Tensor:
     """H_k (K, height, width) of channels (K, h, w)."""
     if normalise == "layer":
-        activations = to_unit_range(activations)
+        activations = min_max(activations)
     masks = upsample(activations, size)
-    return to_unit_range(masks) if normalise == "upsampled" else masks
+    return min_max(masks) if normalise == "upsampled" else masks
 
 
 def upsample(activations: Tensor, size: Sequence[int]) -> Tensor:
@@ -51,7 +51,7 @@ def upsample(activations: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(activations[None], tuple(size), mode="bilinear", align_corners=False)[0]
 
 
-def to_unit_range(x: Tensor) -> Tensor:
+def min_max(x: Tensor) -> Tensor:
     """s(x) = (x - min x) / (max x - min x), equation 8, of each (h, w) slice; 0 where that is constant."""
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
     return (x - low) / torch.where(high > low, high - low, 1)
@@ -76,7 +76,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
             f"ssim needs two batches of maps (batch, height, width) of one shape, at least 11x11; "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    a, b = exact(a), exact(b)
+    a, b = to_float64(a), to_float64(b)
     bell = torch.exp(-((torch.arange(11, device=a.device).double() - 5) ** 2) / (2 * 1.5**2))
     window = torch.outer(bell, bell) / bell.sum() ** 2
 
@@ -87,7 +87,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     var_a, var_b, covariance = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
-    return torch.where(live(a) & live(b), (luminance * structure).mean((1, 2)), torch.nan)
+    return torch.where(active(a) & active(b), (luminance * structure).mean((1, 2)), torch.nan)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:

@@ -33,7 +33,7 @@ TITLES = {
     "is_cam_linear": "IS-CAM, linear",
     "identity": "identity",
     "part_area": "part area",
-    "ceiling": "ceiling",
+    "oracle": "oracle",
     "random": "random",
 }
 
@@ -44,27 +44,27 @@ LINES = {
     "grad_cam": "mean gradient of the class's logit",
     "grad_cam_pp": "positive gradients, weighted by place",
     "smooth_grad_cam_pp": "the same, averaged over noisy copies",
-    "score_cam": "probability of the picture behind each mask",
+    "score_cam": "probability of the image behind each mask",
     "ss_cam": "the same, averaged over noise",
-    "is_cam": "the same, averaged as the masked picture grows",
+    "is_cam": "the same, averaged as the masked image grows",
 }
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """A normalised picture (3, height, width) as RGB in [0, 1] for display, (height, width, 3)."""
+    """A normalised image (3, height, width) as RGB in [0, 1] for display, (height, width, 3)."""
     mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (MEAN, STD))
     return (image.float() * std + mean).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
 
 
-def show_picture(axes: Any, image: Tensor, title: str = "") -> None:
-    """A normalised picture (3, height, width) without ticks."""
+def show_image(axes: Any, image: Tensor, title: str = "") -> None:
+    """A normalised image (3, height, width) without ticks."""
     axes.imshow(to_pixels(image))
     axes.set_title(title)
     axes.set_axis_off()
 
 
 def show_overlay(axes: Any, image: Tensor, map: Tensor, title: str = "") -> None:
-    """A map (height, width) in [0, 1] over its picture, on the fixed scale 0 to 1, with the contour at one half."""
+    """A map (height, width) in [0, 1] over its image, on the fixed scale 0 to 1, with the contour at one half."""
     pixels, values = to_pixels(image), map.cpu().numpy()
     axes.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=1)
     axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, alpha=0.85 * values)  # so that the rest stays visible
@@ -75,9 +75,9 @@ def show_overlay(axes: Any, image: Tensor, map: Tensor, title: str = "") -> None
 
 
 def explanation(image: Tensor, map: Tensor, title: str) -> Figure:
-    """Picture, map with its scale, and overlay of one explanation, side by side."""
+    """LabelledImage, map with its scale, and overlay of one explanation, side by side."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.8), layout="constrained")
-    show_picture(axes[0], image, "picture")
+    show_image(axes[0], image, "image")
     scale = axes[1].imshow(map.cpu().numpy(), cmap=COLOURS, vmin=0, vmax=1)
     axes[1].set_title("map")
     axes[1].set_axis_off()
@@ -88,12 +88,12 @@ def explanation(image: Tensor, map: Tensor, title: str) -> Figure:
 
 
 def gallery(images: Sequence[Tensor], maps: Mapping[str, Sequence[Tensor]], labels: Sequence[str]) -> Figure:
-    """One row a picture, one column a method: the picture with its label, then each method's overlay."""
+    """One row an image, one column a method: the image with its label, then each method's overlay."""
     columns = len(maps) + 1
     size = (1.75 * columns, 2.05 * len(images))
     figure, axes = plt.subplots(len(images), columns, figsize=size, squeeze=False, layout="constrained")
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        show_picture(axes[row, 0], image, label)
+        show_image(axes[row, 0], image, label)
         for column, (method, its_maps) in enumerate(maps.items(), start=1):
             title = TITLES.get(method, method) if row == 0 else ""
             show_overlay(axes[row, column], image, its_maps[row], title)
@@ -103,7 +103,7 @@ def gallery(images: Sequence[Tensor], maps: Mapping[str, Sequence[Tensor]], labe
 
 
 def curve_bands(curves: Mapping[str, Curves], xlabel: str) -> Figure:
-    """Mean curve of each method with a 95 % interval of the mean over pictures."""
+    """Mean curve of each method with a 95 % interval of the mean over images."""
     figure, axes = plt.subplots(figsize=(9.6, 4.8), layout="constrained")
     looks = zip(sns.color_palette("colorblind", len(curves)), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
     for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=True):

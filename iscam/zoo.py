@@ -15,7 +15,7 @@ from torchvision import models
 from iscam.download import fetch
 from iscam.errors import InputError
 from iscam.model import Network
-from iscam.validation import one_of
+from iscam.validation import unknown_choice
 
 #: The papers' networks and their layers, as the authors' code names them (512 channels; 7x7, 7x7 and 13x13).
 LAYERS = {"vgg16": "features", "resnet18": "layer4", "squeezenet1_0": "features"}
@@ -46,7 +46,7 @@ def load_model(name: str, weights: str | Path | None = "default", layer: str | N
         model, default_layer, categories = seeded(models.get_model, name), LAYERS[name], entry.meta["categories"]
         default = entry.url
     else:
-        raise one_of("model", name, [*LAYERS, *menagerie.NETWORKS])
+        raise unknown_choice("model", name, [*LAYERS, *menagerie.NETWORKS])
     if weights is not None:
         path = weights_file(default) if weights == "default" else Path(weights)
         load_weights(model, path, name)

@@ -128,7 +128,7 @@ def squeezenet() -> nn.Module:
 
 @dataclass
 class Case:
-    """A network for the package and the same one for the reference; pictures and their classes."""
+    """A network for the package and the same one for the reference; images and their classes."""
 
     net: iscam.Network
     split: reference.Split
@@ -139,13 +139,13 @@ class Case:
 def bias_free_case() -> Case:
     model = bias_free()
     halves = reference.split(model, lambda m, x: m.features(x), lambda m, a: m.head(a.flatten(1)))
-    return Case(iscam.Network(model, "features"), halves, pictures(3, 20, 16), torch.tensor([2, 0, 4]))
+    return Case(iscam.Network(model, "features"), halves, smooth_images(3, 20, 16), torch.tensor([2, 0, 4]))
 
 
 def pooled_case() -> Case:
     model = pooled()
     halves = reference.split(model, lambda m, x: m.last(m.first(x)), lambda m, a: m.head(a.relu().mean((2, 3))))
-    return Case(iscam.Network(model, "last"), halves, pictures(3, 25, 31), torch.tensor([2, 3, 4]))
+    return Case(iscam.Network(model, "last"), halves, smooth_images(3, 25, 31), torch.tensor([2, 3, 4]))
 
 
 def squeezenet_case() -> Case:
@@ -154,14 +154,14 @@ def squeezenet_case() -> Case:
     halves = reference.split(
         model, lambda m, x: m.features[:4](x), lambda m, a: m.classifier(m.features[4:](a)).flatten(1)
     )
-    return Case(iscam.Network(model, "features.3"), halves, pictures(1, 40, 36), torch.tensor([4]))
+    return Case(iscam.Network(model, "features.3"), halves, smooth_images(1, 40, 36), torch.tensor([4]))
 
 
 CASES = {"bias-free": bias_free_case, "pooled": pooled_case, "squeezenet": squeezenet_case}
 
 
-def pictures(count: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Smooth random pictures, normalised: noise at a quarter of the size, upsampled."""
+def smooth_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """Smooth random images, normalised: noise at a quarter of the size, upsampled."""
     g = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 3, height // 4 + 1, width // 4 + 1, generator=g)
     return nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)

@@ -1,7 +1,7 @@
 """The equations again, slow and literal, in float64: what the fast code is compared with.
 
 Nothing is shared with the package but its noise, which is a choice and no equation. A network is two functions here,
-`front` (picture to activations A) and `back` (A to logits), each given one picture at a time.
+`front` (image to activations A) and `back` (A to logits), each given one image at a time.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def grad_cam_pp(net: Split, x: np.ndarray, target: int) -> np.ndarray:
 def smooth_grad_cam_pp(
     net: Split, x: np.ndarray, target: int, *, samples: int = 15, sigma: float = 0.15, seed: int = 0
 ) -> np.ndarray:
-    """First to third powers of the gradient, each averaged over noisy pictures; the class and A of the clean one."""
+    """First to third powers of the gradient, each averaged over noisy images; the class and A of the clean one."""
     std = sigma * (x.max() - x.min())
     gradients = []
     for n in range(samples):
@@ -271,7 +271,7 @@ def curve(net: Split, before: np.ndarray, after: np.ndarray, map: np.ndarray, ta
 
 
 def blurred(x: np.ndarray, size: int = 11, sigma: float = 5.0) -> np.ndarray:
-    """Gaussian blur with a kernel of size x size, its sum 1, the picture mirrored at its borders."""
+    """Gaussian blur with a kernel of size x size, its sum 1, the image mirrored at its borders."""
     r = size // 2
     padded = np.pad(x, ((0, 0), (r, r), (r, r)), mode="reflect")
     out, total = np.zeros_like(x), 0.0

@@ -12,11 +12,11 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import array, pictures, pooled_case
+from conftest import array, pooled_case, smooth_images
 from iscam.data import Entry
 from iscam.maps import weighted_map
 from iscam.metrics import Curves
-from iscam.record import observe
+from iscam.record import forward_record
 from iscam.reproduction.as_coded.bounds import bound, readings
 from iscam.reproduction.as_coded.boxes import cropped_boxes, disc, original_boxes, original_sizes
 from iscam.reproduction.as_coded.methods import METHODS, explain, smooth_grad_cam_pp
@@ -34,7 +34,7 @@ from iscam.reproduction.published import published_table
 
 
 class Colours(nn.Module):
-    """Three classes whose logits are 4 times the picture's mean red, green and blue."""
+    """Three classes whose logits are 4 times the image's mean red, green and blue."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ def probability(logits: list[float], target: int) -> float:
 
 
 def two_halves() -> tuple[Tensor, Tensor, Tensor]:
-    """A picture red above (1) and green below (1/2), a map that shows all of it, and one that shows the lower half."""
+    """An image red above (1) and green below (1/2), a map that shows all of it, and one that shows the lower half."""
     image = torch.zeros(1, 3, 2, 2)
     image[0, 0, 0], image[0, 1, 1] = 1, 0.5
     return image, torch.ones(1, 2, 2), torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])
@@ -63,7 +63,7 @@ def two_halves() -> tuple[Tensor, Tensor, Tensor]:
 # ------------------------------------------------------------------------------------- drop, increase and win as coded
 
 
-def test_the_class_is_the_masked_pictures_for_both():
+def test_the_class_is_the_masked_images_for_both():
     """Whole: logits 2, 1, 0, class red. Masked: 0, 1, 0, class green: Y = e / (e² + e + 1), O = e / (e + 2)."""
     image, _, lower = two_halves()
     found = confidence(by_colour(), image, lower)
@@ -132,7 +132,7 @@ def test_the_box_reads_corners_as_widths_and_swaps_the_axes():
     rows, columns = found.nonzero().unbind(1)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 6, 1, 4)
     assert int(found.sum()) == 5 * 4
-    assert not swapped_box(torch.tensor([12.0, 1, 20, 3]), 10, 8).any()  # beyond the picture: nothing
+    assert not swapped_box(torch.tensor([12.0, 1, 20, 3]), 10, 8).any()  # beyond the image: nothing
 
 
 def test_the_energy_counts_marked_pixels_in_the_first_box():
@@ -155,7 +155,7 @@ def test_a_uniform_maps_coded_energy_is_the_boxs_area():
 # --------------------------------------------------------------------------------------------------------------- boxes
 
 
-def test_boxes_go_back_to_the_original_picture_and_on_to_the_crop(tmp_path):
+def test_boxes_go_back_to_the_original_image_and_on_to_the_crop(tmp_path):
     """Stored at 227x227, once 454x227: x doubles, y stays. To 224: times 224/227, less 112 pixels in x."""
     from PIL import Image
 
@@ -191,9 +191,9 @@ def test_a_broken_table_of_sizes_says_so(tmp_path):
 
 
 def test_smooth_grad_cam_pp_is_the_literal_one():
-    """Two noisy copies, each for its own top class; the clean picture's A and g; exp(S) of the second copy."""
+    """Two noisy copies, each for its own top class; the clean image's A and g; exp(S) of the second copy."""
     case = pooled_case()
-    view = observe(case.net, case.images[1])
+    view = forward_record(case.net, case.images[1])
     x = array(case.images[1])
     A = case.split.activations(x)
     g = case.split.gradient(x, view.target)
@@ -211,7 +211,7 @@ def test_smooth_grad_cam_pp_is_the_literal_one():
 
 
 def test_the_factor_of_smooth_grad_cam_pp_changes_no_map(monkeypatch):
-    view = observe(pooled_case().net, pooled_case().images[0])
+    view = forward_record(pooled_case().net, pooled_case().images[0])
 
     def map():
         weights = smooth_grad_cam_pp(view, samples=3)
@@ -285,15 +285,15 @@ def test_six_published_cells_break_the_bound():
 
 
 def test_the_bound_holds_for_either_class(case):
-    images = pictures(6, 20, 16, seed=3)
+    images = smooth_images(6, 20, 16, seed=3)
     maps = torch.rand(6, 20, 16, generator=torch.Generator().manual_seed(1))
     for Y, E in (iscam.confidence(case.net, images, maps), confidence(case.net, images, maps)[1:]):
         assert bool((iscam.average_drop(Y, E) + iscam.average_increase(Y, E) <= 1).all())
 
 
 def test_the_class_rule_only_lowers_the_drop_and_raises_the_increase(case):
-    """Y_m <= Y_c and O_m >= O_c for the predicted class c and the masked picture's top class m."""
-    images = 3 * pictures(12, 20, 16, seed=4)
+    """Y_m <= Y_c and O_m >= O_c for the predicted class c and the masked image's top class m."""
+    images = 3 * smooth_images(12, 20, 16, seed=4)
     maps = torch.rand(12, 20, 16, generator=torch.Generator().manual_seed(2)) > 0.7
     canonical = iscam.confidence(case.net, images, maps.float())
     found = confidence(case.net, images, maps.float())

@@ -7,35 +7,35 @@ import torch
 from torch import nn
 
 import iscam
-from iscam.maps import live
-from iscam.record import observe
+from iscam.maps import active
+from iscam.record import forward_record
 from iscam.reproduction.toy_networks import (
     Split,
     constant,
     flipping,
     half_blind,
-    picture,
+    image,
     rewritten,
     small,
     without_biases,
 )
 
-X = picture()
-BATCH = torch.stack([picture(seed) for seed in range(1, 9)])
+X = image()
+BATCH = torch.stack([image(seed) for seed in range(1, 9)])
 
 
-def test_picture_and_weights_are_fixed_by_the_seed():
-    assert torch.equal(picture(3), picture(3))
-    assert not torch.equal(picture(3), picture(4))
+def test_image_and_weights_are_fixed_by_the_seed():
+    assert torch.equal(image(3), image(3))
+    assert not torch.equal(image(3), image(4))
     assert torch.equal(small(3)(X[None]), small(3)(X[None]))
     assert not torch.equal(small(3)(X[None]), small(4)(X[None]))
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"pooled": True}])
 def test_small_has_six_live_channels_of_half_the_size(options):
-    view = observe(small(**options), X)
+    view = forward_record(small(**options), X)
     assert view.activations.shape == (6, 8, 8)
-    assert live(view.activations).all()
+    assert active(view.activations).all()
     assert len(view.logits) == 5
 
 
@@ -46,9 +46,9 @@ def test_small_without_bias_is_homogeneous_and_with_bias_is_not():
 
 
 def test_cam_is_defined_for_the_pooled_head_alone():
-    assert len(iscam.METHODS["cam"](observe(small(pooled=True), X))) == 6
+    assert len(iscam.METHODS["cam"](forward_record(small(pooled=True), X))) == 6
     with pytest.raises(iscam.InputError):
-        iscam.METHODS["cam"](observe(small(), X))
+        iscam.METHODS["cam"](forward_record(small(), X))
 
 
 @pytest.mark.parametrize("row", range(4))
@@ -56,7 +56,7 @@ def test_one_pixel_flips_the_prediction(row):
     net, dot = flipping(), torch.zeros(2, 1, 4, 4)
     dot[1, 0, row, 3 - row] = 1
     assert net(dot).argmax(1).tolist() == [0, 1]
-    assert observe(net, dot[1]).activations[0, row, 3 - row] == 0
+    assert forward_record(net, dot[1]).activations[0, row, 3 - row] == 0
 
 
 def test_the_half_blind_network_ignores_the_right_half():
@@ -66,7 +66,7 @@ def test_the_half_blind_network_ignores_the_right_half():
     left[..., :4] += 1
     assert torch.equal(net(right), net(x))
     assert not torch.equal(net(left), net(x))
-    assert torch.equal(observe(net, x[0]).activations.sum(0), x[0, 0])
+    assert torch.equal(forward_record(net, x[0]).activations.sum(0), x[0, 0])
 
 
 def test_the_constant_network_is_constant():
@@ -80,7 +80,7 @@ def test_rewritten_is_the_same_function_with_other_activations():
     net = small()
     other = rewritten(net, lambda a: 2 * a, lambda a: a / 2)
     assert torch.equal(other(BATCH), net(BATCH))
-    assert torch.equal(observe(other, X).activations, 2 * observe(net, X).activations)
+    assert torch.equal(forward_record(other, X).activations, 2 * forward_record(net, X).activations)
 
 
 def test_without_biases_is_the_limit_for_large_inputs():

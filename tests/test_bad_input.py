@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import iscam
-from conftest import Case, bias_free, bias_free_case, pictures, pooled
+from conftest import Case, bias_free, bias_free_case, pooled, smooth_images
 
 
 def refused(*words: str):
@@ -49,17 +49,17 @@ def test_an_input_error_is_a_value_error():
     assert issubclass(iscam.InputError, ValueError)
 
 
-# --------------------------------------------------------------------------------------------------------- the pictures
+# --------------------------------------------------------------------------------------------------------- the images
 
 
 def with_bad(value: float, where: tuple) -> Tensor:
-    images = pictures(3, 20, 16)
+    images = smooth_images(3, 20, 16)
     images[where] = value
     return images
 
 
 IMAGES = {
-    "no pictures": (torch.zeros(0, 3, 20, 16), "at least one"),
+    "no images": (torch.zeros(0, 3, 20, 16), "at least one"),
     "rank 3": (torch.zeros(3, 20, 16), "(3, 20, 16)"),
     "rank 5": (torch.zeros(1, 1, 3, 20, 16), "height"),
     "no pixels": (torch.zeros(1, 3, 0, 16), "(1, 3, 0, 16)"),
@@ -83,7 +83,7 @@ def take(name: str, net: iscam.Network, images, targets=None) -> object:
 
 @pytest.mark.parametrize("name", TAKERS)
 @pytest.mark.parametrize("kind", IMAGES)
-def test_pictures(small, kind, name):
+def test_images(small, kind, name):
     images, word = IMAGES[kind]
     with refused(word):
         take(name, small.net, images)
@@ -262,16 +262,16 @@ def test_things_that_are_no_network_study_or_source(small):
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
 def test_a_layer_that_never_runs(method):
     with refused("unused", "did not run", "first"):
-        iscam.explain(iscam.Network(Chain(nn.Identity()), "unused"), pictures(1, 9, 8), method=method)
+        iscam.explain(iscam.Network(Chain(nn.Identity()), "unused"), smooth_images(1, 9, 8), method=method)
 
 
 @pytest.mark.parametrize(
     ("odd", "word"), [(nn.Flatten(), "(1, 168)"), (nn.Flatten(2), "(1, 4, 42)"), (Pair(), "tuple")]
 )
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
-def test_a_layer_whose_output_is_no_picture(method, odd, word):
+def test_a_layer_whose_output_is_no_image(method, odd, word):
     with refused("odd", "(batch, channels, height, width)", word):
-        iscam.explain(iscam.Network(Chain(odd), "odd"), pictures(1, 9, 8), method=method)
+        iscam.explain(iscam.Network(Chain(odd), "odd"), smooth_images(1, 9, 8), method=method)
 
 
 class Answer(nn.Module):
@@ -301,12 +301,12 @@ ANSWERS = {
 def test_models_of_odd_answers(kind, name):
     answer, word = ANSWERS[kind]
     with refused(word):
-        take(name, iscam.Network(Answer(answer), "layer"), pictures(3, 20, 16))
+        take(name, iscam.Network(Answer(answer), "layer"), smooth_images(3, 20, 16))
 
 
 @pytest.mark.parametrize("images", [torch.zeros(3, 1, 20, 16), torch.zeros(3, 3, 20, 2)], ids=["grey", "too small"])
 @pytest.mark.parametrize("name", ["grad_cam", "is_cam", "identity", "confidence"])
-def test_pictures_of_a_shape_that_the_model_does_not_take(name, images):
+def test_images_of_a_shape_that_the_model_does_not_take(name, images):
     """The model's own words are kept, and its error."""
     net, maps = iscam.Network(pooled(), "last"), torch.ones_like(images[:, 0])
     with pytest.raises(RuntimeError) as own:
@@ -319,7 +319,7 @@ def test_pictures_of_a_shape_that_the_model_does_not_take(name, images):
 
 
 @pytest.mark.parametrize("metric", [iscam.insertion, iscam.deletion, iscam.confidence])
-def test_metrics_for_given_classes_of_pictures_that_the_model_does_not_take(metric):
+def test_metrics_for_given_classes_of_images_that_the_model_does_not_take(metric):
     net, images = iscam.Network(pooled(), "last"), torch.zeros(3, 1, 20, 16)
     with refused("the model fails on images", "1, 20, 16)"):
         metric(net, images, torch.ones_like(images[:, 0]), torch.tensor([0, 1, 2]))
@@ -335,15 +335,15 @@ def test_want_of_memory_is_no_bad_input(small):
 
 
 def test_probabilities_of_a_single_class():
-    net, images = iscam.Network(Answer(lambda s, x: s[:, :1]), "layer"), pictures(1, 20, 16)
+    net, images = iscam.Network(Answer(lambda s, x: s[:, :1]), "layer"), smooth_images(1, 20, 16)
     with refused("one class", "score='logit'"):
         iscam.explain(net, images, method="score_cam")
     assert iscam.explain(net, images, method="score_cam", score="logit").isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["score_cam", "is_cam", "ss_cam", "confidence", "insertion", "deletion"])
-def test_a_model_that_returns_nan_for_masked_pictures_alone(name):
-    """Masks and canvases have dark pixels, which the pictures have not."""
+def test_a_model_that_returns_nan_for_masked_images_alone(name):
+    """Masks and canvases have dark pixels, which the images have not."""
     model = Answer(lambda s, x: torch.where((x.abs() < 1e-2).any().expand_as(s), float("nan"), s))
     images = torch.rand(3, 3, 20, 16) + 0.5
     net = iscam.Network(model, "layer")

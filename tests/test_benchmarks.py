@@ -54,10 +54,10 @@ def test_nodes_falls_with_the_passes_and_goes_on_where_it_was_interrupted(tmp_pa
         patch.setattr(nodes, "errors", interrupted)
         nodes.main(model="menagerie/resnet", count=2, output=output)
     first = pd.read_parquet(output)
-    assert first["picture"].nunique() == 1
+    assert first["image"].nunique() == 1
     nodes.main(model="menagerie/resnet", count=2, output=output)
     both = pd.read_parquet(output)
-    assert both["picture"].nunique() == 2
+    assert both["image"].nunique() == 2
     pd.testing.assert_frame_equal(both.iloc[: len(first)], first)
     gauss = both[(both["rule"] == "Gauss") & (both["of"] == "integral")].groupby("passes a channel")["map error"].max()
     assert gauss[6] < gauss[2] < gauss[1]

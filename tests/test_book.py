@@ -17,7 +17,7 @@ from iscam.reproduction.archive import recorded
 from iscam.reproduction.findings import METRICS, sentences, tables
 from iscam.reproduction.panels import Panel, slider
 from iscam.reproduction.published import data_folder
-from iscam.reproduction.tables import readable
+from iscam.reproduction.tables import format_table
 from iscam.study.statistics import summary
 
 nbformat = pytest.importorskip("nbformat")
@@ -45,11 +45,11 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def frame(models: list[str], metrics: list[str], pictures: int = 4) -> pd.DataFrame:
+def frame(models: list[str], metrics: list[str], images: int = 4) -> pd.DataFrame:
     """A table as a study gives it, with values that have no meaning."""
     methods = ["score_cam", "is_cam", "identity", "random"]
-    keys = [(m, f"{n}", k, v) for m in models for n in range(pictures) for k in methods for v in metrics]
-    rows = pd.DataFrame(keys, columns=["model", "picture", "method", "metric"])
+    keys = [(m, f"{n}", k, v) for m in models for n in range(images) for k in methods for v in metrics]
+    rows = pd.DataFrame(keys, columns=["model", "image", "method", "metric"])
     return rows.assign(target=0, value=[(i * 37 % 101) / 101 for i in range(len(rows))], error="")
 
 
@@ -86,7 +86,7 @@ def quoted(without: Sequence[str] = ()) -> set[str]:
         variants = [name for name in ("settings", "convention") if name in table]
         for _, rows in table.groupby(variants) if variants else [((), table)]:
             means = summary(rows[~rows["metric"].isin(without)])
-            found |= set(readable(means, means["metric"].unique()).to_numpy().ravel())
+            found |= set(format_table(means, means["metric"].unique()).to_numpy().ravel())
     return {cell for cell in found if CELL.fullmatch(str(cell)) and cell[:4] not in ("0.00", "100.")}
 
 
@@ -118,7 +118,7 @@ def test_pages_follow_the_recorded_runs(
     now = quoted()
     monkeypatch.delenv("ISCAM_DATA")
     before = quoted()
-    gone = quoted(without=["average_increase"])  # Win % is a share of the same pictures: the two may coincide
+    gone = quoted(without=["average_increase"])  # Win % is a share of the same images: the two may coincide
     monkeypatch.setenv("ISCAM_DATA", str(changed))
     text = str(executed(notebook, tmp_path, monkeypatch)).replace("\\xa0", " ").replace("\xa0", " ")
     shown = set(CELL.findall(text))

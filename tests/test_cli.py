@@ -38,12 +38,12 @@ def run(monkeypatch, capsys):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Three pictures of random blocks."""
+def images(tmp_path):
+    """Three images of random blocks."""
     files = []
     for seed in range(3):
         blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-        files.append(tmp_path / f"picture{seed}.png")
+        files.append(tmp_path / f"image{seed}.png")
         Image.fromarray(blocks).resize((80, 60)).save(files[-1])
     return files
 
@@ -61,45 +61,45 @@ def one_line(err: str, *words: str) -> None:
         assert word in lines[0], err
 
 
-def test_explain_writes_figure_and_map(run, pictures, tmp_path):
+def test_explain_writes_figure_and_map(run, images, tmp_path):
     out = tmp_path / "new" / "maps"
-    code, printed, err = run("explain", *pictures, *NONE, "--method", "grad_cam", "--save-map", "--output", out)
+    code, printed, err = run("explain", *images, *NONE, "--method", "grad_cam", "--save-map", "--output", out)
     assert code == 0, err
-    assert written(out) == sorted(f"picture{i}_grad_cam.{suffix}" for i in range(3) for suffix in ("png", "npy"))
+    assert written(out) == sorted(f"image{i}_grad_cam.{suffix}" for i in range(3) for suffix in ("png", "npy"))
     assert len(printed.splitlines()) == 3
     net = iscam.load_model("menagerie/resnet", weights=None)
-    image = iscam.load_images(pictures[1])[0].image[None]
+    image = iscam.load_images(images[1])[0].image[None]
     expected = iscam.explain(net, image, method="grad_cam")[0]
-    saved = np.load(out / "picture1_grad_cam.npy")
+    saved = np.load(out / "image1_grad_cam.npy")
     assert saved.dtype == np.float32
     np.testing.assert_allclose(saved, expected.numpy(), atol=1e-4)
-    with Image.open(out / "picture1_grad_cam.png") as figure:
+    with Image.open(out / "image1_grad_cam.png") as figure:
         assert min(figure.size) > 200
 
 
-def test_explain_takes_layer_and_class(run, pictures, tmp_path):
+def test_explain_takes_layer_and_class(run, images, tmp_path):
     net = iscam.load_model("menagerie/resnet", weights=None, layer="layer3")
-    image = iscam.load_images(pictures[0])[0].image[None]
+    image = iscam.load_images(images[0])[0].image[None]
     name = net.category(4)
     for target in (name, name.upper(), "4"):
         out = tmp_path / target
         arguments = ("--method", "grad_cam", "--layer", "layer3", "--target", target, "--save-map", "--output", out)
-        code, printed, err = run("explain", pictures[0], *NONE, *arguments)
+        code, printed, err = run("explain", images[0], *NONE, *arguments)
         assert code == 0, err
         assert name in printed
         expected = iscam.explain(net, image, torch.tensor([4]), "grad_cam")[0]
-        np.testing.assert_allclose(np.load(out / "picture0_grad_cam.npy"), expected.numpy(), atol=1e-4)
+        np.testing.assert_allclose(np.load(out / "image0_grad_cam.npy"), expected.numpy(), atol=1e-4)
 
 
-def test_a_missing_file_loses_nothing(run, pictures, tmp_path):
+def test_a_missing_file_loses_nothing(run, images, tmp_path):
     """The others are done, the failures named at the end, exit code 2."""
     out = tmp_path / "out"
     bad = tmp_path / "bad.png"
-    bad.write_bytes(pictures[0].read_bytes()[:100])
-    files = [pictures[0], tmp_path / "gone.png", bad, pictures[2]]
+    bad.write_bytes(images[0].read_bytes()[:100])
+    files = [images[0], tmp_path / "gone.png", bad, images[2]]
     code, printed, err = run("explain", *files, *NONE, "--method", "identity", "--output", out)
     assert code == 2
-    assert written(out) == ["picture0_identity.png", "picture2_identity.png"]
+    assert written(out) == ["image0_identity.png", "image2_identity.png"]
     assert len(printed.splitlines()) == 2
     errors = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(errors) == 2
@@ -128,16 +128,16 @@ def test_a_name_of_two_classes_is_asked_for_by_number():
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_arguments_of_explain(run, pictures, tmp_path, kind):
+def test_bad_arguments_of_explain(run, images, tmp_path, kind):
     arguments, word = BAD[kind]
     out = tmp_path / "out"
-    code, _, err = run("explain", pictures[0], *NONE, "--output", out, *arguments)
+    code, _, err = run("explain", images[0], *NONE, "--output", out, *arguments)
     assert code == 2
     one_line(err, word)
     assert written(out) == []
 
 
-def test_a_folder_in_place_of_a_picture(run, tmp_path):
+def test_a_folder_in_place_of_an_image(run, tmp_path):
     code, _, err = run("explain", tmp_path, *NONE, "--output", tmp_path / "out")
     assert code == 2
     one_line(err, "is a folder", str(tmp_path / "*.jpg"))
@@ -147,19 +147,19 @@ def test_version(run):
     assert run("--version") == (0, f"iscam {version('iscam')}\n", "")
 
 
-def test_an_output_that_is_a_file(run, pictures, tmp_path):
-    code, _, err = run("explain", pictures[0], *NONE, "--method", "identity", "--output", pictures[1])
+def test_an_output_that_is_a_file(run, images, tmp_path):
+    code, _, err = run("explain", images[0], *NONE, "--method", "identity", "--output", images[1])
     assert code == 2
-    one_line(err, "picture1.png")
+    one_line(err, "image1.png")
 
 
-def test_pictures_that_would_overwrite_each_other(run, pictures, tmp_path):
-    twin = tmp_path / "other" / "picture0.png"
+def test_images_that_would_overwrite_each_other(run, images, tmp_path):
+    twin = tmp_path / "other" / "image0.png"
     twin.parent.mkdir()
-    twin.write_bytes(pictures[1].read_bytes())
-    code, _, err = run("explain", pictures[0], twin, *NONE, "--method", "identity", "--output", tmp_path / "out")
+    twin.write_bytes(images[1].read_bytes())
+    code, _, err = run("explain", images[0], twin, *NONE, "--method", "identity", "--output", tmp_path / "out")
     assert code == 2
-    one_line(err, "picture0_identity.png")
+    one_line(err, "image0_identity.png")
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,11 @@ def test_bad_studies(run, tmp_path, kind):
     assert not (tmp_path / "out").exists(), "the folder is free for the study as it was meant"
 
 
-def test_a_study_from_the_command_line(run, pictures, tmp_path):
+def test_a_study_from_the_command_line(run, images, tmp_path):
     file = tmp_path / "study.yaml"
     models = "models: [menagerie/resnet, menagerie/vgg]\nweights: {menagerie/vgg: none}\n"
     file.write_text(models + "methods: {identity: {}, grad: {method: grad_cam}}\nmetrics: [average_drop]\n")
-    arguments = ("--data", pictures[0].parent, "--count", 2, "--weights", "menagerie/resnet=none")
+    arguments = ("--data", images[0].parent, "--count", 2, "--weights", "menagerie/resnet=none")
     code, printed, err = run("study", file, "--output", tmp_path / "out", *arguments)
     assert code == 0, err
     assert "average_drop" in printed
@@ -227,7 +227,7 @@ def test_a_study_from_the_command_line(run, pictures, tmp_path):
     assert weights == {"menagerie/resnet": None, "menagerie/vgg": None}, "those of the file stay"
 
 
-def test_python_m_iscam(pictures, tmp_path):
+def test_python_m_iscam(images, tmp_path):
     """The same from outside, once."""
     command = [sys.executable, "-m", "iscam", "explain", str(tmp_path / "gone.png"), *NONE, "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})

@@ -13,9 +13,9 @@ import pytest
 
 import iscam
 from conftest import pooled_case
-from iscam.data import Images, load_images
+from iscam.data import ImageDataset, load_images
 from iscam.study.costs import passes
-from iscam.study.evaluate import picture_rows
+from iscam.study.evaluate import image_rows
 
 STUDY = iscam.Study(count=4, methods={"identity": {}, "grad_cam": {}}, metrics=("average_drop", "energy"))
 
@@ -47,8 +47,8 @@ def test_two_workers_give_the_local_rows(cluster, table, tmp_path):
     assert same(iscam.run_study(STUDY, tmp_path, engine="ray", address=cluster), table)
 
 
-def with_a_deadly_picture(monkeypatch, mark: Path | None) -> str:
-    """Makes the second picture kill the workers that read it: the first one alone if given a `mark`; its name."""
+def with_a_deadly_image(monkeypatch, mark: Path | None) -> str:
+    """Makes the second image kill the workers that read it: the first one alone if given a `mark`; its name."""
     dataset = load_images(STUDY.data, STUDY.count, STUDY.seed)
     first, second, *rest = dataset.entries
 
@@ -60,33 +60,33 @@ def with_a_deadly_picture(monkeypatch, mark: Path | None) -> str:
         return second.read()
 
     entries = [first, replace(second, read=deadly), *rest]
-    monkeypatch.setattr("iscam.study.run.load_images", lambda *_: Images(entries, dataset.transform))
+    monkeypatch.setattr("iscam.study.run.load_images", lambda *_: ImageDataset(entries, dataset.transform))
     return second.name
 
 
 def test_a_worker_killed_in_the_middle_costs_no_row(cluster, table, tmp_path, monkeypatch):
-    with_a_deadly_picture(monkeypatch, tmp_path / "mark")
+    with_a_deadly_image(monkeypatch, tmp_path / "mark")
     assert same(iscam.run_study(STUDY, tmp_path / "results", engine="ray", address=cluster), table)
     assert (tmp_path / "mark").exists()
 
 
 @pytest.mark.slow
-def test_a_picture_that_no_worker_survives_is_named_and_the_rest_is_done(cluster, table, tmp_path, monkeypatch):
-    name = with_a_deadly_picture(monkeypatch, None)
+def test_an_image_that_no_worker_survives_is_named_and_the_rest_is_done(cluster, table, tmp_path, monkeypatch):
+    name = with_a_deadly_image(monkeypatch, None)
     frame = iscam.run_study(STUDY, tmp_path, engine="ray", address=cluster)
-    bad = frame["picture"] == name
+    bad = frame["image"] == name
     assert len(frame) == len(table)
     assert frame[bad]["error"].str.contains("workers were lost").all() and bad.sum() == 4
-    assert same(frame[~bad].reset_index(drop=True), table[table["picture"] != name].reset_index(drop=True))
+    assert same(frame[~bad].reset_index(drop=True), table[table["image"] != name].reset_index(drop=True))
 
 
 def test_relative_paths_mean_the_same_on_the_workers(cluster, tmp_path, monkeypatch):
     from PIL import Image
 
-    (tmp_path / "pictures").mkdir()
-    Image.fromarray(iscam.menagerie.draw("Whippet", 0).image).save(tmp_path / "pictures/whippet.png")
+    (tmp_path / "images").mkdir()
+    Image.fromarray(iscam.menagerie.draw("Whippet", 0).image).save(tmp_path / "images/whippet.png")
     monkeypatch.chdir(tmp_path)
-    chosen = replace(STUDY, data="pictures", metrics=("average_drop",))
+    chosen = replace(STUDY, data="images", metrics=("average_drop",))
     frame = iscam.run_study(chosen, "results", engine="ray", address=cluster)
     assert (frame["error"] == "").all()
 
@@ -97,7 +97,7 @@ def test_no_cluster_at_the_address(tmp_path):
         iscam.run_study(STUDY, tmp_path, engine="ray", address="127.0.0.1:1")
 
 
-def test_passes_are_those_that_a_picture_takes(monkeypatch):
+def test_passes_are_those_that_an_image_takes(monkeypatch):
     """Counted by a hook; a gradient's way back is no forward pass."""
     case = pooled_case()
     methods = {
@@ -115,7 +115,7 @@ def test_passes_are_those_that_a_picture_takes(monkeypatch):
         seen += len(inputs[0])
 
     case.net.model.register_forward_pre_hook(count)
-    rows = picture_rows(chosen, "pooled", case.net, load_images("menagerie", 1), 0)
+    rows = image_rows(chosen, "pooled", case.net, load_images("menagerie", 1), 0)
     assert all(row["error"] == "" for row in rows)
     monkeypatch.setattr("iscam.study.costs.GRADIENT", 1)
     alive = 7  # channel 2 is constant

@@ -10,11 +10,11 @@ import torch
 from numpy.testing import assert_allclose
 
 import iscam
-from conftest import array, pictures, squeezenet
-from iscam.engine.batching import BATCH, LARGEST_BATCH, sizes
+from conftest import array, smooth_images, squeezenet
+from iscam.engine.batching import BATCH, LARGEST_BATCH, batch_sizes
 from iscam.engine.first_layer import scaled
 from iscam.engine.scoring import PRECISIONS, masked_scores, spent
-from iscam.record import observe
+from iscam.record import forward_record
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
@@ -32,14 +32,14 @@ def gpu(strict_float32):
 
 
 @pytest.fixture
-def picture():
-    return pictures(1, 64, 60).to("cuda")
+def image():
+    return smooth_images(1, 64, 60).to("cuda")
 
 
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("work", ["score_cam", "is_cam", "ss_cam", "insertion"])
-def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile, monkeypatch):
+def test_the_gpu_never_waits_in_the_loop(gpu, image, work, precision, compile, monkeypatch):
     """Torch is asked to fail where the loop, after its first batch, looks at what the GPU has yet to compute."""
     asked = []
 
@@ -52,9 +52,9 @@ def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile,
     monkeypatch.setattr("iscam.metrics.confidence.masked_scores", caught)
     monkeypatch.setattr("iscam.methods.score.MANY", 0)
     if work == "insertion":
-        iscam.insertion(gpu, picture, torch.rand(1, 64, 60, device="cuda"), pixels_per_step=40)
+        iscam.insertion(gpu, image, torch.rand(1, 64, 60, device="cuda"), pixels_per_step=40)
     else:
-        iscam.METHODS[work](observe(gpu, picture[0]))
+        iscam.METHODS[work](forward_record(gpu, image[0]))
     net, inputs, passes, target, together = asked[0]
 
     def watched(batch):
@@ -76,7 +76,7 @@ def test_the_gpu_never_waits_in_the_loop(gpu, picture, work, precision, compile,
 
 
 @pytest.mark.parametrize("method, compile", [*product(iscam.METHODS, [False]), *product(BY_PASSES, [True])])
-def test_maps_are_those_of_the_cpu(gpu, picture, method, compile):
+def test_maps_are_those_of_the_cpu(gpu, image, method, compile):
     """But for noise, of which each kind of device draws its own."""
     options = {"compile": compile} if method in BY_PASSES else {}
     options |= {"sigma": 0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
@@ -84,28 +84,28 @@ def test_maps_are_those_of_the_cpu(gpu, picture, method, compile):
     target = torch.tensor([3])
     if method == "cam":
         gpu, on_cpu = (iscam.Network(net.model, "features") for net in (gpu, on_cpu))
-    found = iscam.explain(gpu, picture, target, method, **options)
-    expected = iscam.explain(on_cpu, picture.cpu(), target, method, **options)
+    found = iscam.explain(gpu, image, target, method, **options)
+    expected = iscam.explain(on_cpu, image.cpu(), target, method, **options)
     assert found.device.type == "cuda"
     assert_allclose(array(found), array(expected), atol=1e-4)
     if method in BY_PASSES:
-        half = iscam.explain(gpu, picture, target, method, precision="bf16", **options)
+        half = iscam.explain(gpu, image, target, method, precision="bf16", **options)
         assert 0 < (half - found).abs().max() < 0.1
 
 
-def test_noise_is_fixed_by_its_key_whatever_the_batch(gpu, picture):
-    maps = [iscam.explain(gpu, picture, method="ss_cam", samples=3, batch_size=size) for size in (7, 200, "auto")]
+def test_noise_is_fixed_by_its_key_whatever_the_batch(gpu, image):
+    maps = [iscam.explain(gpu, image, method="ss_cam", samples=3, batch_size=size) for size in (7, 200, "auto")]
     assert_allclose(array(maps[0]), array(maps[1]), atol=1e-4)
     assert_allclose(array(maps[0]), array(maps[2]), atol=1e-4)
 
 
 def test_the_batch_is_measured_and_want_of_memory_halves_it(gpu):
     """With room for about 300 MB, where a batch of all passes would take over 1 GB."""
-    images = pictures(8, 224, 224).to("cuda")
+    images = smooth_images(8, 224, 224).to("cuda")
     many, inputs = 2000, lambda passes: (images[torch.arange(passes.start, passes.stop, device="cuda") % 8],)
     expected = gpu(images).softmax(1)[:, 2].repeat(many // 8)
     assert_allclose(array(masked_scores(gpu, inputs, many, 2)), array(expected), rtol=1e-4)
-    ((key, size),) = sizes[gpu.model].items()
+    ((key, size),) = batch_sizes[gpu.model].items()
     assert key == ("fp32", 3, 224, 224) and BATCH < size <= LARGEST_BATCH
     torch.cuda.empty_cache()
     everything = torch.cuda.get_device_properties(0).total_memory
@@ -117,9 +117,9 @@ def test_the_batch_is_measured_and_want_of_memory_halves_it(gpu):
     assert_allclose(array(found), array(expected), rtol=1e-4)
 
 
-def test_the_time_that_a_model_has_run_is_the_gpus(gpu, picture):
+def test_the_time_that_a_model_has_run_is_the_gpus(gpu, image):
     """A GPU takes work and returns at once: what counts is when it is done."""
-    many = pictures(1, 224, 224).to("cuda").expand(512, -1, -1, -1).contiguous()
+    many = smooth_images(1, 224, 224).to("cuda").expand(512, -1, -1, -1).contiguous()
     run = lambda: masked_scores(gpu, lambda passes: (many,), 512, 2, batch_size=512)  # noqa: E731
     run()
     before = spent[gpu.model]
@@ -131,16 +131,16 @@ def test_the_time_that_a_model_has_run_is_the_gpus(gpu, picture):
     assert spent[gpu.model] - before >= 0.8e-3 * start.elapsed_time(end)
 
 
-def test_the_first_layer_is_shared_in_tensorfloat32_too(gpu, picture, monkeypatch):
+def test_the_first_layer_is_shared_in_tensorfloat32_too(gpu, image, monkeypatch):
     """Whose rounding, were it in the check, would look as if the model did not allow it."""
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
-    assert scaled(observe(gpu, picture[0]), torch.tensor([0.1, 0.7, 8.0], device="cuda")) is not None
+    assert scaled(forward_record(gpu, image[0]), torch.tensor([0.1, 0.7, 8.0], device="cuda")) is not None
 
 
 def test_memory_is_the_same_for_few_steps_and_many(gpu, monkeypatch):
     monkeypatch.setattr("iscam.methods.score.MANY", 0)
-    image, peaks = pictures(1, 224, 224).to("cuda"), {}
-    for steps in (25, 25, 100):  # all in batches of two pictures' 25 steps
+    image, peaks = smooth_images(1, 224, 224).to("cuda"), {}
+    for steps in (25, 25, 100):  # all in batches of two images' 25 steps
         torch.cuda.reset_peak_memory_stats()
         iscam.explain(gpu, image, steps=steps, batch_size=50, compile=False)
         peaks[steps] = torch.cuda.max_memory_allocated() / 1e6

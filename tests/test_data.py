@@ -1,4 +1,4 @@
-"""Pictures of every kind, the layouts of data sets, boxes carried along, the cache."""
+"""Images of every kind, the layouts of data sets, boxes carried along, the cache."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from torchvision.transforms import v2
 
 import iscam
 from conftest import array
-from iscam.data import FIGURE_PICTURES, read_picture
+from iscam.data import FIGURE_IMAGES, read_image
 from iscam.model import MEAN, STD
 
 VAL = Path("ILSVRC/Data/CLS-LOC/val")
 
 
 def levels(item) -> np.ndarray:
-    """An item's picture as 0..255, (3, height, width)."""
+    """An item's image as 0..255, (3, height, width)."""
     mean, std = (np.array(v)[:, None, None] for v in (MEAN, STD))
     return (array(item.image) * std + mean) * 255
 
 
-def write(path: Path, picture: Image.Image, **options) -> Path:
+def write(path: Path, image: Image.Image, **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, **options)
+    image.save(path, **options)
     return path
 
 
@@ -43,7 +43,7 @@ def gradient(width: int = 40, height: int = 30) -> Image.Image:
     return Image.fromarray(np.stack([x, y, 0 * x + 90], 2).round().astype(np.uint8))
 
 
-# ----------------------------------------------------------------------------------------------- pictures of every kind
+# ----------------------------------------------------------------------------------------------- images of every kind
 
 SHOWN = {
     "RGB png": ("a.png", lambda p: p, 0),
@@ -59,12 +59,12 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("kind", SHOWN)
-def test_pictures_that_keep_their_colours(tmp_path, kind):
+def test_images_that_keep_their_colours(tmp_path, kind):
     name, convert, tolerance = SHOWN[kind]
     file = write(tmp_path / name, convert(gradient()))
-    picture = read_picture(file)
-    assert picture.mode == "RGB"
-    assert np.abs(np.asarray(picture, float) - np.asarray(gradient(), float)).max() <= tolerance
+    image = read_image(file)
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image, float) - np.asarray(gradient(), float)).max() <= tolerance
     (item,) = iscam.load_images(file)
     assert item.image.shape == (3, 224, 224)
     assert item.image.dtype == torch.float32
@@ -84,37 +84,37 @@ GREYS = {
 
 
 @pytest.mark.parametrize("kind", GREYS)
-def test_grey_pictures_of_every_depth(tmp_path, kind):
+def test_grey_images_of_every_depth(tmp_path, kind):
     values, suffix = GREYS[kind]
-    picture = read_picture(write(tmp_path / f"a.{suffix}", Image.fromarray(values)))
+    image = read_image(write(tmp_path / f"a.{suffix}", Image.fromarray(values)))
     expected = 255.0 * (GREY > 0.5) if kind == "1 bit" else 255 * GREY
-    assert_allclose(np.asarray(picture, float), np.repeat(expected[:, :, None], 3, 2), atol=1)
+    assert_allclose(np.asarray(image, float), np.repeat(expected[:, :, None], 3, 2), atol=1)
 
 
-def test_a_dark_picture_of_16_bits_stays_dark(tmp_path):
+def test_a_dark_image_of_16_bits_stays_dark(tmp_path):
     dark = Image.fromarray(np.full((8, 8), 200, np.uint16))
-    assert np.asarray(read_picture(write(tmp_path / "a.png", dark))).max() <= 1
+    assert np.asarray(read_image(write(tmp_path / "a.png", dark))).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_is_laid_on_white(tmp_path, mode):
-    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
-    options = {"transparency": picture.getpixel((0, 0))} if mode == "P" else {}
-    assert np.asarray(read_picture(write(tmp_path / "a.png", picture, **options))).min() == 255
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
+    options = {"transparency": image.getpixel((0, 0))} if mode == "P" else {}
+    assert np.asarray(read_image(write(tmp_path / "a.png", image, **options))).min() == 255
 
 
-def test_one_pixel_is_a_picture(tmp_path):
+def test_one_pixel_is_an_image(tmp_path):
     (item,) = iscam.load_images(write(tmp_path / "a.png", Image.new("RGB", (1, 1), (10, 20, 30))))
     assert_allclose(levels(item).mean((1, 2)), [10, 20, 30], atol=0.01)
 
 
-def test_the_cameras_note_is_followed_for_loose_pictures_alone(tmp_path):
-    """Orientation 6: turned by a quarter. Data sets have boxes drawn on the stored picture, which stays."""
+def test_the_cameras_note_is_followed_for_loose_images_alone(tmp_path):
+    """Orientation 6: turned by a quarter. Data sets have boxes drawn on the stored image, which stays."""
     exif = Image.Exif()
     exif[0x0112] = 6
     file = write(tmp_path / "a.png", gradient(), exif=exif)
-    assert read_picture(file).size == (40, 30)
-    assert read_picture(file, upright=True).size == (30, 40)
+    assert read_image(file).size == (40, 30)
+    assert read_image(file, upright=True).size == (30, 40)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -124,7 +124,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def broken(folder: Path, kind: str) -> Path:
-    """A picture file that cannot be shown."""
+    """An image file that cannot be shown."""
     file = folder / "broken.png"
     whole = write(folder / "whole.png", gradient(200, 200)).read_bytes()
     if kind == "float NaN":
@@ -132,7 +132,7 @@ def broken(folder: Path, kind: str) -> Path:
     content = {
         "truncated": whole[: len(whole) // 2],
         "empty": b"",
-        "text": b"this is no picture\nat all\n",
+        "text": b"this is no image\nat all\n",
         "bomb": png_header(60_000, 60_000),
         "large": png_header(10_001, 10_001),
         "thread": png_header(1, 3_000),  # 224 x 672,000 once its short side is 224
@@ -148,22 +148,22 @@ BROKEN = ["truncated", "empty", "text", "bomb", "large", "thread", "folder", "mi
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_pictures_are_refused_in_one_line(tmp_path, kind):
+def test_broken_images_are_refused_in_one_line(tmp_path, kind):
     file = broken(tmp_path, kind)
     with pytest.raises(iscam.InputError) as caught:
-        read_picture(file)
+        read_image(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
     if kind in ("bomb", "large", "thread"):
         assert "pixels" in str(caught.value)
 
 
-def test_a_folder_of_pictures_is_sorted_and_a_bad_one_waits_until_it_is_asked_for(tmp_path):
+def test_a_folder_of_images_is_sorted_and_a_bad_one_waits_until_it_is_asked_for(tmp_path):
     for name in ("b.png", "a.JPG", "c.webp"):
         write(tmp_path / name, gradient())
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "._a.JPG").write_bytes(b"what macOS leaves beside a picture on other disks")
-    (tmp_path / "b.png").write_bytes(b"no picture either")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._a.JPG").write_bytes(b"what macOS leaves beside an image on other disks")
+    (tmp_path / "b.png").write_bytes(b"no image either")
     dataset = iscam.load_images(tmp_path)
     assert len(dataset) == 3
     assert [dataset[0].name, dataset[2].name] == ["a.JPG", "c.webp"]
@@ -185,7 +185,7 @@ def carried(width: int, height: int, box: list[float]) -> list[float]:
 
 
 def competition(folder: Path, rows: dict[str, str], sizes: dict[str, tuple[int, int]]) -> Path:
-    """A data set of the competition's layout: rows of the list, and the pictures that are there."""
+    """A data set of the competition's layout: rows of the list, and the images that are there."""
     folder.mkdir(exist_ok=True)
     (folder / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n")
     lines = [f"{name},{objects}" for name, objects in rows.items()]
@@ -213,11 +213,11 @@ def test_boxes_go_through_resize_and_crop(tmp_path, width, height, box):
 
 
 def test_a_boxed_object_is_where_the_box_says(tmp_path):
-    """A white rectangle in a wide black picture, and the same in XML drawn on a picture twice as large."""
-    picture = np.zeros((100, 180, 3), np.uint8)
-    picture[20:70, 60:120] = 255
+    """A white rectangle in a wide black image, and the same in XML drawn on an image twice as large."""
+    image = np.zeros((100, 180, 3), np.uint8)
+    image[20:70, 60:120] = 255
     folder = competition(tmp_path, {"a": "n01 60 20 120 70"}, {})
-    write(folder / VAL / "a.JPEG", Image.fromarray(picture), quality=100, subsampling=0)
+    write(folder / VAL / "a.JPEG", Image.fromarray(image), quality=100, subsampling=0)
     (item,) = iscam.load_images(folder)
     rows, columns = np.nonzero(levels(item)[0] > 127)
     edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -240,7 +240,7 @@ def test_other_transforms(tmp_path):
     (item,) = iscam.load_images(folder, transform=flip)
     assert item.boxes.tolist() == [[50, 20, 70, 40]]
     assert item.image.shape == (3, 60, 80)
-    (item,) = iscam.load_images(folder, transform=lambda picture: torch.zeros(3, *picture.size))
+    (item,) = iscam.load_images(folder, transform=lambda image: torch.zeros(3, *image.size))
     assert item.image.shape == (3, 80, 60)
     assert item.boxes.shape == (0, 4)
 
@@ -248,7 +248,7 @@ def test_other_transforms(tmp_path):
 # -------------------------------------------------------------------------------------------------- the layouts on disk
 
 
-def test_rows_without_a_picture_are_skipped_and_counted(tmp_path):
+def test_rows_without_an_image_are_skipped_and_counted(tmp_path):
     rows = dict.fromkeys("abcd", "n01 1 1 9 9")
     folder = competition(tmp_path, rows, {"b": (30, 30), "d": (30, 30)})
     with pytest.warns(UserWarning, match="2 entries"):
@@ -299,7 +299,7 @@ def test_a_row_without_a_name(tmp_path):
 
 
 @pytest.mark.parametrize("box", ["40 1 50 9", "1 1 1 9", "9 1 3 9", "-9 1 0 9", "1 30 9 40", "nan 1 9 9"])
-def test_a_box_outside_the_picture(tmp_path, box):
+def test_a_box_outside_the_image(tmp_path, box):
     folder = competition(tmp_path, {"a": f"n01 {box}"}, {"a": (30, 30)})
     with pytest.raises(iscam.InputError, match=r"a\.JPEG.*30x30"):
         iscam.load_images(folder)[0]
@@ -318,7 +318,7 @@ def xml(folder: Path, name: str, wnid: str, size: tuple[int, int], boxes: list[l
 
 
 def test_xml_annotations(tmp_path):
-    """Boxes drawn on 400x200 pixels of a picture stored with 100x80."""
+    """Boxes drawn on 400x200 pixels of an image stored with 100x80."""
     folder = competition(tmp_path, {}, {"a": (100, 80), "b": (60, 60)})
     (folder / "LOC_val_solution.csv").unlink()
     xml(folder, "b", "n03", (60, 60), [[1, 2, 30, 40], [5, 5, 9, 9]])
@@ -358,7 +358,7 @@ def test_annotations_need_the_order_of_the_classes(tmp_path):
         iscam.load_images(folder)
 
 
-def test_count_and_seed_choose_the_same_pictures_again(tmp_path):
+def test_count_and_seed_choose_the_same_images_again(tmp_path):
     for i in range(12):
         write(tmp_path / f"{i:02}.png", gradient(8, 8))
 
@@ -376,10 +376,10 @@ def test_count_and_seed_choose_the_same_pictures_again(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["nowhere", "", "empty"])
-def test_a_source_without_pictures(tmp_path, source, monkeypatch):
+def test_a_source_without_images(tmp_path, source, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(iscam.InputError, match="no pictures"):
+    with pytest.raises(iscam.InputError, match="no images"):
         iscam.load_images(source)
 
 
@@ -396,14 +396,14 @@ def test_bad_counts_and_seeds(tmp_path, options):
 
 
 def put_figures(folder: Path, monkeypatch) -> None:
-    """Stand-ins for the three figure pictures, in a cache, with their hashes in the list."""
+    """Stand-ins for the three figure images, in a cache, with their hashes in the list."""
     monkeypatch.setenv("ISCAM_CACHE", str(folder))
-    for i, (name, (target, _)) in enumerate(list(FIGURE_PICTURES.items())):
+    for i, (name, (target, _)) in enumerate(list(FIGURE_IMAGES.items())):
         file = write(folder / name, gradient(50 + i, 40))
-        monkeypatch.setitem(FIGURE_PICTURES, name, (target, hashlib.sha256(file.read_bytes()).hexdigest()))
+        monkeypatch.setitem(FIGURE_IMAGES, name, (target, hashlib.sha256(file.read_bytes()).hexdigest()))
 
 
-def test_figure_pictures_in_the_cache_need_no_network(tmp_path, monkeypatch):
+def test_figure_images_in_the_cache_need_no_network(tmp_path, monkeypatch):
     put_figures(tmp_path, monkeypatch)
     dataset = iscam.load_images("figures")
     assert [(item.name, item.target) for item in dataset] == [
@@ -455,23 +455,23 @@ def test_a_download_is_checked_and_kept(tmp_path, monkeypatch):
     assert [file.name for file in cache.iterdir()] == ["n02091134_whippet.JPEG"]
 
 
-# ------------------------------------------------------------------------------------------------- real ILSVRC pictures
+# ------------------------------------------------------------------------------------------------- real ILSVRC images
 
 ILSVRC = os.environ.get("ISCAM_ILSVRC")
-real = pytest.mark.skipif(not ILSVRC, reason="ISCAM_ILSVRC names no folder of ImageNet pictures")
+real = pytest.mark.skipif(not ILSVRC, reason="ISCAM_ILSVRC names no folder of ImageNet images")
 
 
 @pytest.fixture(scope="module")
 def ilsvrc():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # rows without a picture
+        warnings.simplefilter("ignore", UserWarning)  # rows without an image
         return iscam.load_images(ILSVRC)
 
 
 @real
 @pytest.mark.ilsvrc
-def test_ilsvrc_pictures_have_labels_and_boxes(ilsvrc):
-    """Each picture against its row of the list, with our own arithmetic."""
+def test_ilsvrc_images_have_labels_and_boxes(ilsvrc):
+    """Each image against its row of the list, with our own arithmetic."""
     rows = pd.read_csv(Path(ILSVRC) / "LOC_val_solution.csv").set_index("ImageId")["PredictionString"]
     wnids = [line.split()[0] for line in (Path(ILSVRC) / "LOC_synset_mapping.txt").read_text().splitlines()]
     assert len(ilsvrc) + ilsvrc.skipped == len(rows)
@@ -490,7 +490,7 @@ def test_ilsvrc_pictures_have_labels_and_boxes(ilsvrc):
 
 @real
 @pytest.mark.ilsvrc
-def test_ilsvrc_pictures_can_be_explained(ilsvrc):
+def test_ilsvrc_images_can_be_explained(ilsvrc):
     net = iscam.load_model("squeezenet1_0", weights=None)
     images = torch.stack([ilsvrc[i].image for i in (0, 1)])
     maps = iscam.explain(net, images, method="grad_cam")
@@ -502,5 +502,5 @@ def test_ilsvrc_pictures_can_be_explained(ilsvrc):
 @pytest.mark.slow
 @real
 @pytest.mark.ilsvrc
-def test_every_ilsvrc_picture_can_be_read(ilsvrc):
+def test_every_ilsvrc_image_can_be_read(ilsvrc):
     assert all(item.image.isfinite().all() and len(item.boxes) for item in ilsvrc)

@@ -33,7 +33,7 @@ STUDY = iscam.Study(
     methods={
         "identity": {},
         "random": {},
-        "ceiling": {},
+        "oracle": {},
         "grad_cam": {},
         "score_cam": {},
         "is_cam_3": {"method": "is_cam", "steps": 3},

@@ -83,7 +83,7 @@ def test_a_painted_truth_agrees_with_it_better_the_finer_it_is(net):
     assert fine > 0.7 and fine >= coarse
 
 
-def test_pictures_without_a_truth_to_find_are_left_out():
+def test_images_without_a_truth_to_find_are_left_out():
     drawing, map = striped({"a": 0.1, "b": 0.5, "c": 0.9})
     assert iscam.part_correlation(map[None], [drawing], [pd.Series({"a": 0.1, "b": 0.0, "c": -1.0})]).isnan().all()
     two, map_of_two = striped({"a": 0.1, "b": 0.5})
@@ -116,7 +116,7 @@ def test_mask_energy_is_the_share_on_the_animal():
     assert iscam.mask_energy(maps, [drawing] * 2).tolist() == pytest.approx([0.4, 0.0])
 
 
-def test_metrics_refuse_pictures_that_are_not_drawings():
+def test_metrics_refuse_images_that_are_not_drawings():
     with pytest.raises(iscam.InputError, match="menagerie"):
         iscam.part_correlation(torch.ones(1, 8, 8), [None], [pd.Series({"a": 1.0})])
 

@@ -13,16 +13,16 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, array, bias_free, pictures, pooled
+from conftest import CASES, array, bias_free, pooled, smooth_images
 from iscam.engine.compiling import copies, state_of
 from iscam.engine.first_layer import scaled
 from iscam.engine.scoring import batches, masked_scores
-from iscam.errors import WANT_OF_MEMORY
-from iscam.record import observe
+from iscam.errors import OUT_OF_MEMORY_MESSAGES
+from iscam.record import forward_record
 
 
 def batch_of(images: Tensor):
-    """Pass p is picture p."""
+    """Pass p is image p."""
     return lambda passes: (images[passes.start : passes.stop],)
 
 
@@ -37,7 +37,7 @@ def eager(monkeypatch):
 @pytest.mark.parametrize("passes", [1, 3, 4, 5, 6, 7, 8])
 def test_padding_changes_no_score(case, eager, passes):
     """Compiled batches are padded to one shape, a small rest runs uncompiled: as if each pass ran alone."""
-    images = pictures(8, 20, 16)
+    images = smooth_images(8, 20, 16)
     found = masked_scores(case.net, batch_of(images), passes, 2, compile=True, batch_size=4)
     assert_allclose(array(found), array(case.net(images[:passes]).softmax(1)[:, 2]), rtol=1e-5)
     assert len(eager) == (passes > 2)
@@ -45,7 +45,7 @@ def test_padding_changes_no_score(case, eager, passes):
 
 def test_compiled_scores_are_the_eager_ones():
     """Through the real compiler, or, where there is none, with a warning and uncompiled."""
-    net, images = iscam.Network(pooled(), "last"), pictures(6, 25, 31)
+    net, images = iscam.Network(pooled(), "last"), smooth_images(6, 25, 31)
     expected = masked_scores(net, batch_of(images), 6, 1, compile=False)
     found = masked_scores(net, batch_of(images), 6, 1, compile=True, batch_size=4)
     assert_allclose(array(found), array(expected), rtol=1e-5)
@@ -53,7 +53,7 @@ def test_compiled_scores_are_the_eager_ones():
 
 def test_changed_weights_are_seen(case, eager):
     """The frozen copy is made again when the model has other weights, however they were written."""
-    images = pictures(4, 20, 16)
+    images = smooth_images(4, 20, 16)
     before = masked_scores(case.net, batch_of(images), 4, 2, compile=True, batch_size=4)
     masked_scores(case.net, batch_of(images), 4, 2, compile=True, batch_size=4)
     assert len(eager) == 1
@@ -65,7 +65,7 @@ def test_changed_weights_are_seen(case, eager):
 
 
 def test_auto_compiles_what_has_run_for_long(case, eager, monkeypatch):
-    images = pictures(12, 20, 16)
+    images = smooth_images(12, 20, 16)
     masked_scores(case.net, batch_of(images), 12, 2, batch_size=4)
     assert not eager
     monkeypatch.setattr("iscam.engine.scoring.COMPILING", 0.0)
@@ -80,7 +80,7 @@ def test_a_model_that_cannot_be_compiled_runs_uncompiled(case, monkeypatch):
         raise RuntimeError("no C++ compiler\nand more")
 
     monkeypatch.setattr(nn.Module, "compile", fail)
-    images, run = pictures(9, 20, 16), []
+    images, run = smooth_images(9, 20, 16), []
     case.net.model.register_forward_hook(lambda model, given, logits: run.append(len(logits)))
     with pytest.warns(UserWarning, match=r"uncompiled, which is slower: RuntimeError: no C\+\+ compiler$") as said:
         found = masked_scores(case.net, batch_of(images), 9, 2, compile=True, batch_size=5)
@@ -91,9 +91,9 @@ def test_a_model_that_cannot_be_compiled_runs_uncompiled(case, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-@pytest.mark.parametrize("together", [1, 3])
-def test_out_of_memory_halves_the_batch(case, together, error):
-    images, tried = pictures(18, 20, 16), []
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_out_of_memory_halves_the_batch(case, group_size, error):
+    images, tried = smooth_images(18, 20, 16), []
 
     def inputs(passes: range):
         tried.append(len(passes))
@@ -101,24 +101,24 @@ def test_out_of_memory_halves_the_batch(case, together, error):
             raise error
         return batch_of(images)(passes)
 
-    found = masked_scores(case.net, inputs, 18, 2, batch_size=16, together=together)
+    found = masked_scores(case.net, inputs, 18, 2, batch_size=16, group_size=group_size)
     assert_allclose(array(found), array(case.net(images).softmax(1)[:, 2]), rtol=1e-5)
-    assert tried == ([9, 4, 4, 4, 3, 3] if together == 1 else [9, 3, 3, 3, 3, 3, 3])
+    assert tried == ([9, 4, 4, 4, 3, 3] if group_size == 1 else [9, 3, 3, 3, 3, 3, 3])
 
 
-@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("group_size", [1, 3])
 @pytest.mark.parametrize("passes", [3, 9, 12, 18, 27, 30, 39])
-def test_batches_are_even(case, passes, together):
+def test_batches_are_even(case, passes, group_size):
     """So none is of one pass; there are no more of them than there must be."""
-    images, made = pictures(passes, 20, 16), []
+    images, made = smooth_images(passes, 20, 16), []
 
     def inputs(passes: range):
         made.append(len(passes))
         return batch_of(images)(passes)
 
-    masked_scores(case.net, inputs, passes, 2, batch_size=6, together=together)
+    masked_scores(case.net, inputs, passes, 2, batch_size=6, group_size=group_size)
     assert sum(made) == passes and max(made) <= 6 and len(made) == -(-passes // 6)
-    assert max(made) - min(made) <= together and all(length % together == 0 for length in made)
+    assert max(made) - min(made) <= group_size and all(length % group_size == 0 for length in made)
 
 
 def test_out_of_memory_at_the_smallest_batch_is_raised(case):
@@ -126,13 +126,13 @@ def test_out_of_memory_at_the_smallest_batch_is_raised(case):
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        masked_scores(case.net, inputs, 6, 2, together=3)
+        masked_scores(case.net, inputs, 6, 2, group_size=3)
 
 
-@pytest.mark.parametrize("words", WANT_OF_MEMORY)
+@pytest.mark.parametrize("words", OUT_OF_MEMORY_MESSAGES)
 def test_want_of_memory_in_other_words_halves_the_batch_too(case, words):
-    """And is an error of the machine, not of the picture, where one pass is too much."""
-    images, room = pictures(8, 20, 16), 4
+    """And is an error of the machine, not of the image, where one pass is too much."""
+    images, room = smooth_images(8, 20, 16), 4
 
     def narrow(model, given):
         if len(given[0]) > room:
@@ -148,7 +148,7 @@ def test_want_of_memory_in_other_words_halves_the_batch_too(case, words):
 
 
 def test_each_pass_may_have_its_own_class(case):
-    images, targets = pictures(5, 20, 16), torch.tensor([0, 4, 2, 2, 1])
+    images, targets = smooth_images(5, 20, 16), torch.tensor([0, 4, 2, 2, 1])
     found = masked_scores(case.net, batch_of(images), 5, targets, batch_size=2)
     assert_allclose(array(found), array(case.net(images).softmax(1).gather(1, targets[:, None])[:, 0]), rtol=1e-5)
 
@@ -188,9 +188,9 @@ def test_no_batch_is_larger_than_asked_where_steps_share_the_first_layer(gap, mo
     """They share it in parts of a batch then, or, where no part divides the steps, not at all."""
     made = []
 
-    def watched(net, inputs, passes, target, *, together, **engine):
-        watch = lambda batch: made.append((len(batch), together)) or inputs(batch)  # noqa: E731
-        return masked_scores(net, watch, passes, target, together=together, **engine)
+    def watched(net, inputs, passes, target, *, group_size, **engine):
+        watch = lambda batch: made.append((len(batch), group_size)) or inputs(batch)  # noqa: E731
+        return masked_scores(net, watch, passes, target, group_size=group_size, **engine)
 
     expected = iscam.explain(gap.net, gap.images, gap.targets, steps=steps)
     monkeypatch.setattr("iscam.methods.score.MANY", 0)
@@ -201,8 +201,8 @@ def test_no_batch_is_larger_than_asked_where_steps_share_the_first_layer(gap, mo
 
 
 def test_scaled_is_the_model_at_every_t(gap):
-    """Against the literal network: the logits of t x, all t of a picture in one call."""
-    view = observe(gap.net, gap.images[0])
+    """Against the literal network: the logits of t x, all t of an image in one call."""
+    view = forward_record(gap.net, gap.images[0])
     t = torch.tensor([[0.0, 0.3, 1.0, 8.0], [2.0, 0.5, 0.0, 1.0]])
     with torch.no_grad():
         found = scaled(view, t[0]).model(gap.images[:2], t)
@@ -212,7 +212,7 @@ def test_scaled_is_the_model_at_every_t(gap):
 
 def test_scaled_follows_the_weights(gap):
     """Both halves share the model's weights; a layer that is replaced afterwards is noticed."""
-    view = observe(gap.net, gap.images[0])
+    view = forward_record(gap.net, gap.images[0])
     model, x = gap.net.model, gap.images[:1]
     found = scaled(view, ONCE).model
     with torch.no_grad():
@@ -221,11 +221,11 @@ def test_scaled_follows_the_weights(gap):
     model.head = nn.Linear(8, 5)
     assert scaled(view, ONCE) is None
     moved = gap.net.to(torch.float64)  # which gives batch normalisation other buffers, so that it is made anew
-    assert scaled(observe(moved, gap.images[0].double()), ONCE.double()) is not None
+    assert scaled(forward_record(moved, gap.images[0].double()), ONCE.double()) is not None
 
 
 class Normalising(nn.Module):
-    """A convolution of a shifted picture: no affine function of t x that the convolution's bias tells of."""
+    """A convolution of a shifted image: no affine function of t x that the convolution's bias tells of."""
 
     def __init__(self):
         super().__init__()
@@ -236,7 +236,7 @@ class Normalising(nn.Module):
 
 
 class Clipping(nn.Module):
-    """A convolution of a picture whose large values are cut, which only a large t shows."""
+    """A convolution of an image whose large values are cut, which only a large t shows."""
 
     def __init__(self):
         super().__init__()
@@ -247,8 +247,8 @@ class Clipping(nn.Module):
 
 
 def test_a_network_that_cuts_large_inputs_is_split_only_where_it_cuts_none(monkeypatch):
-    net, x = iscam.Network(Clipping(), "model.features"), pictures(1, 20, 16)
-    view = observe(net, x[0])
+    net, x = iscam.Network(Clipping(), "model.features"), smooth_images(1, 20, 16)
+    view = forward_record(net, x[0])
     assert x.abs().max() < 5 < 8 * x.abs().max()
     assert scaled(view, torch.tensor([0.2, 1.0])) is not None and scaled(view, torch.tensor([0.2, 8.0])) is None
     literal = iscam.explain(net, x, steps=15)
@@ -259,7 +259,7 @@ def test_a_network_that_cuts_large_inputs_is_split_only_where_it_cuts_none(monke
 def test_the_first_layer_is_checked_without_the_rounding_of_cudnn(gap):
     """Which on recent GPUs is TensorFloat-32's; afterwards all is as it was."""
     seen = []
-    view = observe(gap.net, gap.images[0])
+    view = forward_record(gap.net, gap.images[0])
     gap.net.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
     assert scaled(view, ONCE) is not None
     assert seen == [False, False] and torch.backends.cudnn.enabled
@@ -275,7 +275,7 @@ class Pooling(nn.Module):
 @pytest.mark.parametrize("model", [Normalising(), nn.Sequential(nn.Identity(), Pooling())], ids=["shifted", "pooled"])
 def test_a_network_that_does_not_begin_with_a_convolution_is_not_split(model):
     layer = "model.features" if isinstance(model, Normalising) else "0"
-    assert scaled(observe(iscam.Network(model, layer), pictures(1, 20, 16)[0]), ONCE) is None
+    assert scaled(forward_record(iscam.Network(model, layer), smooth_images(1, 20, 16)[0]), ONCE) is None
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_what_tells_that_a_model_has_changed():
 def test_want_of_memory_while_a_gpu_is_measured_halves_the_batch(case, monkeypatch):
     """Without a GPU: what measures one is replaced, and says that half of the first batch is too much as well."""
     gpu = SimpleNamespace(model=case.net.model, device=torch.device("cuda"))
-    images, tried = pictures(40, 20, 16), []
+    images, tried = smooth_images(40, 20, 16), []
 
     def measured(model, arguments, precision):
         tried.append(len(arguments[0]))

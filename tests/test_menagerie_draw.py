@@ -10,7 +10,7 @@ from iscam.errors import InputError
 from iscam.menagerie import SPECIES, draw
 from iscam.menagerie.draw import RELATIVES, TABLE, parts_of, share_in_frame
 
-# sha256 of the pictures' bytes. They change only when the drawing is changed on purpose, and then whatever
+# sha256 of the images' bytes. They change only when the drawing is changed on purpose, and then whatever
 # was trained on the drawings has to be trained again.
 HASHES = {
     ("Basenji", 1): "39acc7a7c373dbca06cdeb7697dd1d03a7774dad37f8cf1755a21ccf9c9a35c0",
@@ -26,7 +26,7 @@ HASHES = {
 }
 
 
-def _picture_and_truth_agree(species, seed):
+def _image_and_truth_agree(species, seed):
     drawing = draw(species, seed)
     xmin, ymin, xmax, ymax = drawing.box
     rows, columns = np.nonzero(drawing.mask)
@@ -133,15 +133,15 @@ def test_animals_differ_in_place_and_colour_from_seed_to_seed():
     assert min(widths) > 0.3 and max(widths) < 0.9 and max(widths) - min(widths) > 0.1
 
 
-def test_animals_are_in_the_picture():
+def test_animals_are_in_the_image():
     for seed in range(300):
-        _picture_and_truth_agree(SPECIES[seed % len(SPECIES)], seed)
+        _image_and_truth_agree(SPECIES[seed % len(SPECIES)], seed)
 
 
 @pytest.mark.slow
-def test_animals_are_in_the_picture_for_ten_thousand_seeds():
+def test_animals_are_in_the_image_for_ten_thousand_seeds():
     for seed in range(10_000):
-        _picture_and_truth_agree(SPECIES[seed % len(SPECIES)], seed)
+        _image_and_truth_agree(SPECIES[seed % len(SPECIES)], seed)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import iscam
 from iscam.menagerie import train
 from iscam.menagerie.draw import RELATIVES, SPECIES, draw
 from iscam.menagerie.networks import NETWORKS, build
-from iscam.record import observe
+from iscam.record import forward_record
 
 LAYER_OUTPUTS = {
     "menagerie/vgg": (64, 7, 7),
@@ -25,12 +25,12 @@ LAYER_OUTPUTS = {
     "menagerie/squeezenet": (64, 13, 13),
 }
 UNSEEN = 5_000_000
-TINY = train.Plan(rate=1e-3, epochs=2, pictures=20, validated=10, tested=10, batch=10)
+TINY = train.Plan(rate=1e-3, epochs=2, images=20, validated=10, tested=10, batch=10)
 
 
 @pytest.fixture(scope="module")
 def unseen() -> np.ndarray:
-    """Pictures (100, 224, 224, 3) of the species in turn, from seeds that were not used before."""
+    """Images (100, 224, 224, 3) of the species in turn, from seeds that were not used before."""
     return np.stack([draw(SPECIES[n % 10], UNSEEN + n).image for n in range(100)])
 
 
@@ -53,7 +53,7 @@ def test_networks_are_small(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_explained_layers_have_the_promised_shape(name):
-    view = observe(iscam.load_model(name), torch.zeros(3, 224, 224))
+    view = forward_record(iscam.load_model(name), torch.zeros(3, 224, 224))
     assert view.activations.shape == LAYER_OUTPUTS[name]
 
 
@@ -92,7 +92,7 @@ def test_inputs_are_those_of_the_canonical_transform(unseen):
     torch.testing.assert_close(train.normalised(unseen[:1], "cpu")[0], expected)
 
 
-def test_training_pictures_are_balanced_and_look_alikes_keep_what_tells_them_apart():
+def test_training_images_are_balanced_and_look_alikes_keep_what_tells_them_apart():
     numbers = range(2100)
     labels = [train.label("training", number) for number in numbers]
     assert set(Counter(labels).values()) == {200, 100} and labels.count(-1) == 100
@@ -103,7 +103,7 @@ def test_training_pictures_are_balanced_and_look_alikes_keep_what_tells_them_apa
 
 
 def test_seeds_of_training_are_disjoint_from_the_others():
-    most = max(plan.pictures for plan in train.PLANS.values())
+    most = max(plan.images for plan in train.PLANS.values())
     used = range(train.SEEDS["training"], train.SEEDS["training"] + most)
     assert not any(seed in used for kind, seed in train.SEEDS.items() if kind != "training")
     assert used.stop <= min(seed for kind, seed in train.SEEDS.items() if kind != "training")
@@ -132,7 +132,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(cache, monkeypatch
     assert log.epoch.tolist() == [1, 2]
 
     figures = json.loads((results / "menagerie-training.json").read_text())
-    assert list(figures) == [name] and figures[name]["plan"]["pictures"] == 20
+    assert list(figures) == [name] and figures[name]["plan"]["images"] == 20
     monkeypatch.setattr(train.Training, "run", None)  # a finished one runs no more
     train.train(name, TINY, cache / "again", results, workers=1)
 

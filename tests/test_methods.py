@@ -15,9 +15,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, Case, array, bias_free, pictures, pooled
-from iscam.methods.schedules import path
-from iscam.record import observe
+from conftest import CASES, Case, array, bias_free, pooled, smooth_images
+from iscam.methods.schedules import quadrature
+from iscam.record import forward_record
 from iscam.rng import noise, noises
 
 METHODS = [
@@ -59,7 +59,7 @@ def name_of(value) -> str | None:
 
 
 def weights_of(net: iscam.Network, image: Tensor, target: int, method: str, **options) -> np.ndarray:
-    return array(iscam.METHODS[method](observe(net, image, target), **options))
+    return array(iscam.METHODS[method](forward_record(net, image, target), **options))
 
 
 def agree(case: Case, method: str, options: dict, device: str = "cpu") -> None:
@@ -76,7 +76,7 @@ def agree(case: Case, method: str, options: dict, device: str = "cpu") -> None:
         assert_allclose(found, weights, atol=1e-4 * abs(weights).max())
         expected = reference.saliency(weights, case.split.activations(x), *x.shape[1:])
         assert_allclose(array(map), expected, atol=1e-4)
-    assert maps.max() == 1, "the pictures would show nothing"
+    assert maps.max() == 1, "the images would show nothing"
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS, ids=name_of)
@@ -125,7 +125,7 @@ class ByHand(nn.Module):
 
 
 RED, GREEN = [[1.0, 2], [3, 4]], [[0.0, 1], [0, 2]]
-HAND_PICTURE = torch.tensor([RED, GREEN, [[9.0, 9], [9, 9]]])
+HAND_IMAGE = torch.tensor([RED, GREEN, [[9.0, 9], [9, 9]]])
 
 # g_0 = (1 2; 3 4), g_1 = (4 -2; 0 0), sum A_0 = 10, sum A_1 = 3.
 # Grad-CAM: the means of g.
@@ -150,26 +150,26 @@ HAND_WEIGHTS = [
 @pytest.mark.parametrize(("method", "options", "expected"), HAND_WEIGHTS, ids=name_of)
 def test_weights_worked_out_by_hand(method, options, expected):
     net = iscam.Network(ByHand(), "layer")
-    assert_allclose(weights_of(net, HAND_PICTURE, 0, method, **options), expected, rtol=1e-5)
+    assert_allclose(weights_of(net, HAND_IMAGE, 0, method, **options), expected, rtol=1e-5)
     total = expected[0] * np.array(RED) + expected[1] * np.array(GREEN)
-    map = iscam.explain(net, HAND_PICTURE[None], torch.tensor([0]), method, **options)[0]
+    map = iscam.explain(net, HAND_IMAGE[None], torch.tensor([0]), method, **options)[0]
     assert_allclose(array(map), (total - total.min()) / (total.max() - total.min()), atol=1e-6)
 
 
 def test_relu_cuts_negative_sums():
-    """alpha = (2.5, 0.5) on a picture of both signs: the sum is (-5 0; 5 10), the map (0 0; .5 1)."""
-    picture = torch.tensor([[[-2.0, 0], [2, 4]], [[0.0, 0], [0, 0]], [[1.0, 1], [1, 1]]])
-    map = iscam.explain(iscam.Network(ByHand(), "layer"), picture[None], torch.tensor([0]), "grad_cam")[0]
+    """alpha = (2.5, 0.5) on an image of both signs: the sum is (-5 0; 5 10), the map (0 0; .5 1)."""
+    image = torch.tensor([[[-2.0, 0], [2, 4]], [[0.0, 0], [0, 0]], [[1.0, 1], [1, 1]]])
+    map = iscam.explain(iscam.Network(ByHand(), "layer"), image[None], torch.tensor([0]), "grad_cam")[0]
     assert_allclose(array(map), [[0, 0], [0.5, 1]], atol=1e-6)
 
 
 def test_upsampling_takes_pixel_centres():
     """Two columns 0 and 1, four times as wide: centres at .125, .375, ...; the outer ones are clamped."""
     net = iscam.Network(nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(6, 2)), "0")
-    picture = torch.cat([torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)], 3)
+    image = torch.cat([torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)], 3)
     with torch.no_grad():
         net.model[2].weight.fill_(1)
-    map = iscam.explain(net, picture, torch.tensor([0]), "grad_cam")[0]
+    map = iscam.explain(net, image, torch.tensor([0]), "grad_cam")[0]
     assert_allclose(array(map), [[0, 0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1]] * 4, atol=1e-6)
 
 
@@ -200,7 +200,7 @@ def test_cam_takes_the_row_of_the_class(name):
     torch.manual_seed(3)
     net = iscam.Network(Head(*HEADS[name]()).eval(), "features")
     weight = next(m for m in net.model.head if isinstance(m, nn.Linear | nn.Conv2d)).weight
-    images = pictures(2, 15, 12)
+    images = smooth_images(2, 15, 12)
     maps = iscam.explain(net, images, torch.tensor([3, 1]), "cam")
     for image, target, map in zip(images, (3, 1), maps, strict=True):
         weights = reference.cam(None, array(image), target, head=array(weight.flatten(1)))
@@ -212,7 +212,9 @@ def test_cam_takes_the_row_of_the_class(name):
 @pytest.mark.parametrize("name", ["pool, linear", "pool, convolution", "convolution, pool"])
 def test_cam_is_grad_cam_behind_average_pooling(name):
     net = iscam.Network(Head(*HEADS[name]()).eval(), "features")
-    maps = [iscam.explain(net, pictures(2, 15, 12), torch.tensor([0, 2]), method) for method in ("cam", "grad_cam")]
+    maps = [
+        iscam.explain(net, smooth_images(2, 15, 12), torch.tensor([0, 2]), method) for method in ("cam", "grad_cam")
+    ]
     torch.testing.assert_close(*maps, atol=1e-5, rtol=0)
 
 
@@ -224,7 +226,7 @@ def test_cam_needs_the_head_that_defines_it(case):
 def test_cam_refuses_a_head_of_the_right_shape_that_pools_otherwise():
     model = Head(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(7, 4)).eval()
     with pytest.raises(iscam.InputError, match="average pooling"):
-        iscam.explain(iscam.Network(model, "features"), pictures(1, 15, 12), method="cam")
+        iscam.explain(iscam.Network(model, "features"), smooth_images(1, 15, 12), method="cam")
 
 
 # ----------------------------------------------------------------------------------------------------------- identities
@@ -317,7 +319,7 @@ def test_linear_steps_err_from_the_integral_by_half_a_step(gap):
 
 def test_cumulative_numbers_are_the_triangular_ones_over_n():
     for steps in (1, 2, 10, 15, 40):
-        t, w = path(steps, "cumulative", None)
+        t, w = quadrature(steps, "cumulative", None)
         assert_allclose(t, [sum(range(1, i + 1)) / steps for i in range(1, steps + 1)], rtol=1e-6)
         assert_allclose(w, [1 / steps] * steps, rtol=1e-6)
         assert float(t[-1]) == pytest.approx((steps + 1) / 2)
@@ -337,13 +339,13 @@ def test_gauss_rules_integrate_polynomials_exactly(rule):
     steps, nodes, seed = rule
     coefficients = np.random.default_rng(seed).uniform(-1, 1, 2 * nodes)
     p = np.polynomial.Polynomial(coefficients)
-    t, w = (array(v) for v in path(steps, "linear", nodes))
+    t, w = (array(v) for v in quadrature(steps, "linear", nodes))
     mean = np.mean([p(i / steps) for i in range(1, steps + 1)])
     assert len(t) == len(w) == nodes
     assert (w > 0).all()
     assert_allclose(w.sum(), 1, rtol=1e-5)
     assert_allclose(w @ p(t), mean, atol=2e-5)
-    t, w = (array(v) for v in path(steps, "integral", nodes))
+    t, w = (array(v) for v in quadrature(steps, "integral", nodes))
     assert ((t > 0) & (t < 1)).all()
     assert_allclose(w.sum(), 1, rtol=1e-5)
     assert_allclose(w @ p(t), p.integ()(1) - p.integ()(0), atol=2e-5)
@@ -355,7 +357,7 @@ def test_gauss_rule_of_the_cumulative_steps(rule):
     """In t = i(i+1)/2N, which has degree 2 in i, it is exact for polynomials of degree below n."""
     steps, nodes, seed = rule
     p = np.polynomial.Polynomial(np.random.default_rng(seed).uniform(-1, 1, nodes))
-    t, w = (array(v) for v in path(steps, "cumulative", nodes))
+    t, w = (array(v) for v in quadrature(steps, "cumulative", nodes))
     values = [p(i * (i + 1) / (2 * steps)) for i in range(1, steps + 1)]
     assert_allclose(w @ p(t), np.mean(values), rtol=1e-4, atol=1e-4 * np.abs(values).max())
     expected = reference.schedule_of(steps, "cumulative", nodes)
@@ -369,7 +371,7 @@ def test_gauss_rule_of_the_cumulative_steps(rule):
 @pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
 def test_a_map_never_depends_on_its_batch_mates(method):
     net = iscam.Network(pooled(), "relu")
-    images, targets = pictures(3, 25, 31), torch.tensor([2, 3, 4])
+    images, targets = smooth_images(3, 25, 31), torch.tensor([2, 3, 4])
     options = (
         {"steps": 3} if method == "is_cam" else {"samples": 2} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
     )
@@ -404,7 +406,7 @@ def test_seeds(gap, method):
     assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_random_control_differs_between_pictures_and_is_at_the_resolution_of_the_layer(gap):
+def test_random_control_differs_between_images_and_is_at_the_resolution_of_the_layer(gap):
     a, b = iscam.explain(gap.net, gap.images[:2], method="random")
     assert not torch.equal(a, b)
     assert a.amin() == 0
@@ -485,13 +487,13 @@ def test_constant_channels_cost_no_pass_and_weigh_nothing(name, options, passes)
 
 @pytest.mark.parametrize("method", [*iscam.METHODS, "random"])
 def test_nothing_to_see_is_a_map_of_zeros(method):
-    """A layer that is dead everywhere, and a picture of zeros: zeros, never NaN, and no pass but the first."""
+    """A layer that is dead everywhere, and an image of zeros: zeros, never NaN, and no pass but the first."""
     model = pooled()
     with torch.no_grad():
         model.last.weight.zero_()
         model.last.bias.fill_(-1)
     net = iscam.Network(model, "relu")
-    maps = iscam.explain(net, pictures(2, 25, 31), method=method)
+    maps = iscam.explain(net, smooth_images(2, 25, 31), method=method)
     if method != "random":
         assert torch.equal(maps, torch.zeros(2, 25, 31))
     assert (
@@ -508,12 +510,12 @@ def test_channels_of_extreme_size_give_finite_maps(level):
         model[1].weight[0, 0], model[1].weight[1, 1] = level, 1
         model[3].weight.mul_(min(1, 1 / level))
     for method in ("score_cam", "grad_cam", "is_cam"):
-        maps = iscam.explain(iscam.Network(model, "1"), pictures(2, 20, 20), method=method)
+        maps = iscam.explain(iscam.Network(model, "1"), smooth_images(2, 20, 20), method=method)
         assert maps.isfinite().all()
 
 
-def test_a_layer_finer_than_the_picture():
-    """A channel whose only values fall between the sampled pixels is constant once it has the picture's size."""
+def test_a_layer_finer_than_the_image():
+    """A channel whose only values fall between the sampled pixels is constant once it has the image's size."""
     model = nn.Sequential(nn.ConvTranspose2d(3, 2, 3, stride=3), nn.Flatten(), nn.Linear(2 * 36, 3))
     with torch.no_grad():
         model[0].weight[:, 0] = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]])
@@ -526,7 +528,7 @@ def test_a_layer_finer_than_the_picture():
 def test_a_layer_as_coarse_as_one_cell_gives_a_map_of_zeros():
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     for method in iscam.METHODS:
-        assert iscam.explain(iscam.Network(model, "1"), pictures(1, 9, 9), method=method).eq(0).all()
+        assert iscam.explain(iscam.Network(model, "1"), smooth_images(1, 9, 9), method=method).eq(0).all()
 
 
 # ---------------------------------------------------------------------------------------------- options, targets, types
@@ -564,7 +566,7 @@ def test_schedules_of_numbers(case, schedule):
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_models_of_other_precision(method, kind):
     """float64 gives the same map; bfloat16 gives a finite one, in float32."""
-    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     options = {"sigma": 0.0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
     single, other = (iscam.Network(pooled().to(kind), "relu") for kind in (torch.float32, kind))
     maps = iscam.explain(other, images.to(kind), targets, method, **options)
@@ -577,7 +579,7 @@ def test_models_of_other_precision(method, kind):
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "smooth_grad_cam_pp"])
 def test_gradients_of_a_model_in_half_precision(method):
     """Their third power, and sums over the layer, are past what half precision holds."""
-    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     options = {"sigma": 0.0} if method == "smooth_grad_cam_pp" else {}
     model = pooled()
     model.get_submodule("relu").register_forward_hook(lambda module, args, output: 50 * output)

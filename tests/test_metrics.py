@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, array, pictures
+from conftest import CASES, array, smooth_images
 from iscam.metrics import measured
 
 
@@ -25,7 +25,7 @@ def maps_for(images: Tensor, seed: int = 0) -> Tensor:
 
 
 class Mean(nn.Module):
-    """Two classes whose probabilities are the picture's mean red m and 1 - m, for m in (0, 1)."""
+    """Two classes whose probabilities are the image's mean red m and 1 - m, for m in (0, 1)."""
 
     def __init__(self):
         super().__init__()
@@ -76,7 +76,7 @@ def test_the_papers_steps_give_225_points():
 
 
 def test_areas_worked_out_by_hand():
-    """Red (.4 .3; .2 .1) of one class that is its mean, the map the picture, one pixel a step.
+    """Red (.4 .3; .2 .1) of one class that is its mean, the map the image, one pixel a step.
 
     Deletion: mean red 1, .6, .3, .1, 0 quarters; trapezoid (1/2 + .6 + .3 + .1 + 0) / 4 quarters = .375 / 4.
     Insertion: 0, .4, .7, .9, 1 quarters; (.4 + .7 + .9 + 1/2) / 4 = .625 / 4.
@@ -104,7 +104,7 @@ def test_a_shorter_last_step_counts_by_its_length():
 @settings(max_examples=30)
 @given(height=st.integers(1, 6), width=st.integers(1, 6), step=st.integers(1, 40), seed=st.integers(0, 999))
 def test_area_of_a_straight_line(height, width, step, seed):
-    """A picture of one colour c: the class's probability is c times the fraction, the area c / 2, whatever the map."""
+    """An image of one colour c: the class's probability is c times the fraction, the area c / 2, whatever the map."""
     image = torch.full((1, 3, height, width), 0.8)
     map = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed))
     arguments = (by_mean(), image, map, torch.tensor([0]))
@@ -151,7 +151,7 @@ def test_curves_begin_and_end_where_they_must(case, gap):
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_metrics_of_a_picture_do_not_depend_on_its_batch_mates(gap):
+def test_metrics_of_an_image_do_not_depend_on_its_batch_mates(gap):
     maps = maps_for(gap.images)
     together = iscam.insertion(gap.net, gap.images, maps, gap.targets, 50).scores
     y, o = iscam.confidence(gap.net, gap.images, maps, gap.targets)
@@ -206,9 +206,9 @@ def test_drop_increase_and_win_worked_out_by_hand():
 
 
 def test_identity_map_has_neither_drop_nor_increase(case, gap):
-    """Exactly: rounding alone would raise a quarter of the pictures if Y and O came from batches of other shapes."""
+    """Exactly: rounding alone would raise a quarter of the images if Y and O came from batches of other shapes."""
     for each in (case, gap):
-        images = pictures(40, *each.images.shape[2:], seed=9)
+        images = smooth_images(40, *each.images.shape[2:], seed=9)
         ones = iscam.explain(each.net, images, method="identity")
         y, o = iscam.confidence(each.net, images, ones)
         assert torch.equal(y, o)

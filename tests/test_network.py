@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 import iscam
-from conftest import array, bias_free, pictures, pooled
+from conftest import array, bias_free, pooled, smooth_images
 from iscam.capture import layer_names
-from iscam.record import observe
+from iscam.record import forward_record
 
 CALLS = [*iscam.METHODS, *iscam.CONTROLS, "insertion", "deletion", "confidence"]
 
@@ -74,7 +74,7 @@ def half_training(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_leaves_the_model_and_its_input_as_they_were(name):
     model = half_training(pooled())
-    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     before, copies = state(model), images.clone()
     found = call(name, iscam.Network(model, "relu"), images, targets)
     assert state(model) == before
@@ -93,14 +93,14 @@ def test_an_error_in_the_model_leaves_no_hook_and_no_mode(name, n, error):
     before = state(model)
     told = (RuntimeError, iscam.InputError) if error is RuntimeError else error  # InputError where a pass is observed
     with pytest.raises(told, match="in the forward pass"):
-        call(name, iscam.Network(model, "relu"), pictures(3, 25, 31))
+        call(name, iscam.Network(model, "relu"), smooth_images(3, 25, 31))
     assert state(model) == before
 
 
 def test_hooks_of_the_user_stay_and_run():
     model, seen = pooled(), []
     hook = model.relu.register_forward_hook(lambda module, args, output: seen.append(output.shape))
-    iscam.explain(iscam.Network(model, "relu"), pictures(1, 25, 31), method="grad_cam")
+    iscam.explain(iscam.Network(model, "relu"), smooth_images(1, 25, 31), method="grad_cam")
     assert seen
     assert list(model.relu._forward_hooks) == [hook.id]
 
@@ -108,7 +108,7 @@ def test_hooks_of_the_user_stay_and_run():
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("kind", ["frozen", "used inside", "created inside", "created and used inside", "no_grad"])
 def test_frozen_models_and_inference_mode_give_the_same(name, kind):
-    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+    images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     expected = call(name, iscam.Network(pooled(), "relu"), images, targets)
     with torch.inference_mode() if kind.startswith("created") else nullcontext():
         model = pooled()
@@ -128,8 +128,8 @@ def test_a_model_in_data_parallel_gives_the_same(gap, method):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_pictures_that_ask_for_gradients(name):
-    images, targets = pictures(2, 25, 31), torch.tensor([2, 3])
+def test_images_that_ask_for_gradients(name):
+    images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     expected = call(name, iscam.Network(pooled(), "relu"), images, targets)
     found = call(name, iscam.Network(pooled(), "relu"), images.requires_grad_(), targets)
     assert torch.equal(found, expected)
@@ -151,7 +151,7 @@ def test_an_in_place_relu_behind_the_layer_changes_nothing(method):
 
     if method == "cam":  # is not defined at the convolution before the ReLU
         return
-    arguments = (pictures(2, 25, 31), torch.tensor([2, 3]), method)
+    arguments = (smooth_images(2, 25, 31), torch.tensor([2, 3]), method)
     in_place = iscam.explain(iscam.Network(pooled(), "last"), *arguments)
     plain = iscam.explain(iscam.Network(Plain(pooled()), "model.last"), *arguments)
     assert torch.equal(in_place, plain)
@@ -169,7 +169,7 @@ def test_a_model_that_overwrites_its_input_leaves_ours_alone(name):
         nn.Linear(4, 3),
     )
     net = iscam.Network(model.eval(), "2")
-    images = pictures(2, 12, 10)
+    images = smooth_images(2, 12, 10)
     copies = images.clone()
     call(name, net, images)
     net(images)
@@ -185,8 +185,8 @@ def test_a_layer_that_runs_twice_leaves_its_last_output():
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.layer(self.layer(x)).mean((2, 3)))
 
-    model, image = Twice(), pictures(1, 6, 5)[0]
-    view = observe(iscam.Network(model, "layer"), image)
+    model, image = Twice(), smooth_images(1, 6, 5)[0]
+    view = forward_record(iscam.Network(model, "layer"), image)
     assert_close = torch.testing.assert_close
     assert_close(view.activations.detach(), model.layer(model.layer(image[None]))[0].detach())
     assert_close(view.logits.detach(), model(image[None])[0].detach())
@@ -198,8 +198,8 @@ def test_a_forward_without_gradients_is_told_apart():
     model.forward = torch.no_grad()(plain)
     net = iscam.Network(model, "features")
     with pytest.raises(iscam.InputError, match="score method"):
-        iscam.explain(net, pictures(1, 20, 16), method="grad_cam")
-    assert iscam.explain(net, pictures(1, 20, 16), method="score_cam").max() == 1
+        iscam.explain(net, smooth_images(1, 20, 16), method="grad_cam")
+    assert iscam.explain(net, smooth_images(1, 20, 16), method="score_cam").max() == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- the network
@@ -208,7 +208,7 @@ def test_a_forward_without_gradients_is_told_apart():
 def test_a_network_gives_logits_in_evaluation_mode(device):
     model = half_training(pooled())
     net = iscam.Network(model, "relu").to(device)
-    images = pictures(2, 25, 31).to(device)
+    images = smooth_images(2, 25, 31).to(device)
     before = state(model)
     logits = net(images)
     assert torch.equal(logits, pooled().to(device)(images).detach())
@@ -239,7 +239,7 @@ def test_the_papers_networks(name, layer, shape):
     assert len(net.categories) == 1000
     assert net.categories[253] == "basenji"
     assert not any(module.training for module in net.model.modules())
-    assert observe(net, torch.zeros(3, 224, 224)).activations.shape == shape
+    assert forward_record(net, torch.zeros(3, 224, 224)).activations.shape == shape
     again = iscam.load_model(name, weights=None)
     assert all(torch.equal(a, b) for a, b in zip(net.model.parameters(), again.model.parameters(), strict=True))
     assert iscam.load_model(name, weights=None, layer="conv1" if name == "resnet18" else "features.3").layer != layer
@@ -282,7 +282,7 @@ def test_default_weights_come_from_the_cache(tmp_path, monkeypatch):
     assert torch.equal(net.model.classifier[1].weight, weights["classifier.1.weight"])
 
 
-def test_the_canonical_transform_of_a_picture():
+def test_the_canonical_transform_of_an_image():
     """Short side to 224, centre crop, ImageNet's mean and standard deviation."""
     from PIL import Image
 

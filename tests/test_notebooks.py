@@ -29,10 +29,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "insertion_deletion": {"count": 1, "curve_count": 1, "curve_methods": ["grad_cam", "identity"]},
     "confidence": {"count": 1},
     "localisation": {"count": 1},
-    "published_numbers": {"count": 1, "methods": ["grad_cam", "score_cam"], "box_pictures": 10, "steps": 2},
+    "published_numbers": {"count": 1, "methods": ["grad_cam", "score_cam"], "box_images": 10, "steps": 2},
     "ground_truth": {"count": 1},
     "sanity_checks": {"count": 2, "steps": 1, "stages": 2, "methods": ["grad_cam", "score_cam"]},
-    "speed": {"step_counts": [1, 2], "layers": ["layer4"], "picture_counts": [1, 2], "sizes": [64, 224]},
+    "speed": {"step_counts": [1, 2], "layers": ["layer4"], "image_counts": [1, 2], "sizes": [64, 224]},
     "cluster": {"models": ["squeezenet1_0"], "passes": 1},
 }
 

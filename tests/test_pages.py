@@ -33,12 +33,12 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which a reader could stand: the repository's files, pictures of their own, nothing else."""
+    """A folder in which a reader could stand: the repository's files, images of their own, nothing else."""
     for name in ("notebooks", "studies"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "my_pictures").mkdir()
+    (tmp_path / "my_images").mkdir()
     for seed, species in enumerate(("Basenji", "Whippet")):
-        Image.fromarray(draw(species, seed).image).save(tmp_path / "my_pictures" / f"{species}.png")
+        Image.fromarray(draw(species, seed).image).save(tmp_path / "my_images" / f"{species}.png")
     for name, value in {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

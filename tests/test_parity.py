@@ -1,6 +1,6 @@
 """Agreement with a peer, torch-cam 0.5, where it computes the same.
 
-It scales masks before upsampling, takes logits and a softmax across channels; its baseline, the whole picture's logit,
+It scales masks before upsampling, takes logits and a softmax across channels; its baseline, the whole image's logit,
 cancels in that softmax. It returns the map at the layer's resolution. Its GradCAMpp is no oracle: its weights leave out
 the factors of Grad-CAM++.
 """
@@ -15,7 +15,7 @@ from torchcam import methods as torchcam
 from torchvision import models
 
 import iscam
-from conftest import array, pictures
+from conftest import array, smooth_images
 
 ASK = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
 PAIRS = {
@@ -54,7 +54,7 @@ def test_torchcam(name, layer, pair):
     model = wide_awake(name)
     peer, their_options, our_options = PAIRS[pair]
     size = 64 if layer in ("features", "layer4") else 44
-    image = pictures(1, size, size, seed=4)[0]
+    image = smooth_images(1, size, size, seed=4)[0]
     target = int(model(image[None]).argmax())
     low = theirs(model, layer, image, target, peer, their_options)
     expected = reference.min_max(reference.upsample(low, size, size))
@@ -66,9 +66,9 @@ def test_torchcam(name, layer, pair):
 
 def test_the_softmax_matters_in_this_comparison():
     """Otherwise the parity would say little: the weights are far from equal."""
-    from iscam.record import observe
+    from iscam.record import forward_record
 
-    view = observe(iscam.Network(wide_awake("squeezenet1_0"), "features.3"), pictures(1, 44, 44, seed=4)[0])
+    view = forward_record(iscam.Network(wide_awake("squeezenet1_0"), "features.3"), smooth_images(1, 44, 44, seed=4)[0])
     weights = iscam.METHODS["score_cam"](view, **ASK)
     live = weights[weights > 0]
     assert live.max() > 1.5 * live.min()

@@ -16,32 +16,32 @@ from PIL import Image
 
 import iscam
 from iscam.plots import intervals
-from iscam.reproduction.archive import again, keep, recorded, run_line
+from iscam.reproduction.archive import describe_run, record_study, recorded, study_command
 from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table
-from iscam.reproduction.claims import CLAIMS, PRIMARY, spoken, verdicts
+from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
 from iscam.reproduction.figures import truth_beside_map
-from iscam.reproduction.tables import readable, table
+from iscam.reproduction.tables import format_table, table
 from iscam.study.provenance import device_name
 from iscam.study.statistics import (
-    across,
-    against,
     blocks,
     holm,
     interval,
+    mean_over_models,
     merge_seeds,
-    on_most_pictures,
+    on_full_image_set,
     paired,
     seed_spread,
     sign_flip_test,
     summary,
+    versus,
     wins,
 )
 
 
 def rows(values: dict[str, list[float]], metric: str = "average_drop", model: str = "net") -> pd.DataFrame:
-    """A study's table of one metric, a list of pictures' values for each method."""
+    """A study's table of one metric, a list of images' values for each method."""
     return pd.concat(
-        pd.DataFrame({"model": model, "picture": range(len(v)), "method": method, "metric": metric, "value": v})
+        pd.DataFrame({"model": model, "image": range(len(v)), "method": method, "metric": metric, "value": v})
         for method, v in values.items()
     )
 
@@ -49,22 +49,22 @@ def rows(values: dict[str, list[float]], metric: str = "average_drop", model: st
 # ------------------------------------------------------------------------------------------------------------ intervals
 
 
-def test_one_picture_has_no_interval_and_none_has_no_mean():
+def test_one_image_has_no_interval_and_none_has_no_mean():
     found = summary(rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]})).set_index("method")
     assert found.loc["is_cam", ["mean", "n", "failed"]].tolist() == [0.5, 1, 0]
     assert found.loc[["is_cam", "cam"], ["low", "high"]].isna().all(axis=None)
     assert found.loc["cam", ["n", "failed"]].tolist() == [0, 1]
-    texts = readable(found.reset_index(), ["average_drop"]).set_index("method")["average_drop"]
+    texts = format_table(found.reset_index(), ["average_drop"]).set_index("method")["average_drop"]
     assert texts["is_cam"] == "50.00 (–)"
     assert texts["cam"] == "not defined"
     assert texts["score_cam"] == "60.00 (50.00 to 70.00)"
     plt.close(intervals(found.reset_index(), "average_drop", "average drop (%)"))
 
 
-def test_methods_on_fewer_pictures_than_others_of_their_network_are_left_out():
+def test_methods_on_fewer_images_than_others_of_their_network_are_left_out():
     fewer = rows({"is_cam": [0.1, 0.2, 0.3], "ss_cam": [0.9], "cam": [0.3, 0.2, 0.1]})
-    kept = on_most_pictures(pd.concat([fewer, rows({"is_cam": [0.5]}, model="another")]))
-    assert kept.groupby(["model", "method"])["picture"].nunique().to_dict() == {
+    kept = on_full_image_set(pd.concat([fewer, rows({"is_cam": [0.5]}, model="another")]))
+    assert kept.groupby(["model", "method"])["image"].nunique().to_dict() == {
         ("another", "is_cam"): 1,
         ("net", "cam"): 3,
         ("net", "is_cam"): 3,
@@ -72,10 +72,10 @@ def test_methods_on_fewer_pictures_than_others_of_their_network_are_left_out():
 
 
 def test_bars_of_the_truth_end_inside_their_axes_where_a_part_speaks_against_the_class_most():
-    picture = iscam.load_images("menagerie", count=1)[0]
+    image = iscam.load_images("menagerie", count=1)[0]
     names = ["ears", "legs"]
     figure = truth_beside_map(
-        picture, torch.rand(224, 224), pd.Series([0.5, 0.25], names), pd.Series([0.2, -0.7], names), "title"
+        image, torch.rand(224, 224), pd.Series([0.5, 0.25], names), pd.Series([0.2, -0.7], names), "title"
     )
     low, high = figure.axes[2].get_xlim()
     ends = sorted(bar.get_width() for bar in figure.axes[2].patches)
@@ -90,7 +90,7 @@ def test_a_tables_heading_may_break_after_a_slash():
     assert "menagerie/<wbr>vgg" in table(pd.DataFrame({"menagerie/vgg": ["1.00"]})).to_html()
 
 
-def test_interval_is_the_normal_one_for_many_pictures():
+def test_interval_is_the_normal_one_for_many_images():
     values = np.random.default_rng(0).normal(3, 2, 4000)
     found = interval(pd.Series(values))
     half = 1.96 * values.std() / np.sqrt(len(values))
@@ -136,7 +136,7 @@ def test_holm_by_hand():
 
 
 def claimed(seed: int = 0) -> pd.DataFrame:
-    """Forty pictures of two networks where IS-CAM has the lower drop, the lower insertion and the same deletion."""
+    """Forty images of two networks where IS-CAM has the lower drop, the lower insertion and the same deletion."""
     rng = np.random.default_rng(seed)
     parts = []
     for model, (metric, better) in itertools.product(
@@ -156,18 +156,18 @@ def test_verdicts_of_a_table_made_by_hand():
         "insertion": "opposite",
         "deletion": "no difference shown",
     }
-    assert (better["n"] == 40).all(), "pictures are the units, not pictures and networks"
+    assert (better["n"] == 40).all(), "images are the units, not images and networks"
     assert better.loc["average_drop", "mean"] == pytest.approx(-0.2, abs=0.02)
     assert better.loc["average_drop", "low"] < better.loc["average_drop", "mean"] < better.loc["average_drop", "high"]
-    assert "holds in 1" in spoken(found) and "opposite in 1" in spoken(found)
+    assert "holds in 1" in summarise(found) and "opposite in 1" in summarise(found)
 
 
 def test_only_the_primary_comparison_is_not_corrected():
     frame = claimed()
-    wide = frame.pivot(index=["model", "picture"], columns=["metric", "method"], values="value")
+    wide = frame.pivot(index=["model", "image"], columns=["metric", "method"], values="value")
     raw = {}
     for metric in ("average_drop", "insertion", "deletion"):
-        difference = (wide[metric, "is_cam"] - wide[metric, "score_cam"]).groupby("picture").mean()
+        difference = (wide[metric, "is_cam"] - wide[metric, "score_cam"]).groupby("image").mean()
         raw[metric] = sign_flip_test(difference.to_numpy())
     found = verdicts(frame).drop_duplicates("metric").set_index("metric")["p"]
     assert found["average_drop"] == raw["average_drop"]
@@ -188,7 +188,7 @@ def test_claims_about_one_network_leave_the_others_out():
     assert len(verdicts(frame[frame["model"] == "b"])) == 0
 
 
-def test_one_picture_gives_no_verdict():
+def test_one_image_gives_no_verdict():
     found = verdicts(rows({"is_cam": [0.1], "score_cam": [0.5]}))
     assert set(found["verdict"]) == {"not tested"}
 
@@ -198,7 +198,7 @@ def test_one_picture_gives_no_verdict():
 
 def test_seeds_of_a_noisy_method_are_one_line():
     frame = rows({"ss_cam": [0.0, 0.2], "ss_cam seed 1": [0.4, 0.4], "ss_cam seed 2": [0.2, np.nan], "is_cam": [1, 1]})
-    merged = merge_seeds(frame).pivot(index="picture", columns="method", values="value")
+    merged = merge_seeds(frame).pivot(index="image", columns="method", values="value")
     assert merged["ss_cam"].tolist() == pytest.approx([0.2, 0.3]) and merged["is_cam"].tolist() == [1, 1]
     spread = seed_spread(frame)
     assert spread[["method", "seeds"]].values.tolist() == [["ss_cam", 3]]
@@ -228,12 +228,12 @@ def test_ten_thousand_rows_are_judged_and_drawn_in_seconds():
     methods = ["is_cam", "score_cam", "ss_cam", "ss_cam seed 1", "grad_cam"]
     metrics = ["insertion", "deletion", "average_drop", "average_increase", "explained_confidence"]
     index = pd.MultiIndex.from_product([["a/vgg", "b"], range(200), methods, metrics])
-    frame = index.to_frame(index=False, name=["model", "picture", "method", "metric"])
+    frame = index.to_frame(index=False, name=["model", "image", "method", "metric"])
     frame = frame.assign(value=np.random.default_rng(0).random(len(frame)))
     assert len(frame) == 10_000
     started = time.monotonic()
     plt.close(intervals(summary(frame), "insertion", "insertion (%)"))
-    found = verdicts(frame), against(merge_seeds(frame), "is_cam"), wins(frame)
+    found = verdicts(frame), versus(merge_seeds(frame), "is_cam"), wins(frame)
     assert all(len(each) for each in found)
     assert time.monotonic() - started < 5
 
@@ -241,26 +241,26 @@ def test_ten_thousand_rows_are_judged_and_drawn_in_seconds():
 def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeypatch):
     monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
-    picture = tmp_path / "some pictures"
-    picture.mkdir()
-    Image.new("RGB", (64, 64)).save(picture / "black.png")
-    study = iscam.Study(data=str(picture), count=1, methods={"identity": {}}, metrics=("complexity",))
+    image = tmp_path / "some images"
+    image.mkdir()
+    Image.new("RGB", (64, 64)).save(image / "black.png")
+    study = iscam.Study(data=str(image), count=1, methods={"identity": {}}, metrics=("complexity",))
     monkeypatch.setattr("sys.argv", ["iscam", "study", str(tmp_path / "studies/one.yaml")])
     iscam.run_study(study, tmp_path / "output")
-    keep(tmp_path / "output", "kept")
+    record_study(tmp_path / "output", "kept")
     frame, run = recorded("kept")
     assert run["command"].startswith("iscam study studies/one.yaml")
-    assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some pictures"
+    assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some images"
     assert str(tmp_path) not in json.dumps(run)
 
 
-def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_many(tmp_path, monkeypatch):
+def test_of_an_unfinished_study_whole_images_are_kept_with_a_command_for_as_many(tmp_path, monkeypatch):
     monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
     networks = ("menagerie/resnet", "menagerie/vgg")
     study = iscam.Study(networks, count=3, methods={"identity": {}}, metrics=("complexity",))
     frame = iscam.run_study(study, tmp_path / "output")
-    rest = frame[(frame["picture"] != frame["picture"].iloc[-1]) | (frame["model"] != networks[1])]
+    rest = frame[(frame["image"] != frame["image"].iloc[-1]) | (frame["model"] != networks[1])]
     for part in (tmp_path / "output").glob("part-*.parquet"):
         part.unlink()
     rest.to_parquet(tmp_path / "output/part-0.parquet")
@@ -269,20 +269,20 @@ def test_of_an_unfinished_study_whole_pictures_are_kept_with_a_command_for_as_ma
         run = json.loads(made.read_text()) | {"commit": commit, "versions": {"torch": commit}}
         made.with_name(f"run-{number}.json").write_text(json.dumps(run))
     made.unlink()
-    keep(tmp_path / "output", "kept")
+    record_study(tmp_path / "output", "kept")
     kept, run = recorded("kept")
     assert run["commit"] == run["versions"]["torch"] == "b, a"
     assert len(rest) == 5 and len(kept) == 4
     assert run["command"].endswith(" --count 2")
-    assert "2 pictures" in run_line(kept, run) and f"`{again(run)}`" in run_line(kept, run)
+    assert "2 images" in describe_run(kept, run) and f"`{study_command(run)}`" in describe_run(kept, run)
 
 
 def test_a_mean_over_networks_is_one_of_all_of_them():
     frame = pd.DataFrame(
         [("a", "0", 0.25), ("b", "0", 0.75), ("a", "1", 0.5), ("a", "2", 0.5), ("b", "2", float("nan"))],
-        columns=["model", "picture", "value"],
+        columns=["model", "image", "value"],
     )
-    means = across(frame.assign(method="is_cam", metric="energy")).set_index("picture")["value"]
+    means = mean_over_models(frame.assign(method="is_cam", metric="energy")).set_index("image")["value"]
     assert means["0"] == 0.5 and means[["1", "2"]].isna().all()
 
 
@@ -305,22 +305,22 @@ def test_of_unfinished_photographs_the_command_asks_for_all(tmp_path, monkeypatc
     """Fewer would be others."""
     monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for name in ("a.png", "b.png"):
-        Image.new("RGB", (64, 64)).save(tmp_path / "pictures" / name)
-    study = iscam.Study(data=str(tmp_path / "pictures"), count=2, methods={"identity": {}}, metrics=("complexity",))
+        Image.new("RGB", (64, 64)).save(tmp_path / "images" / name)
+    study = iscam.Study(data=str(tmp_path / "images"), count=2, methods={"identity": {}}, metrics=("complexity",))
     frame = iscam.run_study(study, tmp_path / "output")
     (part,) = (tmp_path / "output").glob("part-*.parquet")
-    frame[frame["picture"] == "a.png"].to_parquet(part)
-    keep(tmp_path / "output", "kept")
+    frame[frame["image"] == "a.png"].to_parquet(part)
+    record_study(tmp_path / "output", "kept")
     kept, run = recorded("kept")
-    assert kept["picture"].tolist() == ["a.png"] and "--count" not in run["command"]
+    assert kept["image"].tolist() == ["a.png"] and "--count" not in run["command"]
 
 
-def test_a_difference_of_an_unfinished_run_counts_no_picture_that_was_not_run():
+def test_a_difference_of_an_unfinished_run_counts_no_image_that_was_not_run():
     keys = [("a", "0"), ("a", "1"), ("b", "0")]
-    rows = [(model, picture, method, "energy", 0.5) for model, picture in keys for method in ("is_cam", "score_cam")]
-    frame = pd.DataFrame(rows, columns=["model", "picture", "method", "metric", "value"])
+    rows = [(model, image, method, "energy", 0.5) for model, image in keys for method in ("is_cam", "score_cam")]
+    frame = pd.DataFrame(rows, columns=["model", "image", "method", "metric", "value"])
     found = paired(frame, "is_cam", "score_cam").set_index("model")
     assert found["n"].to_dict() == {"a": 2, "b": 1} and (found["failed"] == 0).all()
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import iscam
 from iscam.metrics.sanity import SHIFTS, cascade, excess, explained_randomised, likeness, outcome
-from iscam.reproduction.archive import begun, record, recorded
+from iscam.reproduction.archive import load_partial, recorded, save_run
 
 TARGETS = torch.tensor([2, 3, 4])
 
@@ -126,7 +126,7 @@ def test_smooth_grad_cam_pp_bears_one_constant_for_all_colours_and_no_other(gap)
 
 def test_score_cam_after_a_shift_fills_hidden_pixels_with_minus_the_shift(gap):
     image, c = gap.images[0], torch.tensor([0.5, -2.0, 1.0])[:, None, None]
-    view = iscam.record.observe(iscam.shifted(gap.net, c), image + c, 2)
+    view = iscam.record.forward_record(iscam.shifted(gap.net, c), image + c, 2)
     weights = iscam.METHODS["score_cam"](view)
     A = view.activations.detach()
     for k in range(len(A)):
@@ -181,11 +181,11 @@ def test_ssim_refuses_maps_that_will_not_do(shapes):
         iscam.ssim(*(torch.zeros(shape) for shape in shapes))
 
 
-def test_likeness_has_a_row_for_each_method_picture_and_metric():
+def test_likeness_has_a_row_for_each_method_image_and_metric():
     up = torch.arange(121.0).reshape(11, 11) / 120
     maps = {"one": torch.stack([up, up]), "two": torch.stack([up, torch.zeros(11, 11)])}
     others = {"one": torch.stack([up**2, 1 - up]), "two": torch.stack([up, up])}
-    found = likeness(maps, others).set_index(["method", "picture", "metric"])["value"]
+    found = likeness(maps, others).set_index(["method", "image", "metric"])["value"]
     assert len(found) == 12
     assert found["one", 0, "rank_correlation"] == pytest.approx(1)
     assert found["one", 0, "largest"] == pytest.approx(0.25, abs=1e-4)  # x - x² is largest at 1/2
@@ -195,7 +195,7 @@ def test_likeness_has_a_row_for_each_method_picture_and_metric():
     assert math.isnan(found["two", 1, "rank_correlation"]) and math.isnan(found["two", 1, "ssim"])
 
 
-def test_every_picture_meets_random_weights_of_its_own(gap):
+def test_every_image_meets_random_weights_of_its_own(gap):
     methods = {"grad_cam": {}, "is_cam": {"steps": 2}}
     found = explained_randomised(gap.net, gap.images, TARGETS, methods, 2, seed=5)
     for i in range(3):
@@ -205,13 +205,13 @@ def test_every_picture_meets_random_weights_of_its_own(gap):
             torch.testing.assert_close(found[method][i], expected[0])
 
 
-def test_excess_is_over_the_same_picture_method_metric_and_model():
-    keys = ["model", "method", "picture", "metric", "against", "layers", "value"]
+def test_excess_is_over_the_same_image_method_metric_and_model():
+    keys = ["model", "method", "image", "metric", "against", "layers", "value"]
     frame = pd.DataFrame(
         [
-            ("a", "m", 0, "ssim", "another picture", 0, 0.5),
-            ("a", "m", 1, "ssim", "another picture", 0, 0.1),
-            ("b", "m", 0, "ssim", "another picture", 0, 0.2),
+            ("a", "m", 0, "ssim", "another image", 0, 0.5),
+            ("a", "m", 1, "ssim", "another image", 0, 0.1),
+            ("b", "m", 0, "ssim", "another image", 0, 0.2),
             ("a", "m", 0, "ssim", "randomised", 4, 0.75),
             ("a", "m", 1, "ssim", "randomised", 4, 0.75),
             ("b", "m", 0, "ssim", "randomised", 9, 0.2),
@@ -238,7 +238,7 @@ def test_black_is_where_the_shift_says():
 
 def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
     frame = pd.DataFrame({"value": [1.0, float("nan")]})
-    record(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
+    save_run(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
     monkeypatch.setenv("ISCAM_DATA", str(tmp_path))
     found, run = recorded("run")
     pd.testing.assert_frame_equal(found, frame)
@@ -247,14 +247,14 @@ def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
 
 
 def test_a_run_goes_on_from_what_it_has_recorded_and_from_nothing_else(tmp_path):
-    frame = pd.DataFrame({"model": ["m"], "picture": ["p.JPEG"], "value": [1.0]})
-    given = {"data": "/home/me/pictures", "weights": {"m": "/home/me/m.safetensors"}, "count": 2}
+    frame = pd.DataFrame({"model": ["m"], "image": ["p.JPEG"], "value": [1.0]})
+    given = {"data": "/home/me/images", "weights": {"m": "/home/me/m.safetensors"}, "count": 2}
     for fresh in ("", tmp_path / "run"):
-        found, spent = begun(fresh, given)
-        assert (len(found), spent) == (0, 0.0) and {"model", "picture"} <= set(found)
-    record(frame, tmp_path / "run", given, 1.26, "papermill it")
-    found, spent = begun(tmp_path / "run", given | {"data": "/elsewhere/pictures"})
+        found, spent = load_partial(fresh, given)
+        assert (len(found), spent) == (0, 0.0) and {"model", "image"} <= set(found)
+    save_run(frame, tmp_path / "run", given, 1.26, "papermill it")
+    found, spent = load_partial(tmp_path / "run", given | {"data": "/elsewhere/images"})
     pd.testing.assert_frame_equal(found, frame)
     assert spent == 1.3
     with pytest.raises(iscam.InputError, match="papermill it: choose another"):
-        begun(tmp_path / "run", given | {"count": 3})
+        load_partial(tmp_path / "run", given | {"count": 3})

@@ -37,8 +37,8 @@ def table(tmp_path_factory):
 
 
 def test_the_table_has_every_row_once_and_is_sorted(table):
-    assert list(table.columns) == ["model", "picture", "target", "method", "metric", "value", "error"]
-    keys = ["model", "picture", "method", "metric"]
+    assert list(table.columns) == ["model", "image", "target", "method", "metric", "value", "error"]
+    keys = ["model", "image", "method", "metric"]
     assert len(table) == 4 * 3 * 5 and not table.duplicated(keys).any()
     assert table[keys].apply(tuple, axis=1).is_monotonic_increasing
     identity = table[table["method"] == "identity"].set_index("metric")["value"]
@@ -51,7 +51,7 @@ def test_values_are_those_of_the_metrics_themselves(table):
     images = item.image[None]
     maps = iscam.explain(net, images, method="score_cam")
     original, explained = iscam.confidence(net, images, maps)
-    rows = table[(table["picture"] == item.name) & (table["method"] == "score_cam")].set_index("metric")["value"]
+    rows = table[(table["image"] == item.name) & (table["method"] == "score_cam")].set_index("metric")["value"]
     assert rows["average_drop"] == pytest.approx(float(iscam.average_drop(original, explained)), abs=1e-6)
     assert rows["energy"] == pytest.approx(float(iscam.energy(maps, [item.boxes])), abs=1e-6)
     assert rows["mask_energy"] == pytest.approx(float(iscam.mask_energy(maps, [item.drawing])), abs=1e-6)
@@ -93,13 +93,13 @@ def test_killed_ten_times_it_ends_with_the_same_table(tmp_path):
     chosen = iscam.Study(count=60, methods={"identity": {}, "random": {}}, metrics=("average_drop", "energy"))
     killed(chosen, tmp_path / "killed", kills=10)
     done = read_rows(tmp_path / "killed")
-    assert 0 < done["picture"].nunique() < 60, "it was to be killed on its way"
+    assert 0 < done["image"].nunique() < 60, "it was to be killed on its way"
     assert same(iscam.run_study(chosen, tmp_path / "killed"), iscam.run_study(chosen, tmp_path / "whole"))
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, peak_memory):
-    """A hundred pictures more take no more memory, to a few MB of noise and of rows."""
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, peak_memory):
+    """A hundred images more take no more memory, to a few MB of noise and of rows."""
     script = (
         "import sys, iscam\n"
         "study = iscam.Study(count=int(sys.argv[1]), methods={'random': {}}, metrics=('average_drop', 'energy'))\n"
@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, peak_memory)
 def test_nothing_is_computed_twice(table, tmp_path, monkeypatch):
     iscam.run_study(QUICK, tmp_path)
     monkeypatch.setattr(
-        "iscam.study.evaluate.picture_rows", lambda *_: pytest.fail("a finished picture was computed again")
+        "iscam.study.evaluate.image_rows", lambda *_: pytest.fail("a finished image was computed again")
     )
     assert same(iscam.run_study(QUICK, tmp_path), table)
 
@@ -138,7 +138,7 @@ def test_a_start_that_fails_leaves_the_folder_to_the_next(tmp_path):
 def test_a_finished_study_needs_its_networks_no_more(tmp_path, monkeypatch):
     chosen = iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",))
     frame = iscam.run_study(chosen, tmp_path)
-    monkeypatch.setattr("iscam.study.evaluate.loaded", lambda *_: pytest.fail("a network was loaded for nothing"))
+    monkeypatch.setattr("iscam.study.evaluate.get_network", lambda *_: pytest.fail("a network was loaded for nothing"))
     assert same(iscam.run_study(chosen, tmp_path), frame)
 
 
@@ -210,7 +210,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_it_continues_later(
         filling.setattr(os, "replace", second_fails)
         with pytest.raises(iscam.InputError, match=r"No space left.*written before is whole"):
             iscam.run_study(QUICK, tmp_path)
-    assert read_rows(tmp_path)["picture"].nunique() == 1 and not list(tmp_path.glob("*.partial"))
+    assert read_rows(tmp_path)["image"].nunique() == 1 and not list(tmp_path.glob("*.partial"))
     assert same(iscam.run_study(QUICK, tmp_path), table)
 
 
@@ -249,17 +249,17 @@ def test_a_disk_that_is_really_full_or_read_only(table, tmp_path):
         subprocess.run(["umount", str(tmp_path)], check=False)
 
 
-def test_corrupt_pictures_are_named_and_the_rest_is_done(tmp_path):
+def test_corrupt_images_are_named_and_the_rest_is_done(tmp_path):
     for i in range(5):
         Image.fromarray(draw("Whippet", i).image).save(tmp_path / f"{i}.png")
-    (tmp_path / "3.png").write_bytes(b"no picture")
+    (tmp_path / "3.png").write_bytes(b"no image")
     chosen = iscam.Study(data=str(tmp_path), count=None, methods={"identity": {}}, metrics=("average_drop", "energy"))
     frame = iscam.run_study(chosen, tmp_path / "results")
-    drops = frame[frame["metric"] == "average_drop"].set_index("picture")
-    assert drops["value"].isna().sum() == 1 and "cannot read the picture" in drops.loc["3.png", "error"]
+    drops = frame[frame["metric"] == "average_drop"].set_index("image")
+    assert drops["value"].isna().sum() == 1 and "cannot read the image" in drops.loc["3.png", "error"]
     counts = summary(frame).set_index("metric")
     assert counts.loc["average_drop", ["n", "failed"]].tolist() == [4, 1]
-    assert counts.loc["energy", ["n", "failed"]].tolist() == [0, 5]  # a folder of pictures has no boxes
+    assert counts.loc["energy", ["n", "failed"]].tolist() == [0, 5]  # a folder of images has no boxes
     assert "not defined" in frame[frame["metric"] == "energy"]["error"].iloc[0]
 
 
@@ -286,7 +286,7 @@ def test_a_method_that_is_not_defined_does_not_stop_the_others(tmp_path):
         {"models": ("menagerie/resnet", "menagerie/resnet")},
         {"metrics": ("insertion", "energy", "insertion")},
         {"data": "photographs", "metrics": ("mask_energy",)},
-        {"data": "photographs", "methods": {"ceiling": {}}},
+        {"data": "photographs", "methods": {"oracle": {}}},
         {"count": 0},
         {"seed": -1},
     ],
@@ -358,18 +358,18 @@ def test_coherency_and_adcc_make_the_map_again(tmp_path, monkeypatch):
 
 def test_a_study_takes_the_controls_that_need_a_drawing(tmp_path):
     chosen = iscam.Study(
-        count=3, methods={"identity": {}, "ceiling": {}, "part_area": {}}, metrics=("part_correlation", "decisive_part")
+        count=3, methods={"identity": {}, "oracle": {}, "part_area": {}}, metrics=("part_correlation", "decisive_part")
     )
     mean = summary(iscam.run_study(chosen, tmp_path)).set_index(["method", "metric"])["mean"]
     assert mean["identity", "part_correlation"] == 0
-    assert mean["ceiling", "part_correlation"] > max(0.2, mean["part_area", "part_correlation"])
+    assert mean["oracle", "part_correlation"] > max(0.2, mean["part_area", "part_correlation"])
 
 
 def test_provenance_says_what_ran(tmp_path):
     iscam.run_study(iscam.Study(count=1, methods={"identity": {}}, metrics=("energy",)), tmp_path)
     run = json.loads(next(tmp_path.glob("run-*.json")).read_text())
     assert (
-        run["pictures_computed"] == 1
+        run["images_computed"] == 1
         and run["parameters"]["count"] == 1
         and run["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     )
@@ -378,7 +378,7 @@ def test_provenance_says_what_ran(tmp_path):
 def test_ten_thousand_rows_are_summed_up_in_seconds():
     rng = np.random.default_rng(0)
     names = pd.MultiIndex.from_product([["net"], range(1000), ["a", "b"], list("vwxyz")])
-    frame = names.to_frame(index=False, name=["model", "picture", "method", "metric"]).assign(value=rng.random(10_000))
+    frame = names.to_frame(index=False, name=["model", "image", "method", "metric"]).assign(value=rng.random(10_000))
     started = time.monotonic()
     found = summary(frame)
     differences = paired(frame, "a", "b")
@@ -391,7 +391,7 @@ def test_paired_differences_are_surer_than_their_parts():
     shared = rng.random(200)
     rows = {"a": shared + 0.01, "b": shared}
     frame = pd.concat(
-        pd.DataFrame({"model": "net", "picture": range(200), "method": name, "metric": "m", "value": values})
+        pd.DataFrame({"model": "net", "image": range(200), "method": name, "metric": "m", "value": values})
         for name, values in rows.items()
     )
     difference = paired(frame, "a", "b").iloc[0]
@@ -407,12 +407,12 @@ def test_cleaning_up(tmp_path):
 
 
 def test_results_in_the_cache_are_those_of_the_files_that_were_meant(tmp_path, monkeypatch):
-    """The same words in two folders name other pictures, and a file that is written again other weights."""
+    """The same words in two folders name other images, and a file that is written again other weights."""
     monkeypatch.setenv("ISCAM_CACHE", str(tmp_path / "cache"))
-    fields = {"data": "pictures", "weights": {"menagerie/resnet": "net.pth"}, "methods": {"identity": {}}}
+    fields = {"data": "images", "weights": {"menagerie/resnet": "net.pth"}, "methods": {"identity": {}}}
     names = []
     for folder in ("a", "b"):
-        (tmp_path / folder / "pictures").mkdir(parents=True)
+        (tmp_path / folder / "images").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / folder)
         for content in ("one", "another"):
             (tmp_path / folder / "net.pth").write_text(content)
@@ -421,7 +421,7 @@ def test_results_in_the_cache_are_those_of_the_files_that_were_meant(tmp_path, m
 
 
 @pytest.mark.parametrize("error", MACHINE_ERRORS)
-def test_where_the_machine_fails_the_run_ends_and_nothing_is_held_against_the_picture(
+def test_where_the_machine_fails_the_run_ends_and_nothing_is_held_against_the_image(
     table, tmp_path, monkeypatch, error
 ):
     calls = []

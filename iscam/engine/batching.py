@@ -9,33 +9,33 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from iscam.validation import positive
+from iscam.validation import check_int
 
 #: Passes in a batch on a CPU, and at most on a GPU; larger ones gain little (benchmarks/speed.py tells), and compiled
 #: code, which wants batches of one shape, would leave more of a map to the uncompiled model.
 BATCH, LARGEST_BATCH = 32, 256
 
 
-sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
+batch_sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
 
 
 def first_batch(batch_size: str | int) -> int:
     """Passes in the first batch."""
-    return BATCH if batch_size == "auto" else positive("batch_size", batch_size)
+    return BATCH if batch_size == "auto" else check_int("batch_size", batch_size)
 
 
-def whole_groups(size: int, together: int) -> int:
+def whole_groups(size: int, group_size: int) -> int:
     """The largest multiple of `together` up to `size`, at least one."""
-    return max(1, size // together) * together
+    return max(1, size // group_size) * group_size
 
 
-def even(left: int, size: int, together: int) -> int:
+def balanced_batch(left: int, size: int, group_size: int) -> int:
     """Passes of the next batch where `left` go in batches of about one length, at most `size`.
 
     So none is of one pass, where that can be had: torch rounds such a batch otherwise than others.
     """
-    groups = left // together
-    return math.ceil(groups / math.ceil(left / size)) * together
+    groups = left // group_size
+    return math.ceil(groups / math.ceil(left / size)) * group_size
 
 
 def padded(x: Tensor, length: int) -> Tensor:
@@ -44,13 +44,13 @@ def padded(x: Tensor, length: int) -> Tensor:
 
 
 def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Pictures in the memory layout that convolutions are fastest in."""
+    """Images in the memory layout that convolutions are fastest in."""
     return [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in arguments]
 
 
 def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> int:
     """The passes in a batch that fill half of the GPU's free memory, measured once for a shape of input."""
-    known = sizes.setdefault(model, {})
+    known = batch_sizes.setdefault(model, {})
     key = (precision, *arguments[0].shape[1:])
     if key not in known:
         device = arguments[0].device

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import wants_memory
+from iscam.errors import is_out_of_memory
 
 #: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
 COMPILING = 60.0
@@ -41,7 +41,7 @@ def compiled(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
         fast.compile(dynamic=False, options={"freezing": True})
         fast(*arguments)
     except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
-        if wants_memory(error):
+        if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)

@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from iscam.capture import evaluating
+from iscam.capture import eval_mode
 from iscam.model import Network
-from iscam.record import View
+from iscam.record import ForwardRecord
 
 #: What `scaled` made of each model, as long as the model lives, and the buffers that it has in common with the model:
 #: a model that is moved gets new ones.
@@ -39,10 +39,10 @@ class Scaled(nn.Module):
         return self.rest(y.flatten(0, 1))
 
 
-def scaled(view: View, t: Tensor) -> Network | None:
-    """The view's network as a function of (x, t), if its first layer is a convolution of the picture, else None.
+def scaled(view: ForwardRecord, t: Tensor) -> Network | None:
+    """The view's network as a function of (x, t), if its first layer is a convolution of the image, else None.
 
-    Whether it is, is seen from the logits of the picture at 1/2, 1 and the ends of t (N,): a model may clip or rescale
+    Whether it is, is seen from the logits of the image at 1/2, 1 and the ends of t (N,): a model may clip or rescale
     large inputs.
     """
     model = view.net.model
@@ -53,7 +53,7 @@ def scaled(view: View, t: Tensor) -> Network | None:
     if found is None:
         return None
     x, t = view.image, torch.stack([t.new_tensor(0.5), t.new_tensor(1), t.min(), t.max()])
-    with torch.inference_mode(), evaluating(model), evaluating(found), without_cudnn():
+    with torch.inference_mode(), eval_mode(model), eval_mode(found), without_cudnn():
         try:
             same = torch.allclose(found(x[None], t[None]), model(t[:, None, None, None] * x), rtol=1e-3, atol=1e-4)
         except Exception:  # the model does something to its input that is no convolution

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iscam.capture import checked_finite, checked_shape, evaluating, taking
+from iscam.capture import checked_finite, checked_shape, eval_mode, model_errors
 from iscam.engine.allocator import keep_memory
-from iscam.engine.batching import channels_last, even, first_batch, gpu_batch, padded, whole_groups
+from iscam.engine.batching import balanced_batch, channels_last, first_batch, gpu_batch, padded, whole_groups
 from iscam.engine.compiling import COMPILING, compiled_copy
-from iscam.errors import InputError, wants_memory
+from iscam.errors import InputError, is_out_of_memory
 from iscam.model import Network
-from iscam.validation import one_of
+from iscam.validation import unknown_choice
 
 SCORES = ("probability", "logit")
 
@@ -40,7 +40,7 @@ def masked_scores(
     precision: str = "fp32",
     compile: str | bool = "auto",
     batch_size: str | int = "auto",
-    together: int = 1,
+    group_size: int = 1,
 ) -> Tensor:
     r"""Scores C(input_p) of a class for p = 0..passes-1, a float32 tensor (passes,) on the network's device.
 
@@ -58,9 +58,9 @@ def masked_scores(
     holds, at most 256. Out of memory, the batch is halved and the work goes on.
     """
     if score not in SCORES:
-        raise one_of("score", score, SCORES)
+        raise unknown_choice("score", score, SCORES)
     if precision not in PRECISIONS:
-        raise one_of("precision", precision, PRECISIONS)
+        raise unknown_choice("precision", precision, PRECISIONS)
     half = torch.autocast(net.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     if net.device.type == "cpu" and passes > 1:
         keep_memory()
@@ -72,11 +72,11 @@ def masked_scores(
     done, started = 0, time.perf_counter()
     with (
         torch.inference_mode(),
-        evaluating(net.model),
+        eval_mode(net.model),
         half,
         tqdm(total=passes, desc="forward passes", unit="", leave=False, delay=5, disable=None) as bar,
     ):
-        for logits in batches(net, inputs, passes, precision, compile, batch_size, together):
+        for logits in batches(net, inputs, passes, precision, compile, batch_size, group_size):
             finite &= logits.isfinite().all()  # looked at once, at the end: a GPU would wait for each look
             if not 0 <= lowest <= highest < logits.shape[1]:
                 wrong = lowest if lowest < 0 else highest
@@ -103,12 +103,12 @@ def batches(
     precision: str,
     compile: str | bool,
     batch_size: str | int,
-    together: int,
+    group_size: int,
 ) -> Iterator[Tensor]:
     """Logits (some passes, classes) in float32, batch after batch; arguments as in `masked_scores`."""
     if compile not in ("auto", True, False):
-        raise one_of("compile", compile, ("auto", True, False))
-    model, size = net.model, whole_groups(first_batch(batch_size), together)
+        raise unknown_choice("compile", compile, ("auto", True, False))
+    model, size = net.model, whole_groups(first_batch(batch_size), group_size)
     measuring = batch_size == "auto" and net.device.type == "cuda" and passes > size
     done, fast, started = 0, None, time.perf_counter()
     while done < passes:
@@ -116,23 +116,23 @@ def batches(
         repays = compile is True or (compile == "auto" and seconds > COMPILING)
         # Compiled code wants batches of one shape; to pad more than a third may cost more than to run uncompiled.
         full = repays and fast is not model and left > size * 2 // 3
-        batch = range(done, done + min(left, size if full else even(left, size, together)))
+        batch = range(done, done + min(left, size if full else balanced_batch(left, size, group_size)))
         try:
             arguments = channels_last(inputs(batch))
             if full and len(batch) < size:
                 arguments = [padded(x, len(x) * size // len(batch)) for x in arguments]
             if measuring:
-                with taking(arguments[0]):
-                    size, measuring = whole_groups(gpu_batch(model, arguments, precision), together), False
+                with model_errors(arguments[0]):
+                    size, measuring = whole_groups(gpu_batch(model, arguments, precision), group_size), False
                 continue
             if full and fast is None:
                 fast = compiled_copy(model, arguments)
-            with taking(arguments[0]):
+            with model_errors(arguments[0]):
                 logits = fast(*arguments) if full and fast else model(*arguments)
         except RuntimeError as error:
-            if not wants_memory(error) or len(batch) <= together:
+            if not is_out_of_memory(error) or len(batch) <= group_size:
                 raise
-            size = whole_groups(len(batch) // 2, together)
+            size = whole_groups(len(batch) // 2, group_size)
             continue
         logits = checked_shape(logits, size if full else len(batch))[:left].float()
         done += len(logits)

@@ -86,7 +86,7 @@ ANIMAL = "animal"
 
 
 class Drawing(NamedTuple):
-    """A picture, where the animal is in it, and where each of its parts shows."""
+    """An image, where the animal is in it, and where each of its parts shows."""
 
     species: str
     seed: int
@@ -125,7 +125,7 @@ def draw(species: str, seed: int, without: str | Iterable[str] = ()) -> Drawing:
 
 
 def share_in_frame(species: str, seed: int) -> float:
-    """How much of the animal's area the picture holds; the rest is beyond its edges."""
+    """How much of the animal's area the image holds; the rest is beyond its edges."""
     _check_species(species)
     view, layers = _animal(species, seed, _stage(_checked_seed(seed))[0])
     wide = Image.new("1", (3 * SIZE, 3 * SIZE))

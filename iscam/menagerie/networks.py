@@ -1,7 +1,7 @@
 """Three small networks that tell the menagerie's ten species apart, built from torchvision's own blocks.
 
-Each stands for one of the papers' families at reduced width: at most 0.1 billion multiply-adds a picture of
-224x224 and 64 channels in the explained layer, so that a study of hundreds of pictures takes a CPU minutes.
+Each stands for one of the papers' families at reduced width: at most 0.1 billion multiply-adds an image of
+224x224 and 64 channels in the explained layer, so that a study of hundreds of images takes a CPU minutes.
 `iscam.menagerie.train` makes their weights.
 """
 
@@ -23,7 +23,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class SmallVGG(nn.Module):
-    """VGG at an eighth of its width: pictures (batch, 3, 224, 224) to logits (batch, classes).
+    """VGG at an eighth of its width: images (batch, 3, 224, 224) to logits (batch, classes).
 
     Layer "features" gives (batch, 64, 7, 7). As in VGG, hidden layers follow it: plain CAM is not defined here.
     Batch normalisation (torchvision's vgg_bn) makes training from scratch reliable.
@@ -44,7 +44,7 @@ class SmallVGG(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """ResNet of six basic blocks: pictures (batch, 3, 224, 224) to logits (batch, classes).
+    """ResNet of six basic blocks: images (batch, 3, 224, 224) to logits (batch, classes).
 
     Layer "layer4" gives (batch, 64, 7, 7). Average pooling and one linear layer follow it, as in ResNet-18.
     """
@@ -79,7 +79,7 @@ def stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
 
 
 class SmallSqueezeNet(nn.Module):
-    """SqueezeNet 1.0 at a quarter of its width: pictures (batch, 3, 224, 224) to logits (batch, classes) >= 0.
+    """SqueezeNet 1.0 at a quarter of its width: images (batch, 3, 224, 224) to logits (batch, classes) >= 0.
 
     Layer "features" gives (batch, 64, 13, 13). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
     No batch normalisation, as in SqueezeNet.
@@ -134,7 +134,7 @@ NETWORKS = tuple(RECIPES)
 def build(name: str) -> tuple[nn.Module, str, tuple[str, ...], Path]:
     """A network with random weights that are the same at every call, its layer, its classes and its weights file.
 
-    The model maps normalised pictures (batch, 3, 224, 224) to logits (batch, 10). The global random state stays.
+    The model maps normalised images (batch, 3, 224, 224) to logits (batch, 10). The global random state stays.
     """
     recipe = RECIPES[name]
     with torch.random.fork_rng(devices=[]):

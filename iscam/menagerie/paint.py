@@ -106,7 +106,7 @@ def darker(colour: Colour, factor: float) -> Colour:
 
 
 class View(NamedTuple):
-    """Where and how an animal (or a thing) stands in the picture: unit coordinates, y up, to pixels."""
+    """Where and how an animal (or a thing) stands in the image: unit coordinates, y up, to pixels."""
 
     x: float
     y: float
@@ -118,7 +118,7 @@ class View(NamedTuple):
 
 
 class Light(NamedTuple):
-    """The direction towards the light in the picture (y down), its colour and how strong it models."""
+    """The direction towards the light in the image (y down), its colour and how strong it models."""
 
     dx: float
     dy: float
@@ -151,7 +151,7 @@ class Layer:
 
 
 class Stamp(NamedTuple):
-    """A crop of colour and 8-bit alpha at its place (left, top) in the picture."""
+    """A crop of colour and 8-bit alpha at its place (left, top) in the image."""
 
     left: int
     top: int
@@ -202,7 +202,7 @@ class Brush:
         return np.rint(pixels).astype(int).ravel().tolist()
 
     def _shaded(self, form: Form) -> tuple | None:
-        """(left, top, mask, light factor, rim) of a form, or None when it lies outside the picture."""
+        """(left, top, mask, light factor, rim) of a form, or None when it lies outside the image."""
         if id(form) in self._forms:
             return self._forms[id(form)][0]
         shaded = self._shade(form)
@@ -216,7 +216,7 @@ class Brush:
         if high.min() < 0 or low.max() > SIZE:
             return None
         reach = max(2, round(form.roundness * self.view.scale))
-        # What is far outside the picture does not matter even to the shading.
+        # What is far outside the image does not matter even to the shading.
         low = np.maximum(np.floor(low).astype(int), -2 * reach) - reach - 2
         high = np.minimum(np.ceil(high).astype(int), SIZE + 2 * reach) + reach + 2
         width, height = (high - low).tolist()
@@ -284,7 +284,7 @@ def _to_alpha(mask: np.ndarray) -> np.ndarray:
 
 
 def _cut(alpha: np.ndarray, left: int, top: int) -> tuple[slice, slice] | None:
-    """The smallest window of a crop that holds its paint inside the picture."""
+    """The smallest window of a crop that holds its paint inside the image."""
     r0, c0 = max(0, -top), max(0, -left)
     inside = alpha[r0 : max(0, SIZE - top), c0 : max(0, SIZE - left)]
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))

@@ -173,7 +173,7 @@ def _patches(pen: ImageDraw.ImageDraw, rng: np.random.Generator, ground: np.ndar
 
 
 def _wall(pen: ImageDraw.ImageDraw, rng: np.random.Generator, place: Place, horizon: int) -> None:
-    """Wallpaper, pictures or a window, and the skirting board."""
+    """Wallpaper, images or a window, and the skirting board."""
     paper = _jitter(rng, place.hills, 110)
     step = int(rng.integers(14, 34))
     for x in range(int(rng.integers(0, step)), SIZE, step):
@@ -337,7 +337,7 @@ def _grass(rng: np.random.Generator, place: Place) -> list[Layer]:
 
 
 def _twig(rng: np.random.Generator, place: Place) -> list[Layer]:
-    """A leafy twig that hangs into the picture."""
+    """A leafy twig that hangs into the image."""
     bark, green = (104, 80, 62), _jitter(rng, mix(place.clutter, (112, 140, 72), 0.6), 36)
     leaves = []
     for i in range(6):

@@ -1,8 +1,8 @@
 """Makes the menagerie's networks again, from fixed seeds: `python -m iscam.menagerie.train [NAME...]`.
 
-Pictures are drawn once into the cache. A killed run goes on after its last whole epoch; a finished one is
-skipped. Training shows the networks what studies of saliency do to pictures: parts are left out, soft masks fade
-pictures to ImageNet's mean grey, and scenes without an animal are of no class.
+Images are drawn once into the cache. A killed run goes on after its last whole epoch; a finished one is
+skipped. Training shows the networks what studies of saliency do to images: parts are left out, soft masks fade
+images to ImageNet's mean grey, and scenes without an animal are of no class.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from iscam.menagerie.networks import WEIGHTS, build
 from iscam.model import MEAN, STD
 from iscam.zoo import load_model
 
-#: First drawing seed of each kind of pictures; those below are left to studies.
+#: First drawing seed of each kind of images; those below are left to studies.
 SEEDS = {
     "training": 1_000_000,
     "validation": 2_000_000,
@@ -47,7 +47,7 @@ SEEDS = {
     "without other": 3_000_000,
     "without decisive": 3_000_000,
 }
-CHUNK = 100  # pictures drawn between two marks of what is done
+CHUNK = 100  # images drawn between two marks of what is done
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Plan:
 
     rate: float
     epochs: int
-    pictures: int = 16_800
+    images: int = 16_800
     validated: int = 500
     tested: int = 2_000
     batch: int = 64
     decay: float = 0.02
     smoothing: float = 0.1
-    hidden: float = 0.4  # share of the pictures that are seen through a soft mask
+    hidden: float = 0.4  # share of the images that are seen through a soft mask
     seed: int = 0
 
 
@@ -73,20 +73,20 @@ PLANS = {
 }
 
 
-# Pictures
+# Images
 
 
 def label(kind: str, number: int) -> int:
-    """The class of a picture; -1 for a training picture without an animal (every 21st)."""
+    """The class of an image; -1 for a training image without an animal (every 21st)."""
     if kind == "training":
         return -1 if number % 21 == 20 else number % 21 % len(SPECIES)
     return number % len(SPECIES)
 
 
 def left_out(kind: str, number: int) -> tuple[str, ...]:
-    """The parts that a picture lacks.
+    """The parts that an image lacks.
 
-    Half of the training pictures are whole; the others lose each part with probability 1/4, but a look-alike
+    Half of the training images are whole; the others lose each part with probability 1/4, but a look-alike
     keeps a part that tells it from its base: without them all it is its base.
     """
     index = label(kind, number)
@@ -105,8 +105,8 @@ def left_out(kind: str, number: int) -> tuple[str, ...]:
     return ()
 
 
-def picture(kind: str, number: int) -> np.ndarray:
-    """One picture (224, 224, 3) uint8; swapped ones show the animal in the scene of another drawing."""
+def image(kind: str, number: int) -> np.ndarray:
+    """One image (224, 224, 3) uint8; swapped ones show the animal in the scene of another drawing."""
     seed = SEEDS[kind] + number
     drawing = draw(SPECIES[label(kind, number)], seed, without=left_out(kind, number))
     if kind != "swapped":
@@ -118,11 +118,11 @@ def picture(kind: str, number: int) -> np.ndarray:
 @cache
 def fingerprint() -> str:
     """Some hexadecimal digits that change when the drawings do."""
-    return hashlib.sha256(b"".join(picture("training", n).tobytes() for n in range(21))).hexdigest()[:12]
+    return hashlib.sha256(b"".join(image("training", n).tobytes() for n in range(21))).hexdigest()[:12]
 
 
-def pictures(kind: str, count: int, workers: int) -> np.ndarray:
-    """`count` pictures (count, 224, 224, 3) uint8 of a kind, on disk; those not drawn yet are drawn now."""
+def images(kind: str, count: int, workers: int) -> np.ndarray:
+    """`count` images (count, 224, 224, 3) uint8 of a kind, on disk; those not drawn yet are drawn now."""
     folder = cache_folder() / "menagerie" / fingerprint()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind.replace(' ', '-')}-{count}.npy"
@@ -140,10 +140,10 @@ def pictures(kind: str, count: int, workers: int) -> np.ndarray:
 
 
 def draw_chunk(path: Path, kind: str, first: int) -> int:
-    """Draw the pictures from `first` on into the file."""
+    """Draw the images from `first` on into the file."""
     data = np.load(path, mmap_mode="r+")
     for number in range(first, min(first + CHUNK, len(data))):
-        data[number] = picture(kind, number)
+        data[number] = image(kind, number)
     return first
 
 
@@ -151,21 +151,21 @@ def draw_chunk(path: Path, kind: str, first: int) -> int:
 
 
 def targets(count: int) -> Tensor:
-    """Target probabilities (count, classes) of the training pictures: scenes without an animal are of no class."""
+    """Target probabilities (count, classes) of the training images: scenes without an animal are of no class."""
     labels = torch.tensor([label("training", number) for number in range(count)])
     certain = F.one_hot(labels.clamp(min=0), len(SPECIES)).float()
     return torch.where(labels[:, None] < 0, 1 / len(SPECIES), certain)
 
 
 def normalised(images: np.ndarray, device: str) -> Tensor:
-    """Pictures (batch, 224, 224, 3) uint8 to a network's input (batch, 3, 224, 224)."""
+    """Images (batch, 224, 224, 3) uint8 to a network's input (batch, 3, 224, 224)."""
     x = torch.tensor(images, device=device).permute(0, 3, 1, 2).float()
     mean, std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (MEAN, STD))
     return x.mul_(1 / 255 / std).sub_(mean / std)
 
 
 def shifted(images: np.ndarray, random: torch.Generator) -> np.ndarray:
-    """Pictures (batch, 224, 224, 3), all moved by the same few pixels; their edges are repeated."""
+    """Images (batch, 224, 224, 3), all moved by the same few pixels; their edges are repeated."""
     down, right = torch.randint(-8, 9, (2,), generator=random).tolist()
     pad = [(0, 0), (8, 8), (8, 8), (0, 0)]
     return np.pad(images, pad, mode="edge")[:, 8 - down : 232 - down, 8 - right : 232 - right]
@@ -194,7 +194,7 @@ class Training:
         self.name, self.plan, self.device = name, plan, device
         self.model = build(name)[0].to(device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), plan.rate, weight_decay=plan.decay)
-        steps = plan.epochs * (plan.pictures // plan.batch)
+        steps = plan.epochs * (plan.images // plan.batch)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, plan.rate, steps, pct_start=0.2)
         self.log: list[dict[str, Any]] = []
         digest = hashlib.sha256(f"{plan} {fingerprint()}".encode()).hexdigest()[:12]
@@ -222,12 +222,12 @@ class Training:
             self.save()
 
     def epoch(self, epoch: int, images: np.ndarray) -> float:
-        """One pass over the training pictures; returns the mean loss."""
+        """One pass over the training images; returns the mean loss."""
         torch.manual_seed(1000 * self.plan.seed + epoch)  # dropout
         random = torch.Generator().manual_seed(1000 * self.plan.seed + epoch)
-        order = torch.randperm(self.plan.pictures, generator=random)
+        order = torch.randperm(self.plan.images, generator=random)
         batches = order[: len(order) // self.plan.batch * self.plan.batch].view(-1, self.plan.batch)
-        wanted, losses = targets(self.plan.pictures), []
+        wanted, losses = targets(self.plan.images), []
         self.model.train()
         with tqdm(batches, f"{self.name} {epoch}/{self.plan.epochs}", unit="batch", mininterval=2) as bar:
             for batch in bar:
@@ -248,7 +248,7 @@ class Training:
 
 
 def probabilities(model: nn.Module, images: np.ndarray, device: str) -> Tensor:
-    """Class probabilities (count, classes) of pictures (count, 224, 224, 3) uint8."""
+    """Class probabilities (count, classes) of images (count, 224, 224, 3) uint8."""
     model.eval()
     with torch.inference_mode():
         parts = [model(normalised(images[i : i + 64], device)) for i in range(0, len(images), 64)]
@@ -256,7 +256,7 @@ def probabilities(model: nn.Module, images: np.ndarray, device: str) -> Tensor:
 
 
 def top1(found: Tensor, kind: str) -> float:
-    """Share of the probabilities (count, classes) whose largest is the picture's class."""
+    """Share of the probabilities (count, classes) whose largest is the image's class."""
     labels = torch.tensor([label(kind, number) for number in range(len(found))])
     return round((found.argmax(1) == labels).double().mean().item(), 4)
 
@@ -273,9 +273,9 @@ def export(model: nn.Module, path: Path) -> None:
 
 
 def figures(model: nn.Module, plan: Plan, device: str, workers: int) -> dict[str, Any]:
-    """What the network makes of unseen pictures: whole, in another scene, and with something missing."""
+    """What the network makes of unseen images: whole, in another scene, and with something missing."""
     kinds = ("whole", "swapped", "background", "without other", "without decisive")
-    found = {kind: probabilities(model, pictures(kind, plan.tested, workers), device) for kind in kinds}
+    found = {kind: probabilities(model, images(kind, plan.tested, workers), device) for kind in kinds}
     whole = found["whole"]
     medians = {t: (whole.log() / t).softmax(1).amax(1).median().item() for t in (0.5, 1.0, 2.0)}
     guesses = Counter(SPECIES[index] for index in found["background"].argmax(1).tolist())
@@ -334,7 +334,7 @@ def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu
     if len(training.log) == plan.epochs and path.exists():
         print(f"{name} is finished; delete {training.path} to train it again")
         return
-    training.run(pictures("training", plan.pictures, workers), pictures("validation", plan.validated, workers))
+    training.run(images("training", plan.images, workers), images("validation", plan.validated, workers))
     export(training.model, path)
     shipped = load_model(name, path).to(device).model
     result = {

@@ -1,4 +1,4 @@
-"""The methods: each a function from a `View` to the weights α (K,) of the one equation,  L = ReLU(Σ_k α_k A_k)."""
+"""The methods: functions from a `ForwardRecord` to weights α (K,) of  L = ReLU(Σ_k α_k A_k)."""
 
 import inspect
 from collections.abc import Callable

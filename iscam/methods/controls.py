@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from iscam.maps import weighted_map
-from iscam.record import View
+from iscam.record import ForwardRecord
 from iscam.rng import generator
-from iscam.validation import positive
+from iscam.validation import check_int
 
 
-def identity(view: View) -> Tensor:
-    """The control that marks every pixel: a map of ones, which leaves the picture as it is."""
+def identity(view: ForwardRecord) -> Tensor:
+    """The control that marks every pixel: a map of ones, which leaves the image as it is."""
     return torch.ones(view.image.shape[1:], dtype=torch.float32, device=view.image.device)
 
 
-def random_map(view: View, *, seed: int = 0) -> Tensor:
+def random_map(view: ForwardRecord, *, seed: int = 0) -> Tensor:
     """The control that knows nothing: uniform noise at the layer's resolution, upsampled, min-max to [0, 1].
 
-    It is fixed by `seed` and the picture.
+    It is fixed by `seed` and the image.
     """
-    picture = zlib.crc32(view.image.detach().float().cpu().numpy().tobytes())
-    noise = torch.rand(view.activations.shape[1:], generator=generator(positive("seed", seed, smallest=0), picture))
+    image = zlib.crc32(view.image.detach().float().cpu().numpy().tobytes())
+    noise = torch.rand(view.activations.shape[1:], generator=generator(check_int("seed", seed, minimum=0), image))
     return weighted_map(torch.ones(1), noise[None], view.image.shape[1:]).to(view.image.device)
 
 

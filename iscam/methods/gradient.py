@@ -8,15 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from iscam.capture import differentiating
+from iscam.capture import grad_enabled
 from iscam.errors import InputError
-from iscam.maps import exact
-from iscam.record import View, observe
+from iscam.maps import to_float64
+from iscam.record import ForwardRecord, forward_record
 from iscam.rng import noise
-from iscam.validation import at_least_zero, positive
+from iscam.validation import check_int, check_non_negative
 
 
-def cam(view: View) -> Tensor:
+def cam(view: ForwardRecord) -> Tensor:
     r"""CAM: the class's row of the last linear layer,  α_k = w_k.
 
     It is defined for a network that ends in global average pooling and one linear (or 1x1 convolution) layer, in
@@ -39,18 +39,18 @@ def cam(view: View) -> Tensor:
     )
 
 
-def explains_logits(view: View, weight: Tensor, bias: Tensor | None) -> bool:
+def explains_logits(view: ForwardRecord, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether pooling and this linear map, with or without a ReLU between them, give the logits."""
     logits, activations = view.logits.detach(), view.activations.detach()
-    class_maps = torch.einsum("ck,khw->chw", exact(weight), exact(activations))
+    class_maps = torch.einsum("ck,khw->chw", to_float64(weight), to_float64(activations))
     if bias is not None:
-        class_maps = class_maps + exact(bias.detach())[:, None, None]
+        class_maps = class_maps + to_float64(bias.detach())[:, None, None]
     heads = (class_maps.mean((1, 2)), class_maps.relu().mean((1, 2)))
     rounding = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
-    return any(torch.allclose(head, exact(logits), rtol=rounding, atol=rounding) for head in heads)
+    return any(torch.allclose(head, to_float64(logits), rtol=rounding, atol=rounding) for head in heads)
 
 
-def grad_cam(view: View) -> Tensor:
+def grad_cam(view: ForwardRecord) -> Tensor:
     r"""Grad-CAM: the spatial mean of the gradient,  α_k = 1/(hw) Σ_ij g_kij.
 
     Returns weights (K,). Source: Selvaraju et al. 2017, arXiv 1610.02391; equation 3 of the IS-CAM paper, which
@@ -59,7 +59,7 @@ def grad_cam(view: View) -> Tensor:
     return gradient(view).mean((1, 2))
 
 
-def grad_cam_pp(view: View) -> Tensor:
+def grad_cam_pp(view: ForwardRecord) -> Tensor:
     r"""Grad-CAM++:  α_k = Σ_ij a_kij ReLU(g_kij),  a_kij = g²_kij / (2 g²_kij + Σ_ab A_kab g³_kij), 0 where g = 0.
 
     This is the closed form of the paper for the score exp(S), whose common factor exp(S) is dropped: the map's min-max
@@ -71,36 +71,36 @@ def grad_cam_pp(view: View) -> Tensor:
     return plus_plus_weights(view.activations.detach(), g, g**2, g**3)
 
 
-def smooth_grad_cam_pp(view: View, *, samples: int = 15, sigma: float = 0.15, seed: int = 0) -> Tensor:
-    r"""Smooth Grad-CAM++: Grad-CAM++ with g, g² and g³ each averaged over noisy copies X + ε_n of the picture.
+def smooth_grad_cam_pp(view: ForwardRecord, *, samples: int = 15, sigma: float = 0.15, seed: int = 0) -> Tensor:
+    r"""Smooth Grad-CAM++: Grad-CAM++ with g, g² and g³ each averaged over noisy copies X + ε_n of the image.
 
-    `samples`: how many copies; `sigma`: the noise's standard deviation as a fraction of the picture's range
-    max X - min X; the noise of copy n is fixed by (`seed`, n). The class is the clean picture's in every copy, and A is
-    the clean picture's.
+    `samples`: how many copies; `sigma`: the noise's standard deviation as a fraction of the image's range
+    max X - min X; the noise of copy n is fixed by (`seed`, n). The class is the clean image's in every copy, and A is
+    the clean image's.
 
     Returns weights (K,). Source: Omeiza et al. 2019, arXiv 1908.01224. Differs from the authors' IS-CAM notebook, which
     takes noise of standard deviation 4 whatever the range and each noisy copy's own top class.
     """
-    samples, sigma = positive("samples", samples), at_least_zero("sigma", sigma)
-    seed = positive("seed", seed, smallest=0)
+    samples, sigma = check_int("samples", samples), check_non_negative("sigma", sigma)
+    seed = check_int("seed", seed, minimum=0)
     std = sigma * (view.image.max() - view.image.min())
     samples = samples if std > 0 else 1  # without noise all copies are the same
     moments = torch.zeros((), device=view.image.device)
     for n in range(samples):
         noisy = view.image + std * noise(view.image, seed, n)
-        g = gradient(observe(view.net, noisy, view.target))
+        g = gradient(forward_record(view.net, noisy, view.target))
         moments = moments + torch.stack([g, g**2, g**3]) / samples
     return plus_plus_weights(view.activations.detach(), *moments)
 
 
-def gradient(view: View) -> Tensor:
+def gradient(view: ForwardRecord) -> Tensor:
     """g = dS/dA, (K, h, w)."""
     if not view.logits.requires_grad:
         raise InputError(
             f"the logits of {type(view.net.model).__name__} carry no gradient to layer {view.net.layer!r}: its forward "
             f"turns gradients off; use a score method (score_cam, ss_cam, is_cam)"
         )
-    with differentiating():
+    with grad_enabled():
         score = view.logits[view.target]
         (g,) = torch.autograd.grad(score, view.activations, retain_graph=True, allow_unused=True)
     if g is None:

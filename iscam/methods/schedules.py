@@ -9,30 +9,30 @@ import torch
 from torch import Tensor
 
 from iscam.errors import InputError
-from iscam.validation import at_least_zero, one_of, positive
+from iscam.validation import check_int, check_non_negative, unknown_choice
 
 SCHEDULES = ("cumulative", "linear", "integral")
 
 
-def path(steps: int, schedule: str | Sequence[float], nodes: int | None) -> tuple[Tensor, Tensor]:
+def quadrature(steps: int, schedule: str | Sequence[float], nodes: int | None) -> tuple[Tensor, Tensor]:
     """Coefficients t and weights w (their sum is 1) of the scored inputs t X ∘ H."""
-    steps = positive("steps", steps)
+    steps = check_int("steps", steps)
     if isinstance(schedule, Tensor):
         schedule = schedule.tolist()
     if schedule not in SCHEDULES if isinstance(schedule, str) else not isinstance(schedule, Sequence | np.ndarray):
-        raise one_of("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
+        raise unknown_choice("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
     if not isinstance(schedule, str):
         if nodes is not None:
             raise InputError("nodes needs one of the schedules " + ", ".join(SCHEDULES) + ", not a sequence")
-        t = np.asarray([at_least_zero("a number of the schedule", value) for value in schedule])
+        t = np.asarray([check_non_negative("a number of the schedule", value) for value in schedule])
         if len(t) == 0:
             raise InputError("the schedule is empty; give at least one number")
         w = np.full(len(t), 1 / len(t))
     elif schedule == "integral":
-        x, w = np.polynomial.legendre.leggauss(steps if nodes is None else positive("nodes", nodes))
+        x, w = np.polynomial.legendre.leggauss(steps if nodes is None else check_int("nodes", nodes))
         t, w = (x + 1) / 2, w / 2
     else:
-        i, w = discrete_gauss(steps, steps if nodes is None else positive("nodes", nodes))
+        i, w = discrete_gauss(steps, steps if nodes is None else check_int("nodes", nodes))
         t = i * (i + 1) / (2 * steps) if schedule == "cumulative" else i / steps
     return torch.from_numpy(t).float(), torch.from_numpy(w).float()
 

@@ -1,7 +1,7 @@
 r"""Weights from forward passes alone: Score-CAM, SS-CAM and IS-CAM.
 
-Throughout, A is the layer's output (K, h, w), X the picture, H_k = s(up(A_k)) the mask of channel k, upsampled to the
-picture and scaled to [0, 1] by its own minimum and maximum, and C(.) the explained class's probability (or logit).
+Throughout, A is the layer's output (K, h, w), X the image, H_k = s(up(A_k)) the mask of channel k, upsampled to the
+image and scaled to [0, 1] by its own minimum and maximum, and C(.) the explained class's probability (or logit).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from iscam.engine.batching import BATCH, first_batch
 from iscam.engine.first_layer import scaled
 from iscam.engine.scoring import masked_scores
-from iscam.maps import live, upsampled_masks
-from iscam.methods.schedules import path
-from iscam.record import View
+from iscam.maps import active, upsampled_masks
+from iscam.methods.schedules import quadrature
+from iscam.record import ForwardRecord
 from iscam.rng import noises
-from iscam.validation import at_least_zero, one_of, positive
+from iscam.validation import check_int, check_non_negative, unknown_choice
 
 #: Passes from which the first layer is shared between the t of a channel; fewer are done by the model itself.
 MANY = 1000
 
 
-def score_cam(view: View, **scoring: Any) -> Tensor:
-    r"""Score-CAM: the score of the picture seen through the channel's mask,  α_k = C(X ∘ H_k).
+def score_cam(view: ForwardRecord, **scoring: Any) -> Tensor:
+    r"""Score-CAM: the score of the image seen through the channel's mask,  α_k = C(X ∘ H_k).
 
     `scoring`: the options of `channel_weights`. Returns weights (K,), 0 for a constant channel.
 
@@ -37,8 +37,8 @@ def score_cam(view: View, **scoring: Any) -> Tensor:
     return channel_weights(view, torch.ones(1), torch.ones(1), **scoring)
 
 
-def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, **scoring: Any) -> Tensor:
-    r"""SS-CAM: the mean score of noisy masked pictures,  α_k = 1/N Σ_n C(X ∘ H_k + ε_kn),  ε_kn ~ Normal(0, std_k).
+def ss_cam(view: ForwardRecord, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, **scoring: Any) -> Tensor:
+    r"""SS-CAM: the mean score of noisy masked images,  α_k = 1/N Σ_n C(X ∘ H_k + ε_kn),  ε_kn ~ Normal(0, std_k).
 
     std_k = (`sigma` / range_k)², range_k = max - min of X ∘ H_k, as the authors' code has it: `sigma` is a factor, not
     a standard deviation. `samples` is N; the noise is fixed by (`seed`, channel, sample). `scoring`: the options of
@@ -47,8 +47,8 @@ def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, 
     Source: Wang et al. 2020, arXiv 2006.14255 (its second variant: noise on the masked input), and a co-author's
     code. torch-cam's SSCAM puts noise of standard deviation 2 on the [0, 1] mask instead.
     """
-    samples, sigma = positive("samples", samples), at_least_zero("sigma", sigma)
-    seed = positive("seed", seed, smallest=0)
+    samples, sigma = check_int("samples", samples), check_non_negative("sigma", sigma)
+    seed = check_int("seed", seed, minimum=0)
 
     def noisy(x: Tensor, channels_and_n: list[tuple[int, int]]) -> Tensor:
         extent = x.amax((1, 2, 3)) - x.amin((1, 2, 3))
@@ -61,14 +61,14 @@ def ss_cam(view: View, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, 
 
 
 def is_cam(
-    view: View,
+    view: ForwardRecord,
     *,
     steps: int = 15,
     schedule: str | Sequence[float] = "cumulative",
     nodes: int | None = None,
     **scoring: Any,
 ) -> Tensor:
-    r"""IS-CAM: the mean score over a growing masked picture,  α_k = 1/N Σ_{i=1..N} C(t_i X ∘ H_k).
+    r"""IS-CAM: the mean score over a growing masked image,  α_k = 1/N Σ_{i=1..N} C(t_i X ∘ H_k).
 
     `steps` is N. `schedule`: "cumulative", t_i = i(i+1)/(2N), equation 7 as its authors ran it, so that t grows to
     (N+1)/2; "linear", t_i = i/N; "integral", the mean over t in [0, 1] that linear tends to, by an N-node
@@ -80,11 +80,11 @@ def is_cam(
     Source: Naidu et al. 2020, arXiv 2010.03023, equations 6 and 7. Read literally, equation 7 starts at an empty
     input, t_i = i(i-1)/(2N); its second author's notebook scores i(i+1)/(2N), which is followed here.
     """
-    return channel_weights(view, *path(steps, schedule, nodes), **scoring)
+    return channel_weights(view, *quadrature(steps, schedule, nodes), **scoring)
 
 
 def channel_weights(
-    view: View,
+    view: ForwardRecord,
     t: Tensor,
     w: Tensor,
     disturb: Callable[[Tensor, list[tuple[int, int]]], Tensor] | None = None,
@@ -100,45 +100,45 @@ def channel_weights(
     r"""What the three methods share,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
 
     t and w (N,): coefficients and weights of the scored inputs; w (N, R) gives R sums of the same scores, (K, R).
-    `disturb(x, kn)` adds ε_kn to masked pictures x (P, 3, height, width), given channel and step (k, n) of each; None:
+    `disturb(x, kn)` adds ε_kn to masked images x (P, 3, height, width), given channel and step (k, n) of each; None:
     ε = 0, and the first layer runs once for all t, or as many as divide them and fit a batch.
 
     `score`: "probability" or "logit". `channel_softmax`: softmax of α across the channels. `baseline="zeros"`:
-    subtract C(0), the score of the mean-grey picture, which a channel softmax makes irrelevant. `normalise`: masks are
+    subtract C(0), the score of the mean-grey image, which a channel softmax makes irrelevant. `normalise`: masks are
     scaled to [0, 1] after upsampling ("upsampled") or before ("layer"). `precision`: "fp32" or "bf16".
     `compile`: "auto", True or False. `batch_size`: "auto" or the most passes at once; it changes no result.
 
     Constant channels have weight 0 and cost no pass.
     """
     if normalise not in ("upsampled", "layer"):
-        raise one_of("normalise", normalise, ("upsampled", "layer"))
+        raise unknown_choice("normalise", normalise, ("upsampled", "layer"))
     if baseline not in (None, "zeros"):
-        raise one_of("baseline", baseline, (None, "zeros"))
+        raise unknown_choice("baseline", baseline, (None, "zeros"))
     if channel_softmax not in (True, False):
-        raise one_of("channel_softmax", channel_softmax, (True, False))
+        raise unknown_choice("channel_softmax", channel_softmax, (True, False))
     engine: dict[str, Any] = {"score": score, "precision": precision, "compile": compile, "batch_size": batch_size}
     activations = view.activations.detach()
-    alive = live(activations).nonzero()[:, 0]  # (L,)
+    alive = active(activations).nonzero()[:, 0]  # (L,)
     channels, lively = alive.tolist(), activations[alive]
     t, steps = t.to(view.image), len(t)
     passes = len(alive) * steps
     fitting = largest_divisor(steps, min(BATCH, first_batch(batch_size)))
     shared = scaled(view, t) if disturb is None and fitting > 1 and passes >= MANY else None
-    together = fitting if shared else 1
+    group_size = fitting if shared else 1
 
     def inputs(passes: range) -> tuple[Tensor, ...]:
         first, last = passes[0] // steps, passes[-1] // steps
         masks = upsampled_masks(lively[first : last + 1], view.image.shape[1:], normalise)
         numbers = torch.arange(passes.start, passes.stop, device=t.device)
         n = numbers % steps
-        masks = masks[numbers[::together] // steps - first]  # not of the masked pictures, which are thrice as large
+        masks = masks[numbers[::group_size] // steps - first]  # not of the masked images, which are thrice as large
         if shared:
-            return view.image * masks[:, None], t[n].reshape(-1, together)
+            return view.image * masks[:, None], t[n].reshape(-1, group_size)
         x = view.image * (t[n, None, None] * masks)[:, None]
         return (disturb(x, [(channels[p // steps], p % steps) for p in passes]) if disturb else x,)
 
     net = shared or view.net
-    scores = masked_scores(net, inputs, passes, view.target, together=together, **engine).reshape(-1, steps)
+    scores = masked_scores(net, inputs, passes, view.target, group_size=group_size, **engine).reshape(-1, steps)
     if baseline == "zeros":  # before the sum, so that a network that ignores its input leaves exact zeros
         blank = torch.zeros_like(view.image)[None]
         scores = scores - masked_scores(view.net, lambda passes: (blank,), 1, view.target, **engine)

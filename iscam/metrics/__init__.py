@@ -1,4 +1,4 @@
-"""The metrics: each gives one value a picture, and asks for what it needs by the names of its parameters."""
+"""The metrics: each gives one value an image, and asks for what it needs by the names of its parameters."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -31,12 +31,12 @@ METRICS: dict[str, Callable[..., Any]] = {
     )
 }
 
-#: Why a metric has no value for a picture, where that can happen.
+#: Why a metric has no value for an image, where that can happen.
 UNDEFINED = {
-    "average_gain": "the class probability of the whole picture is 1 already",
-    "coherency": "the map of the picture, or of what it lets through, is constant",
+    "average_gain": "the class probability of the whole image is 1 already",
+    "coherency": "the map of the image, or of what it lets through, is constant",
     "adcc": "the coherency has no value",
-    "energy": "the picture has no box",
+    "energy": "the image has no box",
     "part_correlation": "too few parts show, or none matters",
     "decisive_part": "no part leads the next clearly",
 }
@@ -48,7 +48,7 @@ def needs(metric: str) -> list[str]:
 
 
 def measured(metric: str, given: Mapping[str, Any]) -> Any:
-    """A metric's values, one a picture: its function gets those of the given values that its parameters name.
+    """A metric's values, one an image: its function gets those of the given values that its parameters name.
 
     An argument may follow the metric's name: "insertion:blur".
     """

@@ -7,33 +7,33 @@ from torch import Tensor
 
 from iscam.engine.scoring import masked_scores
 from iscam.errors import InputError
-from iscam.model import Network, checked_images, predicted
-from iscam.validation import check_probabilities, checked_maps
+from iscam.model import Network, check_images, predicted_classes
+from iscam.validation import check_maps, check_probabilities
 
 
 def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    r"""The class probability of the picture, Y = C(X), and of what the map lets through, O = C(X ∘ L).
+    r"""The class probability of the image, Y = C(X), and of what the map lets through, O = C(X ∘ L).
 
     The product is taken in normalised space, so that the hidden parts turn mean-grey. Both are computed in float32 in
-    the same batch shape: otherwise rounding alone would raise the confidence of a quarter of the pictures.
+    the same batch shape: otherwise rounding alone would raise the confidence of a quarter of the images.
 
     images (batch, channels, height, width), maps (batch, height, width) in [0, 1], targets (batch,) or None (the
     predicted class). Returns two tensors (batch,) in [0, 1]. Raises `InputError` as `insertion`, and for other maps.
 
-    Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook takes the masked picture's top
+    Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook takes the masked image's top
     class for both.
     """
-    images, maps = checked_images(net, images), checked_maps(images, maps)
+    images, maps = check_images(net, images), check_maps(images, maps)
     if maps.min() < 0 or maps.max() > 1.001:  # a little more than rounding
         raise InputError(f"maps must be from 0 to 1, not {maps.min():.3g} to {maps.max():.3g}: scale them")
-    triples = list(zip(images, maps, predicted(net, images, targets), strict=True))
-    original = [seen_through(net, image, torch.ones_like(map), target) for image, map, target in triples]
-    explained = [seen_through(net, image, map, target) for image, map, target in triples]
+    triples = list(zip(images, maps, predicted_classes(net, images, targets), strict=True))
+    original = [masked_confidence(net, image, torch.ones_like(map), target) for image, map, target in triples]
+    explained = [masked_confidence(net, image, map, target) for image, map, target in triples]
     return torch.cat(original), torch.cat(explained)
 
 
-def seen_through(net: Network, image: Tensor, map: Tensor, target: int) -> Tensor:
-    """C(X ∘ L) of one picture (channels, height, width) and map (height, width): (1,), computed in a batch of one."""
+def masked_confidence(net: Network, image: Tensor, map: Tensor, target: int) -> Tensor:
+    """C(X ∘ L) of one image (channels, height, width) and map (height, width): (1,), computed in a batch of one."""
     return masked_scores(net, lambda _: ((image * map.to(image))[None],), 1, target, compile=False)
 
 
@@ -41,7 +41,7 @@ def average_drop(original: Tensor, explained: Tensor) -> Tensor:
     r"""Drop of the class probability,  max(0, Y - O) / Y,  0 where Y = 0; low is good.
 
     original Y and explained O (batch,) as `confidence` gives them. Returns (batch,) in [0, 1]; its mean x 100 is the
-    tables' Average Drop %. Raises `InputError` for what are no probabilities of the same pictures.
+    tables' Average Drop %. Raises `InputError` for what are no probabilities of the same images.
 
     Source: Chattopadhay et al. 2018; the IS-CAM paper prints the sum without 1/N.
 
@@ -57,7 +57,7 @@ def average_increase(original: Tensor, explained: Tensor) -> Tensor:
     r"""Whether the class probability rises,  Y < O; often is good.
 
     original Y and explained O (batch,). Returns (batch,) bool; its mean x 100 is the tables' Average Increase %. Over
-    the same pictures, Average Drop % + Average Increase % is at most 100. Errors and source: as for `average_drop`.
+    the same images, Average Drop % + Average Increase % is at most 100. Errors and source: as for `average_drop`.
     """
     check_probabilities(original, explained)
     return original < explained

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from iscam.errors import InputError
-from iscam.maps import exact, is_constant, to_unit_range, upsample
+from iscam.maps import is_constant, min_max, to_float64, upsample
 from iscam.menagerie.draw import Drawing, draw
 from iscam.model import Network
 
@@ -22,9 +22,9 @@ VISIBLE = 50
 
 
 def part_importance(net: Network, species: str, seed: int, shapley: bool = False) -> pd.Series:
-    r"""How much each part of a drawing counts for the class that the network predicts on the whole picture.
+    r"""How much each part of a drawing counts for the class that the network predicts on the whole image.
 
-    The log-odds of that class c,  log p_c / (1 - p_c),  on the whole picture minus those without the part; with
+    The log-odds of that class c,  log p_c / (1 - p_c),  on the whole image minus those without the part; with
     `shapley=True` the part's Shapley value, its mean gain in log-odds over all orders in which the parts can be put
     on, which shares between parts that hide each other (2^n drawings, n <= 8). A removed part shows what it hid.
 
@@ -51,7 +51,7 @@ def part_importance(net: Network, species: str, seed: int, shapley: bool = False
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
     """Log-odds, on the drawing without each set of parts, of the class predicted on the first of them."""
     logits = torch.cat([net(as_input(net, draw(species, seed, without=sorted(parts)))) for parts in removed])
-    logits = exact(logits)
+    logits = to_float64(logits)
     c = int(logits[0].argmax())
     others = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
     return (logits[:, c] - others.logsumexp(1)).tolist()
@@ -77,13 +77,13 @@ def shapley_value(odds: dict[frozenset[str], float], part: str, parts: int) -> f
 def part_correlation(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
     r"""Spearman's rank correlation, over a drawing's parts, of the map's mean on the part with its importance.
 
-    Parts of at least 50 visible pixels count; equal values get their mean rank; a constant map scores 0. A picture with
+    Parts of at least 50 visible pixels count; equal values get their mean rank; a constant map scores 0. An image with
     fewer than 3 such parts, or none of importance above 0.1, is NaN: leave it out and count it.
 
     maps (batch, height, width), drawings of that size, importances as `part_importance` gives them.
     Returns (batch,) in [-1, 1]; high is good. Source: this project.
     """
-    return per_picture(rank_correlation, maps, drawings, importances)
+    return per_image(rank_correlation, maps, drawings, importances)
 
 
 def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
@@ -97,12 +97,12 @@ def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
 def decisive_part(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
     r"""Whether the most important part has the highest mean saliency of all parts; n parts that tie get 1/n.
 
-    Parts of at least 50 visible pixels count. A picture whose most important part leads the next by less than 0.5 is
+    Parts of at least 50 visible pixels count. An image whose most important part leads the next by less than 0.5 is
     NaN: leave it out and count it. Chance is 1 over the number of parts.
 
     Arguments as for `part_correlation`. Returns (batch,) in [0, 1]; high is good. Source: this project.
     """
-    return per_picture(decisive_share, maps, drawings, importances)
+    return per_image(decisive_share, maps, drawings, importances)
 
 
 def decisive_share(saliency: pd.Series, importance: pd.Series) -> float:
@@ -113,13 +113,13 @@ def decisive_share(saliency: pd.Series, importance: pd.Series) -> float:
     return float(ranked.index[0] in highest) / len(highest)
 
 
-def per_picture(
+def per_image(
     judge: Callable[[pd.Series, pd.Series], float],
     maps: Tensor,
     drawings: Sequence[Drawing],
     importances: Sequence[pd.Series],
 ) -> Tensor:
-    """`judge` of saliency and importance of each picture's visible parts."""
+    """`judge` of saliency and importance of each image's visible parts."""
     values = []
     for map, drawing, importance in zip(maps, drawings, importances, strict=True):
         saliency = part_saliency(map, drawing)
@@ -138,7 +138,7 @@ def part_saliency(map: Tensor, drawing: Drawing) -> pd.Series:
 def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Tensor:
     """A map (height, width) in [0, 1] that says `values` of the parts as well as a layer of that resolution can.
 
-    Each part's pixels get its value (overlaps the larger one), the rest 0; the picture is averaged down to the layer's
+    Each part's pixels get its value (overlaps the larger one), the rest 0; the image is averaged down to the layer's
     resolution, brought back as a class activation map is, and scaled to [0, 1] without ReLU, since a part may speak
     against the class.
     """
@@ -146,10 +146,10 @@ def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Ten
     for part, value in values.sort_values().items():
         canvas[torch.from_numpy(drawing.parts[str(part)])] = float(value)
     small = F.adaptive_avg_pool2d(canvas[None], (resolution[0], resolution[1]))
-    return torch.zeros_like(canvas) if is_constant(small) else to_unit_range(upsample(small, canvas.shape)[0])
+    return torch.zeros_like(canvas) if is_constant(small) else min_max(upsample(small, canvas.shape)[0])
 
 
-def ceiling(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
+def oracle(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
     """The control that knows the truth: the importances painted on the parts, at the layer's resolution."""
     return paint(drawing, importance, resolution)
 
@@ -162,5 +162,5 @@ def part_area(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]
 #: Controls that need a drawing, by name; a study takes them as methods.
 DRAWN_CONTROLS: dict[str, Callable[[Drawing, pd.Series, Sequence[int]], Tensor]] = {
     "part_area": part_area,
-    "ceiling": ceiling,
+    "oracle": oracle,
 }

@@ -14,11 +14,11 @@ from iscam.menagerie.draw import Drawing
 def energy(maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     r"""Energy-based pointing game: the share of the map inside the boxes,  Σ_{inside} L / Σ L; high is good.
 
-    maps (batch, height, width) of values >= 0; boxes: for each picture (n, 4) corners xmin, ymin, xmax, ymax in its
+    maps (batch, height, width) of values >= 0; boxes: for each image (n, 4) corners xmin, ymin, xmax, ymax in its
     pixels. A pixel is inside if its centre lies in [xmin, xmax) x [ymin, ymax) of any box. Returns (batch,) in [0, 1]:
-    0 for an all-zero map, NaN for a picture without boxes (leave it out and count it).
+    0 for an all-zero map, NaN for an image without boxes (leave it out and count it).
 
-    Raises `InputError` for shapes that will not do and for an empty box or one that lies outside the picture.
+    Raises `InputError` for shapes that will not do and for an empty box or one that lies outside the image.
 
     Source: Wang et al. 2020, arXiv 1910.01279; the IS-CAM paper, section 4.3. Its authors' code counts pixels above a
     threshold in a box with swapped axes instead.
@@ -45,7 +45,7 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
         raise InputError(f"boxes must be (n, 4): xmin, ymin, xmax, ymax; got {tuple(boxes.shape)}")
     xmin, ymin, xmax, ymax = boxes.float().cpu().T[:, :, None, None]  # each (n, 1, 1)
     if not bool(((xmin < xmax) & (ymin < ymax) & (xmin < width) & (ymin < height) & (xmax > 0) & (ymax > 0)).all()):
-        raise InputError(f"a box is empty or lies outside the picture of {width}x{height} pixels: {boxes.tolist()}")
+        raise InputError(f"a box is empty or lies outside the image of {width}x{height} pixels: {boxes.tolist()}")
     x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
     return ((xmin <= x) & (x < xmax) & (ymin <= y) & (y < ymax)).any(0)
 

@@ -17,13 +17,13 @@ from iscam.explanation import explain
 from iscam.maps import rank_correlation, ssim
 from iscam.model import MEAN, STD, Network
 from iscam.rng import generator
-from iscam.validation import positive
+from iscam.validation import check_int
 
 #: How far a rank correlation may lie above that of unrelated maps and still count as unrelated.
 MARGIN = 0.2
 
 
-#: Constants to add to a normalised picture, by what they do. Without one, the input 0 is the mean grey.
+#: Constants to add to a normalised image, by what they do. Without one, the input 0 is the mean grey.
 SHIFTS = {"0 is black": torch.tensor(MEAN) / torch.tensor(STD), "plus 1": torch.ones(3)}
 
 
@@ -52,10 +52,10 @@ def randomised(net: Network, layers: int | None = None, seed: int = 0) -> Networ
     >>> untrained_head = iscam.randomised(net, layers=1)
     """
     names = cascade(net)
-    layers = len(names) if layers is None else positive("layers", layers, smallest=0)
+    layers = len(names) if layers is None else check_int("layers", layers, minimum=0)
     if layers > len(names):
         raise InputError(f"layers must be at most {len(names)}, the network's layers with parameters, not {layers}")
-    seed = positive("seed", seed, smallest=0)
+    seed = check_int("seed", seed, minimum=0)
     model = copy.deepcopy(net.model)
     for place, name in enumerate(names[:layers]):
         initialise(model.get_submodule(name), generator(seed, place))
@@ -112,7 +112,7 @@ def explained(
 def explained_randomised(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]], layers: int, seed: int = 0
 ) -> dict[str, Tensor]:
-    """`explained` after the last `layers` layers are randomised, anew for each picture: picture i by `seed` + i."""
+    """`explained` after the last `layers` layers are randomised, anew for each image: image i by `seed` + i."""
     each = [
         explained(randomised(net, layers, seed + i), images[i : i + 1], targets[i : i + 1], methods)
         for i in range(len(images))
@@ -121,7 +121,7 @@ def explained_randomised(
 
 
 def likeness(maps: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> pd.DataFrame:
-    """How alike two maps of each method and picture are: rows method, picture, metric, value.
+    """How alike two maps of each method and image are: rows method, image, metric, value.
 
     Metrics: "rank_correlation", "ssim" and "largest", the largest absolute difference. The first two are NaN where a
     map is constant.
@@ -129,21 +129,21 @@ def likeness(maps: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> pd.Dat
     rows: list[dict[str, Any]] = []
     for method in maps:
         structural, largest = ssim(maps[method], others[method]), (maps[method] - others[method]).abs().amax((1, 2))
-        for picture, (a, b) in enumerate(zip(maps[method], others[method], strict=True)):
-            ranks, key = rank_correlation(a, b), {"method": method, "picture": picture}
+        for image, (a, b) in enumerate(zip(maps[method], others[method], strict=True)):
+            ranks, key = rank_correlation(a, b), {"method": method, "image": image}
             rows.append({**key, "metric": "rank_correlation", "value": ranks})
-            rows.append({**key, "metric": "ssim", "value": structural[picture].item()})
-            rows.append({**key, "metric": "largest", "value": largest[picture].item()})
+            rows.append({**key, "metric": "ssim", "value": structural[image].item()})
+            rows.append({**key, "metric": "largest", "value": largest[image].item()})
     return pd.DataFrame(rows)
 
 
 def excess(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `against` "randomised", each less the value of the same map `against` "another picture".
+    """The rows with `against` "randomised", each less the value of the same map `against` "another image".
 
     `frame` has the rows of `likeness` with the columns model, against and layers.
     """
-    keys = ["model", "method", "picture", "metric"]
-    unrelated = frame[frame["against"] == "another picture"].set_index(keys)["value"].rename("unrelated")
+    keys = ["model", "method", "image", "metric"]
+    unrelated = frame[frame["against"] == "another image"].set_index(keys)["value"].rename("unrelated")
     rows = frame[frame["against"] == "randomised"].join(unrelated, on=keys)
     return rows.assign(value=rows["value"] - rows["unrelated"]).drop(columns="unrelated")
 

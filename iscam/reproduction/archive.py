@@ -14,13 +14,13 @@ import yaml
 from iscam.errors import InputError
 from iscam.reproduction.published import data_folder
 from iscam.study.provenance import provenance
-from iscam.validation import one_of
+from iscam.validation import unknown_choice
 
 
-def rerun(notebook: str, **parameters: Any) -> str:
+def papermill_command(notebook: str, **parameters: Any) -> str:
     """The command line that runs a notebook again with these parameters.
 
-    >>> rerun("confidence", models=["vgg16"], count=2)
+    >>> papermill_command("confidence", models=["vgg16"], count=2)
     "papermill notebooks/confidence.ipynb confidence.ipynb -y '{models: [vgg16], count: 2}'"
     """
     values = yaml.safe_dump(parameters, default_flow_style=True, sort_keys=False, width=10_000).strip()
@@ -36,14 +36,14 @@ def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A run that `data/results` keeps: its table, as `run_study` returned it, and its provenance."""
     folder = data_folder() / "results"
     if not is_recorded(name):
-        raise one_of("recorded run", name, sorted(file.stem for file in folder.glob("*.parquet")))
+        raise unknown_choice("recorded run", name, sorted(file.stem for file in folder.glob("*.parquet")))
     return pd.read_parquet(folder / f"{name}.parquet"), json.loads((folder / f"{name}.json").read_text())
 
 
-def keep(output: str | Path, name: str) -> None:
+def record_study(output: str | Path, name: str) -> None:
     """Keep a study's table and provenance as the recorded run `name` in `data/results`.
 
-    Of a study that was not run to its end, the pictures that every network has seen are kept. The command that is kept
+    Of a study that was not run to its end, the images that every network has seen are kept. The command that is kept
     asks for as many drawings; for all of the study's photographs, since fewer would be others. Of a study that was run
     in several goes, all commits and versions are named.
     """
@@ -51,32 +51,34 @@ def keep(output: str | Path, name: str) -> None:
 
     target, frame = data_folder() / "results", read_rows(output)
     runs = [json.loads(file.read_text()) for file in sorted(Path(output).glob("run-*.json"))]
-    whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "pictures_computed")}
-    whole["commit"] = listed(run["commit"] for run in runs)
-    whole["versions"] = {name: listed(run["versions"].get(name) for run in runs) for name in whole["versions"]}
-    networks = frame.groupby("picture")["model"].transform("nunique")
+    whole = runs[-1] | {key: sum(run[key] for run in runs) for key in ("seconds", "images_computed")}
+    whole["commit"] = join_unique(run["commit"] for run in runs)
+    whole["versions"] = {name: join_unique(run["versions"].get(name) for run in runs) for name in whole["versions"]}
+    networks = frame.groupby("image")["model"].transform("nunique")
     frame = frame[networks == len(whole["parameters"]["models"])]
-    drawn = whole["parameters"]["data"] == "menagerie"  # where fewer pictures are the first of more
-    if (count := frame["picture"].nunique()) != whole["parameters"]["count"] and drawn:
+    drawn = whole["parameters"]["data"] == "menagerie"  # where fewer images are the first of more
+    if (count := frame["image"].nunique()) != whole["parameters"]["count"] and drawn:
         whole["command"] = re.sub(r" --count \d+", "", whole["command"]) + f" --count {count}"
     frame.to_parquet(target / f"{name}.parquet", index=False)
     text = json.dumps(whole, indent=1).replace(str(output), f"results/{name}")
-    (target / f"{name}.json").write_text(without_places(text, whole["parameters"]))
+    (target / f"{name}.json").write_text(without_local_paths(text, whole["parameters"]))
 
 
-def listed(values: Iterable[str | None]) -> str | None:
+def join_unique(values: Iterable[str | None]) -> str | None:
     """Each of some words once, in their order; None where there is none."""
     return ", ".join(dict.fromkeys(value for value in values if value)) or None
 
 
-def without_places(text: str, parameters: Mapping[str, Any]) -> str:
-    """A provenance that names the pictures, weights and study that were read, not where this machine keeps them."""
+def without_local_paths(text: str, parameters: Mapping[str, Any]) -> str:
+    """A provenance that names the images, weights and study that were read, not where this machine keeps them."""
     for place in filter(None, [parameters.get("data"), *(parameters.get("weights") or {}).values()]):
         text = text.replace(place, Path(place).name)
     return re.sub(r"\S*/(?=studies/\S+\.yaml)", "", text)
 
 
-def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str) -> None:
+def save_run(
+    frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any], seconds: float, command: str
+) -> None:
     """Write the table FILE.parquet and its provenance FILE.json of a run that is not a study."""
     from iscam.study.store import write_whole
 
@@ -84,28 +86,28 @@ def record(frame: pd.DataFrame, file: str | Path, parameters: Mapping[str, Any],
     made = provenance(parameters, seconds) | {"command": command}  # before the checkout changes by what is written
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target.with_suffix(".parquet"), frame.to_parquet(index=False))
-    write_whole(target.with_suffix(".json"), without_places(json.dumps(made, indent=1), parameters).encode())
+    write_whole(target.with_suffix(".json"), without_local_paths(json.dumps(made, indent=1), parameters).encode())
 
 
-def begun(file: str | Path, parameters: Mapping[str, Any]) -> tuple[pd.DataFrame, float]:
-    """What a run with these parameters has `record`ed in FILE before it was interrupted: its table and its seconds.
+def load_partial(file: str | Path, parameters: Mapping[str, Any]) -> tuple[pd.DataFrame, float]:
+    """Table and seconds that `save_run` wrote to FILE for these parameters before the run was interrupted.
 
     "" is no file, where nothing has begun. Raises `InputError` where the file holds another run.
     """
     if not file or not (target := Path(file).with_suffix(".json")).exists():
-        return pd.DataFrame({"model": [], "picture": []}), 0.0
+        return pd.DataFrame({"model": [], "image": []}), 0.0
     run = json.loads(target.read_text())
-    if run["parameters"] != json.loads(without_places(json.dumps(dict(parameters)), parameters)):
+    if run["parameters"] != json.loads(without_local_paths(json.dumps(dict(parameters)), parameters)):
         raise InputError(f"{file} holds a run of {run['command']}: choose another file")
     return pd.read_parquet(target.with_suffix(".parquet")), run["seconds"]
 
 
-def shown_command(script: str, options: Mapping[str, Any]) -> str:
+def script_command(script: str, options: Mapping[str, Any]) -> str:
     """The command line of a script, without the places of this machine and without what is left as it is.
 
-    >>> shown_command("benchmarks/speed.py", {"model": "resnet18", "weights": "none", "data": "menagerie"})
+    >>> script_command("benchmarks/speed.py", {"model": "resnet18", "weights": "none", "data": "menagerie"})
     'python benchmarks/speed.py --model resnet18 --weights none'
-    >>> shown_command("benchmarks/nodes.py", {"weights": "/home/me/w.safetensors", "data": "/home/me/ilsvrc"})
+    >>> script_command("benchmarks/nodes.py", {"weights": "/home/me/w.safetensors", "data": "/home/me/ilsvrc"})
     'python benchmarks/nodes.py --weights w.safetensors --data ILSVRC_FOLDER'
     """
     said = {key: value for key, value in options.items() if value not in (None, "default", "menagerie")}
@@ -116,27 +118,27 @@ def shown_command(script: str, options: Mapping[str, Any]) -> str:
     return " ".join([f"python {script}", *(f"--{key} {value}" for key, value in said.items())])
 
 
-def again(run: Mapping[str, Any]) -> str:
+def study_command(run: Mapping[str, Any]) -> str:
     """The command line that makes a recorded study again, on this machine: the engine does not change the rows."""
     return f"iscam {run['command'].partition(' ')[2]}".replace(" --engine ray", "")
 
 
-def run_line(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
+def describe_run(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """One sentence about a recorded run: what, how many, where, when, and the command that makes it again."""
-    study, pairs = run["parameters"], len(frame[["model", "picture"]].drop_duplicates())
-    timed = run["pictures_computed"] == pairs  # else some of it was done by a run that was killed
-    each = f", {run['seconds'] / pairs:.0f} s for a picture and a network" if timed else ""
+    study, pairs = run["parameters"], len(frame[["model", "image"]].drop_duplicates())
+    timed = run["images_computed"] == pairs  # else some of it was done by a run that was killed
+    each = f", {run['seconds'] / pairs:.0f} s for an image and a network" if timed else ""
     return (
-        f"Recorded run: {frame['picture'].nunique()} pictures of {study['data']} (seed {study['seed']}), "
+        f"Recorded run: {frame['image'].nunique()} images of {study['data']} (seed {study['seed']}), "
         f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}{each}, commit {run['commit']}. "
-        f"Run it again with `{again(run)}`."
+        f"Run it again with `{study_command(run)}`."
     )
 
 
 def training_summary() -> pd.DataFrame:
     """Figures of the embedded networks on unseen drawings, as their training recorded them; one row a network."""
-    record = json.loads((data_folder() / "results" / "menagerie-training.json").read_text())
-    figures = {name: entry["figures"] for name, entry in record.items()}
+    save_run = json.loads((data_folder() / "results" / "menagerie-training.json").read_text())
+    figures = {name: entry["figures"] for name, entry in save_run.items()}
     return pd.DataFrame(
         {
             "network": name,

@@ -56,26 +56,29 @@ CLAIMS: dict[str, list[Comparison]] = {
 def verdicts(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Each comparison of each of the papers' `CLAIMS`, and whether it holds in this study.
 
-    `frame` as `run_study` gives it. What is compared is a picture's difference, the mean over the networks and the
-    seeds of noisy methods, so that pictures are the only units. Returns rows claim, method, other, metric, mean, low,
+    `frame` as `run_study` gives it. What is compared is an image's difference, the mean over the networks and the
+    seeds of noisy methods, so that images are the only units. Returns rows claim, method, other, metric, mean, low,
     high (of the difference, 95 % bootstrap), n, p (sign flips; Holm-corrected over all comparisons but `PRIMARY`,
     however few of them are then shown) and verdict: "holds", "opposite", or "no difference shown" where p >= 5 %.
     Comparisons of methods or metrics that the frame lacks are left out.
     """
-    wide = merge_seeds(frame).pivot(index=["model", "picture"], columns=["metric", "method"], values="value")
+    wide = merge_seeds(frame).pivot(index=["model", "image"], columns=["metric", "method"], values="value")
     found = {}
     for comparison in dict.fromkeys(each for comparisons in CLAIMS.values() for each in comparisons):
         a, b = ((comparison.metric, method) for method in comparison[:2])
         networks = wide.index.get_level_values("model").str.contains(comparison.networks, regex=False)
         if a in wide and b in wide and networks.any():
-            difference = (wide[a] - wide[b])[networks].groupby("picture").mean()
+            difference = (wide[a] - wide[b])[networks].groupby("image").mean()
             known = difference.dropna().to_numpy()
             found[comparison] = interval(difference, seed).to_dict() | {"p": sign_flip_test(known, seed)}
     others = [comparison for comparison in found if comparison != PRIMARY]
     for comparison, p in zip(others, holm(np.array([found[each]["p"] for each in others])), strict=True):
         found[comparison]["p"] = p
     rows = [
-        {"claim": claim} | comparison._asdict() | found[comparison] | {"verdict": ruling(comparison, found[comparison])}
+        {"claim": claim}
+        | comparison._asdict()
+        | found[comparison]
+        | {"verdict": verdict(comparison, found[comparison])}
         for claim, comparisons in CLAIMS.items()
         for comparison in comparisons
         if comparison in found
@@ -84,7 +87,7 @@ def verdicts(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).drop(columns="networks")
 
 
-def ruling(comparison: Comparison, found: Mapping[str, float]) -> str:
+def verdict(comparison: Comparison, found: Mapping[str, float]) -> str:
     """What a tested comparison says about its claim."""
     if np.isnan(found["p"]):
         return "not tested"
@@ -93,7 +96,7 @@ def ruling(comparison: Comparison, found: Mapping[str, float]) -> str:
     return "holds" if (found["mean"] < 0) == (comparison.metric in LOW_IS_GOOD) else "opposite"
 
 
-def spoken(rows: pd.DataFrame) -> str:
+def summarise(rows: pd.DataFrame) -> str:
     """A line a claim: in how many of its comparisons it holds; `rows` as `verdicts` gives them."""
     lines = []
     for claim, verdict in rows.groupby("claim", sort=False)["verdict"]:

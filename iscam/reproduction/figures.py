@@ -13,16 +13,16 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from iscam.data import Picture
+from iscam.data import LabelledImage
 from iscam.menagerie.draw import Drawing
-from iscam.plots import COLOURS, LINES, TITLES, show_overlay, show_picture, to_pixels
+from iscam.plots import COLOURS, LINES, TITLES, show_image, show_overlay, to_pixels
 
 
 def hero(image: Tensor, label: str, maps: Mapping[str, Tensor]) -> Figure:
-    """The picture and each method's overlay in two rows, with one line on where its weights come from."""
+    """The image and each method's overlay in two rows, with one line on where its weights come from."""
     columns = -(-(len(maps) + 1) // 2)
     figure, axes = plt.subplots(2, columns, figsize=(3 * columns, 7.4), layout="constrained")
-    show_picture(axes.flat[0], image)
+    show_image(axes.flat[0], image)
     axes.flat[0].set_title(label, fontsize=16)
     for axis, (method, map) in zip(axes.flat[1:], maps.items(), strict=False):
         show_overlay(axis, image, map)
@@ -49,7 +49,7 @@ def speeds(table: pd.DataFrame, floors: Mapping[str, float]) -> Figure:
 
 
 def strip(panels: Mapping[str, Tensor], columns: int = 7, most: float = 1.0, label: str = "saliency") -> Figure:
-    """Pictures (3, height, width) and maps (height, width) side by side, maps on one scale from 0 to `most`."""
+    """Images (3, height, width) and maps (height, width) side by side, maps on one scale from 0 to `most`."""
     rows = -(-len(panels) // columns)
     size = (1.5 * min(columns, len(panels)) + 0.8, 1.75 * rows)
     figure, axes = plt.subplots(rows, min(columns, len(panels)), figsize=size, squeeze=False, layout="constrained")
@@ -85,7 +85,7 @@ def scores(values: Tensor, factors: Tensor) -> Figure:
 
 
 def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int = 2) -> Figure:
-    """Means over pictures with 95 % bootstrap intervals against N, a line a schedule, a panel a quantity.
+    """Means over images with 95 % bootstrap intervals against N, a line a schedule, a panel a quantity.
 
     `frame` has the columns schedule, N and the quantities; `quantities`: column -> label of its axis.
     """
@@ -152,7 +152,7 @@ def growth(frame: pd.DataFrame) -> Figure:
 
 
 def over_layers(frame: pd.DataFrame, margin: float, ylabel: str, columns: int = 4) -> Figure:
-    """Means over pictures, 95 % bootstrap intervals, against the share of layers: a panel a method, a line a network.
+    """Means over images, 95 % bootstrap intervals, against the share of layers: a panel a method, a line a network.
 
     `frame` has the columns method, model, share (percent) and value. Values up to `margin` are shaded.
     """
@@ -232,11 +232,13 @@ def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
     return figure
 
 
-def truth_beside_map(picture: Picture, map: Tensor, saliency: pd.Series, importance: pd.Series, title: str) -> Figure:
+def truth_beside_map(
+    image: LabelledImage, map: Tensor, saliency: pd.Series, importance: pd.Series, title: str
+) -> Figure:
     """A drawing, its map, and per part the map's mean and the true importance, each as a share of its largest size."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), width_ratios=[1, 1, 1.5], layout="constrained")
-    show_picture(axes[0], picture.image, picture.name)
-    show_overlay(axes[1], picture.image, map, "map")
+    show_image(axes[0], image.image, image.name)
+    show_overlay(axes[1], image.image, map, "map")
     shares = pd.DataFrame({"mean of the map": saliency, "true importance": importance[saliency.index]})
     (shares / shares.abs().max()).iloc[::-1].plot.barh(ax=axes[2], color=sns.color_palette("colorblind", 2))
     axes[2].set(xlabel="share of the largest size", xlim=(-1.05, 1.05), xticks=(-1, -0.5, 0, 0.5, 1))

@@ -10,8 +10,8 @@ from iscam.plots import TITLES
 from iscam.reproduction.archive import is_recorded, recorded
 from iscam.reproduction.claims import PRIMARY, verdicts
 from iscam.reproduction.published import published_table
-from iscam.reproduction.tables import bounded, cell, readable
-from iscam.study.statistics import on_most_pictures, paired, summary
+from iscam.reproduction.tables import drop_increase_bound, format_cell, format_table
+from iscam.study.statistics import on_full_image_set, paired, summary
 
 #: The papers' metrics, recorded on drawings as `tables_menagerie` and on photographs as `tables_squeezenet`.
 METRICS = ["insertion", "deletion", "average_drop", "average_increase", "energy"]
@@ -58,13 +58,13 @@ def integration(found: Runs) -> str:
 def primary(found: Runs) -> str:
     """The comparison that was named before any run: IS-CAM minus Score-CAM in average drop."""
     said = []
-    for name, pictures in (("tables_squeezenet", "photographs"), ("tables_menagerie", "drawings")):
+    for name, images in (("tables_squeezenet", "photographs"), ("tables_menagerie", "drawings")):
         if name in found:
             rows = verdicts(found[name])
             row = rows[(rows[["method", "other", "metric"]] == PRIMARY[:3]).all(axis=1)].iloc[0]
-            text = cell(*(100 * row[["mean", "low", "high"]].astype(float)))
+            text = format_cell(*(100 * row[["mean", "low", "high"]].astype(float)))
             verdict = row["verdict"].replace("opposite", "opposite to the claim")
-            said.append(f"{text} points on {row['n']:.0f} {pictures}, p = {row['p']:.2g} ({verdict})")
+            said.append(f"{text} points on {row['n']:.0f} {images}, p = {row['p']:.2g} ({verdict})")
     named = "In average drop, the comparison named beforehand, IS-CAM minus Score-CAM is "
     return f"{named}{', and '.join(said)}. " if said else ""
 
@@ -72,10 +72,10 @@ def primary(found: Runs) -> str:
 def truth(frame: pd.DataFrame) -> str:
     """How well the maps agree with the importance of the parts, where that is known, and how well they could."""
     means = summary(frame).query("metric == 'part_correlation'").pivot(index="model", columns="method", values="mean")
-    methods = ("is_cam", "score_cam", "ceiling")
+    methods = ("is_cam", "score_cam", "oracle")
     integrated, plain, best = (", ".join(means[name].map("{:z.2f}".format)) for name in methods)
     return (
-        f"**Do the maps tell the truth?** On {frame['picture'].nunique()} drawings whose parts' importance is known, "
+        f"**Do the maps tell the truth?** On {frame['image'].nunique()} drawings whose parts' importance is known, "
         f"the rank correlation of map and importance is {integrated} for IS-CAM and {plain} for Score-CAM on "
         f"{', '.join(means.index)}, where a map of that resolution could reach {best}."
     )
@@ -90,7 +90,7 @@ def controls(frame: pd.DataFrame) -> str:
     beaten = means.index[ignorant >= signed["is_cam"]].get_level_values("metric").str.replace("_", " ")
     where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
     return (
-        f"**Can the metrics tell?** On {frame['picture'].nunique()} drawings, a control that knows nothing, a map that "
+        f"**Can the metrics tell?** On {frame['image'].nunique()} drawings, a control that knows nothing, a map that "
         f"marks everything or noise, does at least as well as IS-CAM in {len(beaten)} of {len(means)} pairs of "
         f"network and metric{f': {where}' if where else ''}. Where all is marked, the drop is 0 by definition."
     )
@@ -109,7 +109,7 @@ def photographs(frame: pd.DataFrame) -> str:
         for method in ("score_cam", "is_cam")
     ]
     return (
-        f"**Do the published numbers come out?** On {frame['picture'].nunique()} photographs, with "
+        f"**Do the published numbers come out?** On {frame['image'].nunique()} photographs, with "
         f"`{model}` in other weights than the paper's, {', '.join(texts)}.{as_coded()}"
     )
 
@@ -119,24 +119,24 @@ def as_coded() -> str:
     if not is_recorded("audit_squeezenet"):
         return ""
     frame = recorded("audit_squeezenet")[0].query("metric == 'energy' and settings == 'canonical'")
-    frame = on_most_pictures(frame)
+    frame = on_full_image_set(frame)
     means = 100 * frame.groupby(["convention", "method"])["value"].mean()
     named = published_table("table3").query("model == 'squeezenet1_0'")
     named = named[named["method"].isin(frame["method"])]["value"]
     spans = [f"{values.min():.1f} to {values.max():.1f} %" for values in (means["as coded"], means["canonical"], named)]
     return (
         f" Measured as the authors' notebook measures it, the energies of {frame['method'].nunique()} methods are "
-        f"{spans[0]} instead of {spans[1]} (published: {spans[2]}), on {frame['picture'].nunique()} photographs."
+        f"{spans[0]} instead of {spans[1]} (published: {spans[2]}), on {frame['image'].nunique()} photographs."
     )
 
 
 def bound() -> str:
     """How many published pairs of drop and increase break the bound that every pair must keep."""
     pairs = published_table("table2")
-    pairs = bounded(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
+    pairs = drop_increase_bound(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
     broken = pairs[pairs["at most 100"] == "no"]
     return (
-        f"**Can they be right?** Average drop and average increase of the same pictures sum to at most 100 %; "
+        f"**Can they be right?** Average drop and average increase of the same images sum to at most 100 %; "
         f"{len(broken)} of the {len(pairs)} published pairs break this bound, the largest sum being "
         f"{broken['sum (%)'].max():.2f} %."
     )
@@ -146,13 +146,13 @@ def tables() -> list[tuple[str, pd.DataFrame]]:
     """The results that the sentences rest on: caption and rows, each cell a mean with its 95 % interval."""
     found = runs()
     means = summary(found["ground_truth"]).query("metric == 'part_correlation'")
-    rows = readable(means, ["part_correlation"])
+    rows = format_table(means, ["part_correlation"])
     order = list(dict.fromkeys(rows["method"]))
     rows = rows.pivot(index="method", columns="model", values="part_correlation").loc[order].reset_index()
     shown = [("Rank correlation with the true importance of the parts, in hundredths", rows.rename_axis(columns=None))]
     if "tables_squeezenet" in found:
         frame = found["tables_squeezenet"]
-        rows = readable(summary(frame), [name for name in METRICS if name in set(frame["metric"])])
-        caption = f"{frame['model'].iloc[0]} on {frame['picture'].nunique()} photographs, in percent"
+        rows = format_table(summary(frame), [name for name in METRICS if name in set(frame["metric"])])
+        caption = f"{frame['model'].iloc[0]} on {frame['image'].nunique()} photographs, in percent"
         shown.append((caption, rows.drop(columns="model")))
     return shown

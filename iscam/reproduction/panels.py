@@ -12,14 +12,14 @@ from html import escape
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from iscam.plots import show_overlay, show_picture
+from iscam.plots import show_image, show_overlay
 
-PIXELS = 300  # side of an inlined picture
+PIXELS = 300  # side of an inlined image
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture with its heading and one line under it."""
+    """An image with its heading and one line under it."""
 
     image: str  # as `inlined` gives it
     title: str
@@ -34,11 +34,11 @@ class Panel:
 
 
 def inlined(image: Tensor, map: Tensor | None = None) -> str:
-    """A normalised picture (3, height, width), or a map (height, width) over it, as the `src` of an `<img>`."""
+    """A normalised image (3, height, width), or a map (height, width) over it, as the `src` of an `<img>`."""
     figure = Figure(figsize=(3, 3 * image.shape[1] / image.shape[2]), dpi=PIXELS / 3)
     axes = figure.add_axes((0, 0, 1, 1))
     if map is None:
-        show_picture(axes, image)
+        show_image(axes, image)
     else:
         show_overlay(axes, image, map)
     file = io.BytesIO()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from iscam.methods import CONTROLS, METHODS
 from iscam.study.spec import Study
-from iscam.validation import one_of
+from iscam.validation import unknown_choice
 from iscam.zoo import LAYERS
 
 #: The papers' networks and the families that they and the embedded networks belong to.
@@ -38,12 +38,12 @@ def published_table(table: str) -> pd.DataFrame:
     """
     file = data_folder() / "published" / f"{table}.csv"
     if not file.is_file():
-        raise one_of("published table", table, sorted(path.stem for path in file.parent.glob("*.csv")))
+        raise unknown_choice("published table", table, sorted(path.stem for path in file.parent.glob("*.csv")))
     return pd.read_csv(file)
 
 
 def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of a study that may stand beside published ones: the papers' networks, trained, on ILSVRC pictures."""
+    """The rows of a study that may stand beside published ones: the papers' networks, trained, on ILSVRC images."""
     lists = ("LOC_val_solution.csv", "ILSVRC/Annotations/CLS-LOC/val")
     ilsvrc = any((Path(study.data) / name).exists() for name in lists)
     trained = [name for name in study.models if name in LAYERS and study.weights.get(name, "default") is not None]

@@ -13,7 +13,7 @@ from iscam.model import Network
 
 
 class Split(nn.Module):
-    """A network in two parts: `features`, picture to A, is the explained layer; `head` leads from A to the logits."""
+    """A network in two parts: `features`, image to A, is the explained layer; `head` leads from A to the logits."""
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class Apply(nn.Module):
         return self.function(x)
 
 
-def picture(seed: int = 0, size: int = 16) -> Tensor:
-    """A smooth random picture (3, size, size) around 0."""
+def image(seed: int = 0, size: int = 16) -> Tensor:
+    """A smooth random image (3, size, size) around 0."""
     coarse = torch.randn(1, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)[0]
 
 
 def small(seed: int = 0, *, bias: bool = True, pooled: bool = False) -> Network:
-    """Random weights, 6 channels of half the picture's size in the explained layer, 5 classes, ReLU everywhere.
+    """Random weights, 6 channels of half the image's size in the explained layer, 5 classes, ReLU everywhere.
 
     `pooled`: the head is global average pooling and one linear layer, as CAM wants it; else a convolution with ReLU
     comes first. Without `bias` the network is positively homogeneous: S(t x) = t S(x) for t > 0.
@@ -64,7 +64,7 @@ def small(seed: int = 0, *, bias: bool = True, pooled: bool = False) -> Network:
 
 
 def flipping(size: int = 4) -> Network:
-    """A = ReLU(1 - x) of a picture (1, size, size): one pixel set to 1 flips the prediction from class 0 to class 1."""
+    """A = ReLU(1 - x) of an image (1, size, size): one pixel set to 1 flips the prediction from class 0 to class 1."""
     layer, head = nn.Conv2d(1, 1, 1), nn.Linear(size**2, 2)
     with torch.no_grad():
         layer.weight.fill_(-1)
@@ -75,7 +75,7 @@ def flipping(size: int = 4) -> Network:
 
 
 def half_blind() -> Network:
-    """Channel 0 of A is the left half of a one-channel picture, channel 1 the right half, which the head ignores."""
+    """Channel 0 of A is the left half of a one-channel image, channel 1 the right half, which the head ignores."""
 
     def halves(x: Tensor) -> Tensor:
         left = (torch.arange(x.shape[3], device=x.device) < x.shape[3] // 2).to(x)
@@ -88,7 +88,7 @@ def half_blind() -> Network:
 
 
 def constant(net: Network) -> Network:
-    """The network with a last linear layer of zeros: every picture has the same logits."""
+    """The network with a last linear layer of zeros: every image has the same logits."""
     model = copy.deepcopy(net.model)
     *_, last = model.modules()
     with torch.no_grad():

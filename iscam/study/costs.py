@@ -25,10 +25,10 @@ GRADIENT = 3
 
 
 def passes(study: Study, channels: int) -> pd.DataFrame:
-    """Forward passes that one picture takes: rows method, map, metrics and total, one for each method of the study.
+    """Forward passes that one image takes: rows method, map, metrics and total, one for each method of the study.
 
     `channels` is K, at most so many of which are alive. A gradient counts as two more passes. Left out are the two or
-    three passes that a picture takes whatever the methods.
+    three passes that an image takes whatever the methods.
     """
     curves = sum(metric.partition(":")[0] in ("insertion", "deletion") for metric in study.metrics)
     times = 1 + any("maps_again" in needs(metric) for metric in study.metrics)

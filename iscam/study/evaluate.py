@@ -11,27 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iscam.data import Images
+from iscam.data import ImageDataset
 from iscam.errors import MACHINE_ERRORS, InputError
 from iscam.explanation import explain
 from iscam.methods import METHODS, options
 from iscam.metrics import UNDEFINED, measured, needs
-from iscam.metrics.confidence import seen_through
+from iscam.metrics.confidence import masked_confidence
 from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
 from iscam.model import Network
-from iscam.record import observe
+from iscam.record import forward_record
 from iscam.study.spec import COMMON, Study, asks_for_truth
-from iscam.study.store import Row, stamp
+from iscam.study.store import Row, file_signature
 from iscam.zoo import load_model
 
-#: One unit of work: a model's name and the number of a picture.
+#: One unit of work: a model's name and the number of an image.
 Task = tuple[str, int]
 
 
 def check_networks(study: Study, engine: str) -> None:
     """Nothing where each network can be loaded and has the layers and ranks that are asked of it, else `InputError`."""
     for model in study.models:
-        load = loaded if engine == "local" else load_model  # on Ray the GPUs are the workers'
+        load = get_network if engine == "local" else load_model  # on Ray the GPUs are the workers'
         net = load(model, study.weights.get(model, "default"))
         for name, chosen in study.methods.items():
             as_chosen(study, name, model, net)
@@ -52,34 +52,34 @@ def as_chosen(study: Study, name: str, model: str, net: Network) -> Network:
     return dataclasses.replace(net, layer=layer)
 
 
-def run_tasks(study: Study, dataset: Images, tasks: Sequence[Task]) -> Iterator[list[Row]]:
+def run_tasks(study: Study, dataset: ImageDataset, tasks: Sequence[Task]) -> Iterator[list[Row]]:
     """The rows of each task, in order, here."""
     for model, i in tasks:
-        yield picture_rows(study, model, loaded(model, study.weights.get(model, "default")), dataset, i)
+        yield image_rows(study, model, get_network(model, study.weights.get(model, "default")), dataset, i)
 
 
-def loaded(model: str, weights: str | None) -> Network:
+def get_network(model: str, weights: str | None) -> Network:
     """A study's network, on the GPU if there is one; it stays in memory, and compiled where that repays."""
-    return loaded_as_of(model, weights, stamp(weights))
+    return loaded_as_of(model, weights, file_signature(weights))
 
 
 @functools.lru_cache(maxsize=8)
-def loaded_as_of(model: str, weights: str | None, stamp: str) -> Network:
+def loaded_as_of(model: str, weights: str | None, file_signature: str) -> Network:
     return load_model(model, weights).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @functools.lru_cache(maxsize=32)
 def tempered(net: Network, temperature: float) -> Network:
-    """The network at a temperature, the same one for all pictures."""
+    """The network at a temperature, the same one for all images."""
     return net.at_temperature(temperature)
 
 
-def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int) -> list[Row]:
-    """All rows of one picture; whatever goes wrong with it stands in them."""
-    base: dict[str, Any] = {"model": model, "picture": dataset.entries[i].name, "target": -1}
+def image_rows(study: Study, model: str, net: Network, dataset: ImageDataset, i: int) -> list[Row]:
+    """All rows of one image; whatever goes wrong with it stands in them."""
+    base: dict[str, Any] = {"model": model, "image": dataset.entries[i].name, "target": -1}
     try:
-        picture = dataset[i]
-        image = picture.image.to(net.device)[None]
+        item = dataset[i]
+        image = item.image.to(net.device)[None]
         ranked = net(image).argsort(dim=1, descending=True, stable=True)
         target = ranked[:, 0]
         base["target"] = int(target)
@@ -89,22 +89,22 @@ def picture_rows(study: Study, model: str, net: Network, dataset: Images, i: int
             "ranked": ranked,
             "images": image,
             "targets": target,
-            "boxes": [picture.boxes],
-            "drawings": [picture.drawing],
+            "boxes": [item.boxes],
+            "drawings": [item.drawing],
         }
-        if picture.drawing and asks_for_truth(study):
-            given["importances"] = [part_importance(net, picture.drawing.species, picture.drawing.seed)]
-        given["original"] = seen_through(net, image[0], torch.ones_like(image[0, 0]), base["target"])
+        if item.drawing and asks_for_truth(study):
+            given["importances"] = [part_importance(net, item.drawing.species, item.drawing.seed)]
+        given["original"] = masked_confidence(net, image[0], torch.ones_like(image[0, 0]), base["target"])
     except MACHINE_ERRORS:
         raise
-    except Exception as error:  # one bad picture must not end a run of thousands
+    except Exception as error:  # one bad image must not end a run of thousands
         return [base | row for name in study.methods for row in failed_rows(study, name, error)]
     maps: dict[str, dict[str, Tensor]] = {}
     rows = []
     for name in study.methods:
         try:
             map = method_map(study, given, name)
-            maps[name] = {"maps": map, "explained": seen_through(net, image[0], map[0], base["target"])}
+            maps[name] = {"maps": map, "explained": masked_confidence(net, image[0], map[0], base["target"])}
         except MACHINE_ERRORS:
             raise
         except Exception as error:
@@ -137,7 +137,7 @@ def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
     if method in DRAWN_CONTROLS:
         if given["drawings"] == [None]:
             raise InputError(f"{method} needs the menagerie's drawings")
-        resolution = observe(net, given["images"][0]).activations.shape[1:]
+        resolution = forward_record(net, given["images"][0]).activations.shape[1:]
         map = DRAWN_CONTROLS[method](given["drawings"][0], given["importances"][0], resolution, **chosen)
         return map[None].to(net.device)
     if method in METHODS and "precision" in options(METHODS[method]):
@@ -159,7 +159,7 @@ def measured_row(
             own["explained_b"] = maps[metric.partition(":")[2]]["explained"]
         row["value"] = float(maps[name][metric] if metric in maps[name] else measured(metric, own))
         if row["value"] != row["value"]:
-            row["error"] = f"{metric} is not defined for this picture: {UNDEFINED.get(metric.partition(':')[0], '')}"
+            row["error"] = f"{metric} is not defined for this image: {UNDEFINED.get(metric.partition(':')[0], '')}"
     except MACHINE_ERRORS:
         raise
     except Exception as error:

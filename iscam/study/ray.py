@@ -11,31 +11,31 @@ from typing import Any
 
 import torch
 
-from iscam.data import Images
+from iscam.data import ImageDataset
 from iscam.download import cache_folder
 from iscam.errors import MACHINE_ERRORS, InputError
-from iscam.study.evaluate import Row, Task, failed_rows, loaded, picture_rows
+from iscam.study.evaluate import Row, Task, failed_rows, get_network, image_rows
 from iscam.study.provenance import device_name
 from iscam.study.spec import Study
 
-#: Workers that a picture may take with it before it is given up.
+#: Workers that an image may take with it before it is given up.
 LOSSES = 3
 
 
 class Worker:
-    """One GPU's or one core's share of a study; its network stays from one picture to the next."""
+    """One GPU's or one core's share of a study; its network stays from one image to the next."""
 
-    def __init__(self, study: Study, dataset: Images, folder: str, cache: str) -> None:
+    def __init__(self, study: Study, dataset: ImageDataset, folder: str, cache: str) -> None:
         self.study, self.dataset = study, dataset
         os.chdir(folder)  # relative paths mean the same here and where the study was started
         os.environ["ISCAM_CACHE"] = cache
         torch.set_num_threads(1)
 
     def rows(self, model: str, i: int) -> list[Row]:
-        """All rows of one picture; where the machine fails, the worker ends, and another may have the picture."""
+        """All rows of one image; where the machine fails, the worker ends, and another may have the image."""
         try:
-            net = loaded(model, self.study.weights.get(model, "default"))
-            return picture_rows(self.study, model, net, self.dataset, i)
+            net = get_network(model, self.study.weights.get(model, "default"))
+            return image_rows(self.study, model, net, self.dataset, i)
         except MACHINE_ERRORS:
             os._exit(1)
 
@@ -45,12 +45,12 @@ class Worker:
 
 
 def run_on_ray(
-    study: Study, dataset: Images, tasks: Sequence[Task], address: str | None, devices: set[str]
+    study: Study, dataset: ImageDataset, tasks: Sequence[Task], address: str | None, devices: set[str]
 ) -> Iterator[list[Row]]:
     """The rows of each task, in the order in which they are done; `devices` gets the names of the workers' devices.
 
     There is a worker for each GPU, or for each core where the cluster has no GPU. A lost worker is replaced when there
-    is room again, and its picture is done by another; a picture that has lost three workers gets rows that say so.
+    is room again, and its image is done by another; an image that has lost three workers gets rows that say so.
     """
     try:
         import ray
@@ -65,14 +65,14 @@ def run_on_ray(
         gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
         kind: Any = ray.remote(num_gpus=1)(Worker) if gpus else ray.remote(num_cpus=1)(Worker)
         shared = [ray.put(part) for part in (study, dataset)]
-        running: dict[Any, tuple[Any, Task | None]] = {}  # what each worker was asked: a picture, or to be ready
+        running: dict[Any, tuple[Any, Task | None]] = {}  # what each worker was asked: an image, or to be ready
 
-        def hire() -> None:
+        def start_worker() -> None:
             worker = kind.remote(*shared, str(Path.cwd()), str(cache_folder().resolve()))
             running[worker.ready.remote()] = (worker, None)
 
         for _ in range(min(gpus or cpus, len(tasks))):
-            hire()
+            start_worker()
         waiting, lost = deque(tasks), Counter[Task]()
         idle: list[Any] = []
         while waiting or any(task for _, task in running.values()):
@@ -86,12 +86,12 @@ def run_on_ray(
             except ray.exceptions.RayActorError as error:
                 if task is None:
                     raise InputError(f"a worker cannot start: {error}") from error
-                hire()
+                start_worker()
                 lost[task] += 1
                 if lost[task] < LOSSES:
                     waiting.append(task)
                 else:
-                    yield given_up(study, dataset, *task)
+                    yield skipped_rows(study, dataset, *task)
                 continue
             idle.append(worker)
             if task:
@@ -110,8 +110,8 @@ def check_reachable(address: str | None) -> None:
             raise InputError(f"no Ray cluster answers at {address}: {error}") from error
 
 
-def given_up(study: Study, dataset: Images, model: str, i: int) -> list[Row]:
-    """The rows of a picture that its workers do not survive."""
-    base: Row = {"model": model, "picture": dataset.entries[i].name, "target": -1}
-    error = RuntimeError(f"{LOSSES} workers were lost with this picture, perhaps for want of memory")
+def skipped_rows(study: Study, dataset: ImageDataset, model: str, i: int) -> list[Row]:
+    """The rows of an image that its workers do not survive."""
+    base: Row = {"model": model, "image": dataset.entries[i].name, "target": -1}
+    error = RuntimeError(f"{LOSSES} workers were lost with this image, perhaps for want of memory")
     return [base | row for name in study.methods for row in failed_rows(study, name, error)]

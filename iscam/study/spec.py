@@ -22,7 +22,7 @@ from iscam.metrics import METRICS, needs
 from iscam.metrics.curves import STARTS
 from iscam.metrics.ground_truth import DRAWN_CONTROLS
 from iscam.reproduction.toy_networks import small
-from iscam.validation import at_least_zero, one_of, positive
+from iscam.validation import check_int, check_non_negative, unknown_choice
 from iscam.zoo import LAYERS
 
 #: What a line of a study's methods may say besides the method's own options.
@@ -31,17 +31,17 @@ COMMON = ("method", "layer", "temperature", "rank")
 
 @dataclass(frozen=True)
 class Study:
-    """What to compute: every method's map of every picture by every model, judged by every metric.
+    """What to compute: every method's map of every image by every model, judged by every metric.
 
     `models`: names for `load_model`; `weights`: model -> file, or None for random, where not the default. `data`,
     `count`, `seed`: as in `load_images`. `methods`: name in the table -> the method and its options; "method" defaults
     to the name itself, "layer" may name another layer (of all models, or model -> layer), "temperature" divides the
     logits that make the map. `metrics`: names in `METRICS`; an argument follows a colon: "win:score_cam" compares with
-    that method of the table, "insertion:blur" starts from the blurred picture; "coherency" and "adcc" make each map a
-    second time, of the masked picture. `precision`: of the score methods, "fp32" or "bf16"; metrics are always computed
+    that method of the table, "insertion:blur" starts from the blurred image; "coherency" and "adcc" make each map a
+    second time, of the masked image. `precision`: of the score methods, "fp32" or "bf16"; metrics are always computed
     in float32.
 
-    Every picture's predicted class is explained, as in the papers' tables; a method's option "rank" names another, the
+    Every image's predicted class is explained, as in the papers' tables; a method's option "rank" names another, the
     network's rank-th class (2: its runner-up), for a contrast. The metrics judge by the predicted class all the same.
 
     Raises `InputError` for names and options that will not do, before any work is done.
@@ -87,13 +87,13 @@ class Study:
         except TypeError as error:
             raise InputError(f"options of methods must be numbers, words and lists of them: {error}") from error
         if self.count is not None:
-            positive("count", self.count)
-        positive("seed", self.seed, smallest=0)
+            check_int("count", self.count)
+        check_int("seed", self.seed, minimum=0)
         if self.precision not in PRECISIONS:
-            raise one_of("precision", self.precision, PRECISIONS)
+            raise unknown_choice("precision", self.precision, PRECISIONS)
         for model in self.models:
             if model not in [*LAYERS, *NETWORKS]:
-                raise one_of("model", model, [*LAYERS, *NETWORKS])
+                raise unknown_choice("model", model, [*LAYERS, *NETWORKS])
         for name, chosen in self.methods.items():
             check_method(name, chosen)
         for metric in self.metrics:
@@ -101,7 +101,7 @@ class Study:
         if self.data != "menagerie" and (drawn := needing_drawings(self)):
             raise InputError(f"{drawn[0]} needs the menagerie's drawings: leave it out, or choose data: menagerie")
         if strangers := sorted(set(self.weights) - set(self.models)):
-            raise one_of("model in weights:", strangers[0], self.models)
+            raise unknown_choice("model in weights:", strangers[0], self.models)
 
 
 def check_method(name: str, chosen: Mapping[str, Any]) -> None:
@@ -109,12 +109,12 @@ def check_method(name: str, chosen: Mapping[str, Any]) -> None:
     method = chosen.get("method", name)
     known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
     if method not in known:
-        raise one_of(f"method of {name}:", method, known)
+        raise unknown_choice(f"method of {name}:", method, known)
     valid = [*COMMON, *options(known[method])]
     if unknown := [option for option in chosen if option not in valid]:
-        raise one_of(f"option of {name}:", unknown[0], valid)
-    positive(f"rank of {name}", chosen.get("rank", 1))
-    if not at_least_zero(f"temperature of {name}", chosen.get("temperature", 1)):
+        raise unknown_choice(f"option of {name}:", unknown[0], valid)
+    check_int(f"rank of {name}", chosen.get("rank", 1))
+    if not check_non_negative(f"temperature of {name}", chosen.get("temperature", 1)):
         raise InputError(f"temperature of {name} must be above 0")
     if values := {option: value for option, value in chosen.items() if option not in COMMON}:
         blank = torch.zeros(1, 3, 8, 8)  # whose channels are constant and cost no pass, whatever the steps
@@ -128,12 +128,12 @@ def check_metric(metric: str, methods: Mapping[str, Any]) -> None:
     """Nothing where a metric and what follows its colon will do, else `InputError`."""
     base, colon, other = metric.partition(":")
     if base not in METRICS:
-        raise one_of("metric", base, METRICS)
+        raise unknown_choice("metric", base, METRICS)
     if base == "win" and other not in methods:
         raise InputError(f"metric {metric!r} compares with a method of the study: win:NAME, of {[*methods]}")
     starts = STARTS if "start" in needs(base) else ()
     if colon and base != "win" and other not in starts:
-        raise one_of("metric", metric, [base, *(f"{base}:{start}" for start in starts)])
+        raise unknown_choice("metric", metric, [base, *(f"{base}:{start}" for start in starts)])
 
 
 def needing_drawings(study: Study) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from iscam.validation import one_of
+from iscam.validation import unknown_choice
 
 RESAMPLES = 2000
 
@@ -15,19 +15,19 @@ FLIPS = 9999
 
 
 def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Mean of each model, method and metric with a 95 % bootstrap interval over pictures.
+    """Mean of each model, method and metric with a 95 % bootstrap interval over images.
 
-    `frame` as `run_study` returns it. Returns rows model, method, metric, mean, low, high (fractions), n (pictures that
+    `frame` as `run_study` returns it. Returns rows model, method, metric, mean, low, high (fractions), n (images that
     count) and failed (those left out, NaN).
     """
     keys = ["model", "method", "metric"]
     return frame.groupby(keys, sort=False)["value"].apply(interval, seed=seed).unstack().reset_index()
 
 
-def on_most_pictures(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each network's methods that saw as many pictures as any, so that means are of the same ones."""
-    pictures = frame.groupby(["model", "method"])["picture"].transform("nunique")
-    return frame[pictures == pictures.groupby(frame["model"]).transform("max")]
+def on_full_image_set(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each network's methods that saw as many images as any, so that means are of the same ones."""
+    images = frame.groupby(["model", "method"])["image"].transform("nunique")
+    return frame[images == images.groupby(frame["model"]).transform("max")]
 
 
 def interval(values: pd.Series, seed: int = 0) -> pd.Series:
@@ -39,23 +39,23 @@ def interval(values: pd.Series, seed: int = 0) -> pd.Series:
 
 
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Means of resamples with replacement, (resamples,); the same pictures are drawn for the same number of values."""
+    """Means of resamples with replacement, (resamples,); the same images are drawn for the same number of values."""
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(values), size=(rows, len(values))) for rows in blocks(RESAMPLES, len(values)))
     return np.concatenate([values[draw].mean(1) for draw in draws])
 
 
 def blocks(rows: int, columns: int) -> list[int]:
-    """`rows` in portions of about a million numbers, so that memory does not grow with the number of pictures."""
+    """`rows` in portions of about a million numbers, so that memory does not grow with the number of images."""
     portion = max(1, 1_000_000 // columns)
     return [min(portion, rows - done) for done in range(0, rows, portion)]
 
 
 def sign_flip_test(differences: np.ndarray, seed: int = 0) -> float:
-    r"""Two-sided p-value of a mean paired difference, by flipping the sign of each picture's difference at random.
+    r"""Two-sided p-value of a mean paired difference, by flipping the sign of each image's difference at random.
 
     p = (1 + #{|mean of flipped| >= |mean|}) / (FLIPS + 1): exact where neither method is better than the other, since
-    exchanging them then changes nothing. NaN for fewer than two pictures.
+    exchanging them then changes nothing. NaN for fewer than two images.
 
     >>> sign_flip_test(np.zeros(5))
     1.0
@@ -83,9 +83,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line for the seeds of a noisy method, "NAME", "NAME seed 1", ...: a picture's value is their mean."""
+    """One line for the seeds of a noisy method, "NAME", "NAME seed 1", ...: an image's value is their mean."""
     merged = frame.assign(method=frame["method"].str.replace(r" seed \d+$", "", regex=True))
-    return merged.groupby(["model", "picture", "method", "metric"], sort=False, as_index=False)["value"].mean()
+    return merged.groupby(["model", "image", "method", "metric"], sort=False, as_index=False)["value"].mean()
 
 
 def seed_spread(frame: pd.DataFrame) -> pd.DataFrame:
@@ -97,12 +97,12 @@ def seed_spread(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def wins(frame: pd.DataFrame, method: str = "is_cam") -> pd.DataFrame:
-    """Share of pictures where `method` keeps more of the class probability than each other method, and of ties.
+    """Share of images where `method` keeps more of the class probability than each other method, and of ties.
 
     Rows as in `summary`, "method" being the other one and "metric" win or tie; `frame` holds explained_confidence.
     """
     kept = frame[frame["metric"] == "explained_confidence"]
-    kept = kept.pivot(index=["model", "picture"], columns="method", values="value")
+    kept = kept.pivot(index=["model", "image"], columns="method", values="value")
     rows = []
     for other in kept.columns.drop(method):
         known = kept[[method, other]].notna().all(axis=1)
@@ -113,29 +113,29 @@ def wins(frame: pd.DataFrame, method: str = "is_cam") -> pd.DataFrame:
 
 
 def paired(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Mean difference `method` - `other` of each model and metric, with a 95 % bootstrap interval over paired pictures.
+    """Mean difference `method` - `other` of each model and metric, with a 95 % bootstrap interval over paired images.
 
-    Rows as in `summary`; a picture counts where both values are known.
+    Rows as in `summary`; an image counts where both values are known.
     """
     return summary(differences(frame, method, other))
 
 
 def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Each picture's difference `method` - `other`; columns model, metric, picture, method, value."""
-    wide = frame.pivot(index=["model", "metric", "picture"], columns="method", values="value")
+    """Each image's difference `method` - `other`; columns model, metric, image, method, value."""
+    wide = frame.pivot(index=["model", "metric", "image"], columns="method", values="value")
     for name in (method, other):
         if name not in wide:
-            raise one_of("method", name, wide.columns)
+            raise unknown_choice("method", name, wide.columns)
     return (wide[method] - wide[other]).rename("value").reset_index().assign(method=f"{method} - {other}")
 
 
-def across(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each picture's mean over the networks, so that pictures are the units, however many networks saw them.
+def mean_over_models(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each image's mean over the networks, so that images are the units, however many networks saw them.
 
     It is NaN where one of the networks has no value: a mean over fewer networks is another quantity.
     """
     n = frame["model"].nunique()
-    values = frame.groupby(["picture", "method", "metric"], sort=False)["value"].sum(min_count=n) / n
+    values = frame.groupby(["image", "method", "metric"], sort=False)["value"].sum(min_count=n) / n
     return values.reset_index().assign(model="all networks")
 
 
@@ -151,14 +151,14 @@ def variants(frame: pd.DataFrame, method: str = "is_cam", other: str = "score_ca
         for variant in shared
         if other + variant in there
     ]
-    return summary(across(pd.concat(rows)))
+    return summary(mean_over_models(pd.concat(rows)))
 
 
-def against(frame: pd.DataFrame, method: str, together: bool = False) -> pd.DataFrame:
+def versus(frame: pd.DataFrame, method: str, together: bool = False) -> pd.DataFrame:
     """Mean paired difference of `method` minus each other method of the frame; rows as in `summary`.
 
-    `together`: a picture's difference is the mean over the networks.
+    `together`: an image's difference is the mean over the networks.
     """
     others = [name for name in frame["method"].unique() if name != method]
     rows = pd.concat([differences(frame, method, other).assign(method=other) for other in others])
-    return summary(across(rows) if together else rows).sort_values("model", kind="stable", ignore_index=True)
+    return summary(mean_over_models(rows) if together else rows).sort_values("model", kind="stable", ignore_index=True)

@@ -21,27 +21,27 @@ from tqdm import tqdm
 from iscam.errors import InputError
 from iscam.study.spec import Study
 
-COLUMNS = ["model", "picture", "target", "method", "metric", "value", "error"]
+COLUMNS = ["model", "image", "target", "method", "metric", "value", "error"]
 
 Row = dict[str, Any]
 
 
-#: Seconds of work that a kill may lose where pictures are quick; slow ones are written one by one.
+#: Seconds of work that a kill may lose where images are quick; slow ones are written one by one.
 SECONDS_A_PART = 20.0
 
 
-def pictures_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
-    """The networks and pictures that a table holds."""
-    return set(frame[["model", "picture"]].itertuples(index=False, name=None))
+def images_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
+    """The networks and images that a table holds."""
+    return set(frame[["model", "image"]].itertuples(index=False, name=None))
 
 
-def write_parts(folder: Path, pictures: Iterator[list[Row]], bar: tqdm) -> None:
+def write_parts(folder: Path, images: Iterator[list[Row]], bar: tqdm) -> None:
     """Gather rows and write them as a Parquet part whenever enough work has been done."""
     rows: list[Row] = []
     last = time.monotonic()
     try:
-        for picture in pictures:
-            rows += picture
+        for image in images:
+            rows += image
             bar.update()
             if time.monotonic() - last > SECONDS_A_PART:
                 write_part(folder, rows)
@@ -72,7 +72,7 @@ def read_rows(folder: str | Path) -> pd.DataFrame:
     """The rows of a study's folder, sorted."""
     parts = [pd.read_parquet(part) for part in sorted(Path(folder).glob("part-*.parquet"))]
     frame = pd.concat(parts) if parts else pd.DataFrame(columns=COLUMNS)
-    return frame.sort_values(["model", "picture", "method", "metric"], ignore_index=True)
+    return frame.sort_values(["model", "image", "method", "metric"], ignore_index=True)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def fingerprint(study: Study) -> str:
     """A name for a study's results that changes with its fields, the files they name, and the code that computes."""
-    files = [stamp(file) for file in (study.data, *study.weights.values())]
+    files = [file_signature(file) for file in (study.data, *study.weights.values())]
     digest = hashlib.sha256(json.dumps([dataclasses.asdict(study), files], sort_keys=True).encode())
     for file in sorted(Path(__file__).parents[1].rglob("*")):
         if (
@@ -109,7 +109,7 @@ def fingerprint(study: Study) -> str:
     return digest.hexdigest()[:16]
 
 
-def stamp(file: str | None) -> str:
+def file_signature(file: str | None) -> str:
     """Where a file or folder lies, how large it is and when it was written; "" where there is none."""
     path = Path(file or "").resolve()
     if file is None or not path.exists():
@@ -118,7 +118,7 @@ def stamp(file: str | None) -> str:
     return f"{path} {found.st_size} {found.st_mtime_ns}"
 
 
-def claim(folder: Path, study: Study) -> None:
+def check_same_study(folder: Path, study: Study) -> None:
     """Write down which study the folder holds, or refuse another's."""
     description = json.dumps(dataclasses.asdict(study), indent=1, sort_keys=True)
     file = folder / "study.json"

@@ -5,7 +5,7 @@ again from a description of two public files, `Resnet18_trial_visualize.ipynb` a
 `ankitaghosh9/Variations-on-Score-CAM@451c147` (17 September 2020, shortly before the paper); that these files, with
 these settings, made the tables is an inference. Where the description leaves a choice open, the docstring says so.
 
-Throughout, X is the picture, L its map in [0, 1], Y and O are class probabilities of X and of X ∘ L.
+Throughout, X is the image, L its map in [0, 1], Y and O are class probabilities of X and of X ∘ L.
 """
 
 from iscam.reproduction.as_coded.bounds import SAVED_EXAMPLE as SAVED_EXAMPLE

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iscam.validation import positive
+from iscam.validation import check_int
 
-#: Pictures over which the notebook's visible run sums the drop (rows 400 to 499 of the authors' list).
+#: Images over which the notebook's visible run sums the drop (rows 400 to 499 of the authors' list).
 SLICE = 100
 
 
-#: A picture of the notebook's saved output, its probabilities in percent: the whole picture's top class and Y, the
-#: masked picture's top class, and that class's Y and O.
+#: An image of the notebook's saved output, its probabilities in percent: the whole image's top class and Y, the
+#: masked image's top class, and that class's Y and O.
 #: Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, output of cell 14.
 SAVED_EXAMPLE = {"whole class": 773, "whole Y": 61.65, "masked class": 899, "masked Y": 11.24, "masked O": 39.72}
 
@@ -19,7 +19,7 @@ SAVED_EXAMPLE = {"whole class": 773, "whole Y": 61.65, "masked class": 899, "mas
 def bound(table: pd.DataFrame) -> pd.DataFrame:
     r"""What drop + increase ≤ 100 % says of published cells, one row a network and method.
 
-    If both average over the same pictures and O ≥ 0, a published drop D and increase I in percent obey D + I ≤ 100. A
+    If both average over the same images and O ≥ 0, a published drop D and increase I in percent obey D + I ≤ 100. A
     cell that breaks this needs D divided by at least D / (100 - I).
 
     `table` as `published_table("table2")`. Returns model, method, drop, increase, sum, `excess` over 100 (0 if none),
@@ -55,7 +55,7 @@ def readings(steps: int) -> dict[str, list[float]]:
     >>> readings(2)
     {'cumulative': [0.5, 1.5], 'strict': [0.0, 0.5], 'linear': [0.5, 1.0], 'last': [1.5]}
     """
-    i = range(1, positive("steps", steps) + 1)
+    i = range(1, check_int("steps", steps) + 1)
     cumulative = [j * (j + 1) / (2 * steps) for j in i]
     strict = [j * (j - 1) / (2 * steps) for j in i]
     return {"cumulative": cumulative, "strict": strict, "linear": [j / steps for j in i], "last": cumulative[-1:]}

@@ -17,7 +17,7 @@ from iscam.model import canonical_transform
 
 
 def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
-    """Width and height of pictures before they were stored, by name, from `original_sizes.csv`; empty without one."""
+    """Width and height of images before they were stored, by name, from `original_sizes.csv`; empty without one."""
     file = Path(folder) / "original_sizes.csv"
     if not file.is_file():
         return {}
@@ -29,9 +29,9 @@ def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
 
 
 def original_boxes(entry: Entry, sizes: Mapping[str, tuple[int, int]]) -> tuple[Tensor, tuple[int, int]]:
-    """Boxes (n, 4) in the original picture's pixels, and its width and height.
+    """Boxes (n, 4) in the original image's pixels, and its width and height.
 
-    `sizes` as `original_sizes` gives them; a picture that is not there was stored at its original size. A drawing of
+    `sizes` as `original_sizes` gives them; an image that is not there was stored at its original size. A drawing of
     the menagerie is its own original.
     """
     stored = entry.read()
@@ -45,7 +45,7 @@ def original_boxes(entry: Entry, sizes: Mapping[str, tuple[int, int]]) -> tuple[
 
 
 def cropped_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (n, 4) of a picture of (width, height), carried through the canonical resize and crop; (m, 4), m ≤ n."""
+    """Boxes (n, 4) of an image of (width, height), carried through the canonical resize and crop; (m, 4), m ≤ n."""
     moved = canonical_transform(tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(size[1], size[0])))
     moved = moved.as_subclass(Tensor).reshape(-1, 4)
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]

@@ -11,33 +11,33 @@ from torch import Tensor
 from iscam.maps import weighted_map
 from iscam.methods.gradient import gradient, plus_plus_weights
 from iscam.methods.score import is_cam, ss_cam
-from iscam.model import Network, checked_images
-from iscam.record import View, observe
+from iscam.model import Network, check_images
+from iscam.record import ForwardRecord, forward_record
 from iscam.rng import noise
-from iscam.validation import at_least_zero, one_of, positive
+from iscam.validation import check_int, check_non_negative, unknown_choice
 
 #: The largest exponent kept of exp(S): float32 ends at e^88.
 LARGEST_EXPONENT = 80.0
 
 
-def smooth_grad_cam_pp(view: View, *, samples: int = 35, std: float = 4.0, seed: int = 0) -> Tensor:
+def smooth_grad_cam_pp(view: ForwardRecord, *, samples: int = 35, std: float = 4.0, seed: int = 0) -> Tensor:
     r"""Smooth Grad-CAM++ as coded:  α_k = Σ_ij a_kij ReLU(exp(S_N) g_kij).
 
     a = ḡ² / (2 ḡ² + Σ_ab A_kab ḡ³), ḡ² and ḡ³ the means of g² and g³ over noisy copies X + ε_n, each for the copy's own
-    largest logit; g and A (K, h, w) are the clean picture's, S_N is the largest logit of the last noisy copy. ε_n has
+    largest logit; g and A (K, h, w) are the clean image's, S_N is the largest logit of the last noisy copy. ε_n has
     standard deviation `std` in normalised space.
 
-    Returns weights (K,). The canonical method scales the noise by the picture's range (0.15 of it), keeps the clean
-    picture's class in every copy and averages g as well. exp(S_N) is a factor common to all channels that the map's
+    Returns weights (K,). The canonical method scales the noise by the image's range (0.15 of it), keeps the clean
+    image's class in every copy and averages g as well. exp(S_N) is a factor common to all channels that the map's
     min-max removes; its exponent is kept below `LARGEST_EXPONENT`, so that float32 does not overflow.
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, SmoothGradCAMpp.
     """
-    samples, std = positive("samples", samples), at_least_zero("std", std)
+    samples, std = check_int("samples", samples), check_non_negative("std", std)
     g = gradient(view)
     g2, g3 = torch.zeros_like(g), torch.zeros_like(g)
     for n in range(samples):
-        noisy = observe(view.net, view.image + std * noise(view.image, seed, n))
+        noisy = forward_record(view.net, view.image + std * noise(view.image, seed, n))
         g_n = gradient(noisy)
         g2, g3 = g2 + g_n**2 / samples, g3 + g_n**3 / samples
     factor = noisy.logits.max().detach().clamp(max=LARGEST_EXPONENT).exp()
@@ -47,7 +47,7 @@ def smooth_grad_cam_pp(view: View, *, samples: int = 35, std: float = 4.0, seed:
 #: The methods whose settings differ from the canonical ones: 10 steps of IS-CAM (the paper's tables say 15), 35 noisy
 #: copies of SS-CAM (15), and the Smooth Grad-CAM++ above.
 #: Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb.
-METHODS: dict[str, Callable[[View], Tensor]] = {
+METHODS: dict[str, Callable[[ForwardRecord], Tensor]] = {
     "smooth_grad_cam_pp": smooth_grad_cam_pp,
     "ss_cam": partial(ss_cam, samples=35),
     "is_cam": partial(is_cam, steps=10),
@@ -55,12 +55,12 @@ METHODS: dict[str, Callable[[View], Tensor]] = {
 
 
 def explain(net: Network, images: Tensor, method: str) -> Tensor:
-    """Maps (batch, height, width) in [0, 1] of a method in `METHODS`, for the class predicted on the whole picture.
+    """Maps (batch, height, width) in [0, 1] of a method in `METHODS`, for the class predicted on the whole image.
 
     Differs from `iscam.explain` by the method's settings alone.
     """
     if method not in METHODS:
-        raise one_of("method whose settings differ:", method, METHODS)
-    views = [observe(net, image) for image in checked_images(net, images)]
+        raise unknown_choice("method whose settings differ:", method, METHODS)
+    views = [forward_record(net, image) for image in check_images(net, images)]
     maps = [weighted_map(METHODS[method](view), view.activations.detach(), view.image.shape[1:]) for view in views]
     return torch.stack(maps)

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 import iscam
-from iscam.metrics.confidence import seen_through
+from iscam.metrics.confidence import masked_confidence
 from iscam.metrics.curves import Curves
-from iscam.model import Network, checked_images
-from iscam.validation import checked_maps
+from iscam.model import Network, check_images
+from iscam.validation import check_maps
 
 #: A map's pixel is marked if its grey value, of 0 to 255, is larger.
 THRESHOLD = 50
@@ -25,15 +25,15 @@ Values = dict[tuple[str, str], float]
 
 
 class Confidence(NamedTuple):
-    """Probabilities of the class that the masked picture is given, each (batch,)."""
+    """Probabilities of the class that the masked image is given, each (batch,)."""
 
     classes: Tensor
-    original: Tensor  # Y, of the whole picture
-    explained: Tensor  # O, of the masked picture
+    original: Tensor  # Y, of the whole image
+    explained: Tensor  # O, of the masked image
 
 
 def confidence(net: Network, images: Tensor, maps: Tensor) -> Confidence:
-    r"""Y = C_m(X) and O = C_m(X ∘ L) for m = argmax_c S_c(X ∘ L), the top class of the masked picture.
+    r"""Y = C_m(X) and O = C_m(X ∘ L) for m = argmax_c S_c(X ∘ L), the top class of the masked image.
 
     images (batch, 3, height, width), maps (batch, height, width). The canonical `iscam.confidence` asks for the
     explained class. Where the mask changes the network's mind, this one compares the probabilities of another class,
@@ -42,19 +42,19 @@ def confidence(net: Network, images: Tensor, maps: Tensor) -> Confidence:
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, cells 14 to 17.
     """
-    images, maps = checked_images(net, images), checked_maps(images, maps)
+    images, maps = check_images(net, images), check_maps(images, maps)
     pairs = list(zip(images, maps, strict=True))
     classes = torch.stack([net((image * map)[None]).argmax() for image, map in pairs])
     triples = [(image, map, int(m)) for (image, map), m in zip(pairs, classes, strict=True)]
-    original = [seen_through(net, image, torch.ones_like(map), m) for image, map, m in triples]
-    explained = [seen_through(net, image, map, m) for image, map, m in triples]
+    original = [masked_confidence(net, image, torch.ones_like(map), m) for image, map, m in triples]
+    explained = [masked_confidence(net, image, map, m) for image, map, m in triples]
     return Confidence(classes, torch.cat(original), torch.cat(explained))
 
 
 def average_drop(original: Tensor, explained: Tensor) -> Tensor:
-    r"""Σ_i max(0, Y_i - O_i) / Y_i, a sum over the pictures that nothing divides.
+    r"""Σ_i max(0, Y_i - O_i) / Y_i, a sum over the images that nothing divides.
 
-    original Y and explained O (batch,). Returns one number, of at most the number of pictures, which the notebook
+    original Y and explained O (batch,). Returns one number, of at most the number of images, which the notebook
     multiplies by 100 and prints. The canonical Average Drop is the mean, `iscam.average_drop(...).mean()`.
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, cells 14 to 17; the paper's
@@ -103,7 +103,7 @@ def marked(map: Tensor) -> Tensor:
 def swapped_box(box: Tensor, height: int, width: int) -> Tensor:
     r"""The pixels inside "the box",  x ≤ row ≤ x + xmax  and  y ≤ column ≤ y + ymax.
 
-    box (4,): x, y, xmax, ymax, the corners of the object in the *original* picture's pixels, whatever was resized and
+    box (4,): x, y, xmax, ymax, the corners of the object in the *original* image's pixels, whatever was resized and
     cropped since. Returns (height, width) bool. The far corner is read as width and height, and x counts rows. In the
     canonical energy a pixel is inside if its centre lies in [x, xmax) x [y, ymax), carried through resize and crop.
 
@@ -127,7 +127,7 @@ def share(weight: Tensor, inside: Tensor) -> float:
 def energy(map: Tensor, boxes: Tensor) -> float:
     r""" "Energy" as coded: marked pixels inside the first box over all marked pixels.
 
-    map (height, width) in [0, 1]; boxes (n, 4) corners in the original picture's pixels. NaN without a box or without
+    map (height, width) in [0, 1]; boxes (n, 4) corners in the original image's pixels. NaN without a box or without
     a marked pixel. Differs from `iscam.energy` by `marked`, by `swapped_box`, and by taking the first box alone.
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, cell 11.
@@ -141,9 +141,9 @@ def both_ways(
     """Every metric of one map for the predicted class, by the canonical and by the coded convention.
 
     image (3, height, width), map (height, width), boxes (n, 4) as `iscam.energy` takes them, `original` (m, 4) the
-    boxes in the original picture's pixels. Returns (metric, convention) -> value, all fractions: "canonical" and
+    boxes in the original image's pixels. Returns (metric, convention) -> value, all fractions: "canonical" and
     "as coded" for each metric, "mask only" and "box only" for half of the coded energy, and for the wins "Y" and "O".
-    The drop is of one picture: the coded convention sums it (`average_drop`), which a table must say.
+    The drop is of one image: the coded convention sums it (`average_drop`), which a table must say.
     """
     images, maps = image[None], map[None]
     target = net(images).argmax(1)
