@@ -1,27 +1,36 @@
-"""Small networks to explain, each with its literal counterpart, and the devices to try them on."""
+"""Settings of the test run, and fixtures: devices, networks, a cache of its own for every test."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import hypothesis
 import matplotlib as mpl
-import numpy as np
 import pytest
-import reference
 import torch
-from torch import Tensor, nn
-from torchvision import models
 
-import iscam
+pytest.register_assert_rewrite("helpers")
+
+from helpers import networks  # noqa: E402
+
+# Other names for the helpers, until every test imports them from there.
+from helpers.images import array as array  # noqa: E402
+from helpers.images import smooth_images as smooth_images  # noqa: E402
+from helpers.networks import CASES as CASES  # noqa: E402
+from helpers.networks import Case as Case  # noqa: E402
+from helpers.networks import bias_free as bias_free  # noqa: E402
+from helpers.networks import bias_free_case as bias_free_case  # noqa: E402
+from helpers.networks import pooled as pooled  # noqa: E402
+from helpers.networks import pooled_case as pooled_case  # noqa: E402
+from helpers.networks import squeezenet as squeezenet  # noqa: E402
+from helpers.networks import squeezenet_case as squeezenet_case  # noqa: E402
 
 mpl.use("Agg")
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("repeatable")
-torch.set_num_threads(1)  # networks this small lose more than they gain by waiting for each other's threads
+torch.set_num_threads(1)  # the networks are small: several threads only wait for each other
 
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -30,7 +39,7 @@ CUDA = pytest.param(
 
 @pytest.fixture
 def strict_float32(monkeypatch):
-    """Convolutions in float32 on a GPU, too, not in TensorFloat-32, which the reference would not agree with."""
+    """Full float32 convolutions on a GPU: TensorFloat-32 is too coarse to agree with the reference."""
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)
 
 
@@ -40,8 +49,8 @@ def device(request, strict_float32):
 
 
 @pytest.fixture(autouse=True)
-def _one_cache_a_test(tmp_path_factory, monkeypatch):
-    """No test reads or fills the user's cache, and none reaches the network."""
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Give every test an empty cache and no network."""
     monkeypatch.setenv("ISCAM_CACHE", str(tmp_path_factory.mktemp("cache")))
 
     def refuse(url, *args, **kwargs):
@@ -50,142 +59,32 @@ def _one_cache_a_test(tmp_path_factory, monkeypatch):
     monkeypatch.setattr("pooch.retrieve", refuse)
 
 
-class BiasFree(nn.Module):
-    """Convolutions, ReLUs, max pooling and a linear head, all without bias: S(t x) = t S(x) for t > 0.
-
-    Channel 3 of `features` is dead.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(2),
-        )  # fmt: skip
-        self.head = nn.Linear(8 * 5 * 4, 5, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).flatten(1))
+@pytest.fixture(name="bias_free_case")
+def _bias_free_case() -> networks.Case:
+    return networks.bias_free_case()
 
 
-class Pooled(nn.Module):
-    """Global average pooling and one linear layer behind `last`, whose output an in-place ReLU overwrites.
-
-    Channel 2 of `last` is constant, not zero; dropout and batch normalisation tell training from evaluation.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
-        self.last = nn.Conv2d(6, 8, 3, stride=2)
-        self.relu = nn.ReLU(inplace=True)
-        self.drop = nn.Dropout(0.5)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        a = self.relu(self.last(self.first(x)))
-        return self.head(self.drop(a).mean((2, 3)))
+@pytest.fixture(name="pooled_case")
+def _pooled_case() -> networks.Case:
+    return networks.pooled_case()
 
 
-def scaled(model: nn.Module, seed: int, gain: float) -> nn.Module:
-    """Random weights from a seed, with a head strong enough to give probabilities between 0 and 1."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=g)
-            else:
-                parameter.uniform_(0, 0.2, generator=g)
-        model.head.weight.mul_(gain)
-    return model.eval()
-
-
-def bias_free() -> nn.Module:
-    model = scaled(BiasFree(), 1, 1)
-    with torch.no_grad():
-        model.features[3].weight[3] = 0
-    return model
-
-
-def pooled() -> nn.Module:
-    model = scaled(Pooled(), 2, 2)
-    with torch.no_grad():
-        model.first[1].weight.fill_(1)
-        model.last.weight[2] = 0
-        model.last.bias[2] = 0.7
-    return model
-
-
-def squeezenet() -> nn.Module:
-    """SqueezeNet with random weights, a narrow layer to explain and logits that differ."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = models.squeezenet1_0(weights=None, num_classes=10)
-    with torch.no_grad():
-        model.classifier[1].weight.mul_(15)
-    return model.eval()
-
-
-@dataclass
-class Case:
-    """A network for the package and the same one for the reference; images and their classes."""
-
-    net: iscam.Network
-    split: reference.Split
-    images: Tensor
-    targets: Tensor
-
-
-def bias_free_case() -> Case:
-    model = bias_free()
-    halves = reference.split(model, lambda m, x: m.features(x), lambda m, a: m.head(a.flatten(1)))
-    return Case(iscam.Network(model, "features"), halves, smooth_images(3, 20, 16), torch.tensor([2, 0, 4]))
-
-
-def pooled_case() -> Case:
-    model = pooled()
-    halves = reference.split(model, lambda m, x: m.last(m.first(x)), lambda m, a: m.head(a.relu().mean((2, 3))))
-    return Case(iscam.Network(model, "last"), halves, smooth_images(3, 25, 31), torch.tensor([2, 3, 4]))
-
-
-def squeezenet_case() -> Case:
-    """Explained at features.3, a Fire module of 128 channels whose output an in-place ReLU leaves >= 0."""
-    model = squeezenet()
-    halves = reference.split(
-        model, lambda m, x: m.features[:4](x), lambda m, a: m.classifier(m.features[4:](a)).flatten(1)
-    )
-    return Case(iscam.Network(model, "features.3"), halves, smooth_images(1, 40, 36), torch.tensor([4]))
-
-
-CASES = {"bias-free": bias_free_case, "pooled": pooled_case, "squeezenet": squeezenet_case}
-
-
-def smooth_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Smooth random images, normalised: noise at a quarter of the size, upsampled."""
-    g = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(count, 3, height // 4 + 1, width // 4 + 1, generator=g)
-    return nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
-
-
-def array(x: Tensor) -> np.ndarray:
-    return x.detach().cpu().double().numpy()
+# Other names for the two fixtures above, until every test uses those.
 
 
 @pytest.fixture
-def case() -> Case:
-    """The bias-free network, which is the quickest."""
-    return bias_free_case()
+def case(bias_free_case: networks.Case) -> networks.Case:
+    return bias_free_case
 
 
 @pytest.fixture
-def gap() -> Case:
-    """The network with global average pooling and an in-place ReLU right behind the explained layer."""
-    return pooled_case()
+def gap(pooled_case: networks.Case) -> networks.Case:
+    return pooled_case
 
 
 @pytest.fixture
 def peak_memory() -> Callable[..., float]:
-    """The most memory in MB that a Python script held at once, run by itself with some arguments."""
+    """A function that runs a Python script with arguments and returns its peak memory in MB."""
     pytest.importorskip("resource")
 
     def peak(script: str, *arguments: object) -> float:

@@ -2,13 +2,11 @@
 
 import re
 import subprocess
-import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+from helpers.repository import ADDRESS, ROOT
+
 PLACES = [
     "_config.yml",
     "CITATION.cff",

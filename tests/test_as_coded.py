@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import array, pooled_case, smooth_images
+from helpers.images import array, smooth_images
+from helpers.networks import pooled_case
 from iscam.data import Entry
 from iscam.maps import weighted_map
 from iscam.metrics import Curves

@@ -12,32 +12,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 import iscam
-from conftest import Case, bias_free, bias_free_case, pooled, smooth_images
-
-
-def refused(*words: str):
-    """The block raises `InputError` with one line that has all the words."""
-    return Refused(words)
-
-
-class Refused:
-    def __init__(self, words: tuple[str, ...]):
-        self.words = words
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace) -> bool:
-        assert kind is not None, "nothing was raised"
-        if not issubclass(kind, iscam.InputError):
-            return False
-        message = str(error)
-        assert message.strip()
-        assert "\n" not in message
-        assert len(message) < 2000
-        for word in self.words:
-            assert word in message, message
-        return True
+from helpers.errors import refused
+from helpers.images import smooth_images
+from helpers.networks import Case, bias_free, bias_free_case, pooled
 
 
 @pytest.fixture(scope="module")

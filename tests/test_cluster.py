@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import iscam
-from conftest import pooled_case
+from helpers.networks import pooled_case
 from iscam.data import ImageDataset, load_images
 from iscam.study.costs import passes
 from iscam.study.evaluate import image_rows

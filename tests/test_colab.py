@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_address import ADDRESS
-from test_notebooks import NOTEBOOKS, ROOT, SMALL
+
+from helpers.repository import ADDRESS, NOTEBOOKS, ROOT, SMALL
 
 papermill = pytest.importorskip("papermill")
 

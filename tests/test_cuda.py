@@ -10,7 +10,8 @@ import torch
 from numpy.testing import assert_allclose
 
 import iscam
-from conftest import array, smooth_images, squeezenet
+from helpers.images import array, smooth_images
+from helpers.networks import squeezenet
 from iscam.engine.batching import BATCH, LARGEST_BATCH, batch_sizes
 from iscam.engine.first_layer import scaled
 from iscam.engine.scoring import PRECISIONS, masked_scores, spent

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import iscam
-from conftest import array
+from helpers.images import array
 from iscam.data import FIGURE_IMAGES, read_image
 from iscam.model import MEAN, STD
 

@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, array, bias_free, pooled, smooth_images
+from helpers.images import array, smooth_images
+from helpers.networks import CASES, bias_free, pooled
 from iscam.engine.compiling import copies, state_of
 from iscam.engine.first_layer import scaled
 from iscam.engine.scoring import batches, masked_scores

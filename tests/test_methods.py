@@ -7,7 +7,6 @@ import random
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, Case, array, bias_free, pooled, smooth_images
+from helpers import reference
+from helpers.images import array, smooth_images
+from helpers.networks import CASES, Case, bias_free, pooled
 from iscam.methods.schedules import quadrature
 from iscam.record import forward_record
 from iscam.rng import noise, noises

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import iscam
-from conftest import CASES, array, smooth_images
+from helpers import reference
+from helpers.images import array, smooth_images
+from helpers.networks import CASES
 from iscam.metrics import measured
 
 

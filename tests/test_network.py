@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 import iscam
-from conftest import array, bias_free, pooled, smooth_images
+from helpers.images import array, smooth_images
+from helpers.networks import bias_free, pooled
 from iscam.capture import layer_names
 from iscam.record import forward_record
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 import torch
 from torchcam import methods as torchcam
 from torchvision import models
 
 import iscam
-from conftest import array, smooth_images
+from helpers import reference
+from helpers.images import array, smooth_images
 
 ASK = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
 PAIRS = {

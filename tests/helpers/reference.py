@@ -1,0 +1,341 @@
+"""The equations again, slow and literal, in float64: what the fast code is compared with.
+
+Nothing is shared with the package but its noise, which is a choice and no equation. A network is two functions here,
+`front` (image to activations A) and `back` (A to logits), each given one image at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.polynomial import legendre
+from torch import Tensor, nn
+
+from iscam.rng import noise
+
+
+@dataclass
+class Split:
+    """A network in float64, cut at the explained layer."""
+
+    front: Callable[[Tensor], Tensor]  # (1, 3, H, W) -> (1, K, h, w)
+    back: Callable[[Tensor], Tensor]  # (1, K, h, w) -> (1, classes)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.back(self.front(torch.tensor(x, dtype=torch.float64)[None]))[0].numpy()
+
+    def activations(self, x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.front(torch.tensor(x, dtype=torch.float64)[None])[0].clone().numpy()
+
+    def probability(self, x: np.ndarray, target: int) -> float:
+        logits = self.logits(x)
+        exponentials = [math.exp(s - max(logits)) for s in logits]
+        return exponentials[target] / sum(exponentials)
+
+    def logit(self, x: np.ndarray, target: int) -> float:
+        return float(self.logits(x)[target])
+
+    def gradient(self, x: np.ndarray, target: int) -> np.ndarray:
+        """dS/dA of the class logit S."""
+        a = torch.tensor(self.activations(x), requires_grad=True)
+        self.back(a[None].clone())[0, target].backward()
+        return a.grad.numpy()
+
+
+def split(model: nn.Module, front: Callable, back: Callable) -> Split:
+    """A float64 copy of a model, in evaluation mode, cut in two: `front(model, x)` and `back(model, a)`."""
+    double = copy.deepcopy(model).double().eval().requires_grad_(False)
+    return Split(lambda x: front(double, x), lambda a: back(double, a))
+
+
+# ----------------------------------------------------------------------------------------------- pieces of the equation
+
+
+def upsample(a: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear interpolation, align_corners=False: pixel centres at 1/2, values beyond the outer centres repeated."""
+    h, w = a.shape
+    out = np.empty((height, width))
+    for i in range(height):
+        y = max((i + 0.5) * h / height - 0.5, 0)
+        y0 = int(y)
+        y1 = min(y0 + 1, h - 1)
+        for j in range(width):
+            x = max((j + 0.5) * w / width - 0.5, 0)
+            x0 = int(x)
+            x1 = min(x0 + 1, w - 1)
+            top = (1 - (x - x0)) * a[y0, x0] + (x - x0) * a[y0, x1]
+            bottom = (1 - (x - x0)) * a[y1, x0] + (x - x0) * a[y1, x1]
+            out[i, j] = (1 - (y - y0)) * top + (y - y0) * bottom
+    return out
+
+
+def min_max(a: np.ndarray) -> np.ndarray:
+    """Equation 8; all zeros for a constant."""
+    if a.max() == a.min():
+        return np.zeros_like(a)
+    return (a - a.min()) / (a.max() - a.min())
+
+
+def saliency(weights: np.ndarray, activations: np.ndarray, height: int, width: int) -> np.ndarray:
+    """L = s(ReLU(sum over k of alpha_k up(A_k)))."""
+    total = np.zeros((height, width))
+    for k in range(len(activations)):
+        total += weights[k] * upsample(activations[k], height, width)
+    return min_max(np.maximum(total, 0))
+
+
+# ----------------------------------------------------------------------------------------------------- gradient methods
+
+
+def cam(net: Split, x: np.ndarray, target: int, *, head: np.ndarray) -> np.ndarray:
+    """alpha_k = w_k of the last linear layer's row of the class, `head` (classes, K)."""
+    return np.array([head[target, k] for k in range(head.shape[1])])
+
+
+def grad_cam(net: Split, x: np.ndarray, target: int) -> np.ndarray:
+    """alpha_k = 1/Z sum over i, j of dS/dA_kij."""
+    g = net.gradient(x, target)
+    return np.array([sum(g[k].flat) / g[k].size for k in range(len(g))])
+
+
+def grad_cam_pp(net: Split, x: np.ndarray, target: int) -> np.ndarray:
+    g = net.gradient(x, target)
+    return plus_plus(net.activations(x), g, g**2, g**3)
+
+
+def smooth_grad_cam_pp(
+    net: Split, x: np.ndarray, target: int, *, samples: int = 15, sigma: float = 0.15, seed: int = 0
+) -> np.ndarray:
+    """First to third powers of the gradient, each averaged over noisy images; the class and A of the clean one."""
+    std = sigma * (x.max() - x.min())
+    gradients = []
+    for n in range(samples):
+        drawn = noise(torch.tensor(x, dtype=torch.float32), seed, n).double().numpy()
+        gradients.append(net.gradient(x + std * drawn, target))
+    g1, g2, g3 = (sum(g**power for g in gradients) / samples for power in (1, 2, 3))
+    return plus_plus(net.activations(x), g1, g2, g3)
+
+
+def plus_plus(a: np.ndarray, g1: np.ndarray, g2: np.ndarray, g3: np.ndarray) -> np.ndarray:
+    """Grad-CAM++, equations 10 and 19 with Y = exp(S), whose derivatives are exp(S) times powers of g."""
+    alpha = np.zeros(len(a))
+    for k in range(len(a)):
+        total = sum(a[k].flat)
+        for i in range(a.shape[1]):
+            for j in range(a.shape[2]):
+                denominator = 2 * g2[k, i, j] + total * g3[k, i, j]
+                if denominator != 0:
+                    alpha[k] += g2[k, i, j] / denominator * max(g1[k, i, j], 0)
+    return alpha
+
+
+# -------------------------------------------------------------------------------------------------------- score methods
+
+
+def score_cam(net: Split, x: np.ndarray, target: int, **options) -> np.ndarray:
+    return integrated(net, x, target, lambda masked, k: [masked], [1.0], **options)
+
+
+def ss_cam(
+    net: Split, x: np.ndarray, target: int, *, samples: int = 15, sigma: float = 2.0, seed: int = 0, **options
+) -> np.ndarray:
+    def noisy(masked: np.ndarray, k: int) -> list[np.ndarray]:
+        std = (sigma / (masked.max() - masked.min())) ** 2
+        like = torch.tensor(x, dtype=torch.float32)
+        return [masked + std * noise(like, seed, k, n).double().numpy() for n in range(samples)]
+
+    return integrated(net, x, target, noisy, [1 / samples] * samples, **options)
+
+
+def is_cam(
+    net: Split,
+    x: np.ndarray,
+    target: int,
+    *,
+    steps: int = 15,
+    schedule="cumulative",
+    nodes: int | None = None,
+    **options,
+) -> np.ndarray:
+    t, w = schedule_of(steps, schedule, nodes)
+    return integrated(net, x, target, lambda masked, k: [each * masked for each in t], w, **options)
+
+
+def integrated(
+    net: Split,
+    x: np.ndarray,
+    target: int,
+    inputs: Callable[[np.ndarray, int], list[np.ndarray]],
+    w: list[float],
+    *,
+    score: str = "probability",
+    channel_softmax: bool = False,
+    baseline: str | None = None,
+    normalise: str = "upsampled",
+) -> np.ndarray:
+    """alpha_k = sum over n of w_n (C(input_kn) - C(0) if a baseline is asked for), one pass after the other."""
+    c = {"probability": net.probability, "logit": net.logit}[score]
+    activations = net.activations(x)
+
+    def up(a: np.ndarray) -> np.ndarray:
+        return upsample(a, *x.shape[1:])
+
+    alpha = {}
+    for k, a in enumerate(activations):
+        if a.max() == a.min():
+            continue
+        first, second = (up, min_max) if normalise == "upsampled" else (min_max, up)
+        mask = second(first(a))
+        alpha[k] = 0.0
+        for w_n, scored in zip(w, inputs(mask * x, k), strict=True):
+            alpha[k] += w_n * c(scored, target)
+            if baseline == "zeros":
+                alpha[k] -= w_n * c(np.zeros_like(x), target)
+    if channel_softmax and alpha:
+        total = sum(math.exp(value - max(alpha.values())) for value in alpha.values())
+        alpha = {k: math.exp(value - max(alpha.values())) / total for k, value in alpha.items()}
+    return np.array([alpha.get(k, 0.0) for k in range(len(activations))])
+
+
+def schedule_of(steps: int, schedule, nodes: int | None) -> tuple[list[float], list[float]]:
+    """The numbers t and weights w of IS-CAM's sum over C(t X o H)."""
+    if not isinstance(schedule, str):
+        return list(schedule), [1 / len(schedule)] * len(schedule)
+    if schedule == "integral":
+        return gauss_on_unit_interval(nodes or steps)
+    i, w = (range(1, steps + 1), [1 / steps] * steps) if nodes is None else gauss_on_integers(steps, nodes)
+    if schedule == "cumulative":  # M_i = M_{i-1} + (X o H) i/N, where i = 1..N may be the fractional node of a rule
+        return [each * (each + 1) / (2 * steps) for each in i], list(w)
+    return [each / steps for each in i], list(w)
+
+
+def gauss_on_unit_interval(nodes: int) -> tuple[list[float], list[float]]:
+    """Gauss-Legendre on [0, 1]: the zeros z of P_n, weights 2 / ((1 - z^2) P_n'(z)^2), brought from [-1, 1]."""
+    p = legendre.Legendre.basis(nodes)
+    zeros = sorted(np.real(p.roots()))
+    return [(z + 1) / 2 for z in zeros], [1 / ((1 - z**2) * p.deriv()(z) ** 2) for z in zeros]
+
+
+def gauss_on_integers(steps: int, nodes: int) -> tuple[list[float], list[float]]:
+    """Gauss's rule for the mean over i = 1..steps: the zeros of the discrete orthogonal polynomial, weights by moments.
+
+    The polynomial of degree n that is orthogonal to all lower ones on the points is the last column of Gram-Schmidt.
+    """
+    points = (np.arange(1, steps + 1) - (steps + 1) / 2) / steps
+    if nodes == steps:
+        return list(range(1, steps + 1)), [1 / steps] * steps
+    powers = np.vander(points, nodes + 1, increasing=True)
+    lower = powers[:, :nodes]
+    coefficients, *_ = np.linalg.lstsq(lower, powers[:, nodes], rcond=None)
+    z = np.sort(np.real(np.roots([1, *(-coefficients[::-1])])))
+    moments = lower.mean(0)
+    w = np.linalg.solve(np.vander(z, nodes, increasing=True).T, moments)
+    return list(z * steps + (steps + 1) / 2), list(w)
+
+
+# -------------------------------------------------------------------------------------------------------------- metrics
+
+
+def insertion(
+    net: Split, x: np.ndarray, map: np.ndarray, target: int, step: int = 224, start: str = "zeros"
+) -> tuple[list[float], list[float], float]:
+    return curve(net, np.zeros_like(x) if start == "zeros" else blurred(x), x, map, target, step)
+
+
+def deletion(net: Split, x: np.ndarray, map: np.ndarray, target: int, step: int = 224):
+    return curve(net, x, np.zeros_like(x), map, target, step)
+
+
+def curve(net: Split, before: np.ndarray, after: np.ndarray, map: np.ndarray, target: int, step: int):
+    """Fractions, probabilities and the area under them while pixels change one after the other, the highest first."""
+    height, width = map.shape
+    order = sorted(range(height * width), key=lambda p: (-map[p // width, p % width], p))
+    canvas = before.copy()
+    fractions, scores = [0.0], [net.probability(canvas, target)]
+    for done, pixel in enumerate(order, start=1):
+        canvas[:, pixel // width, pixel % width] = after[:, pixel // width, pixel % width]
+        if done % step == 0 or done == len(order):
+            fractions.append(done / len(order))
+            scores.append(net.probability(canvas, target))
+    area = 0.0
+    for j in range(1, len(scores)):
+        area += (fractions[j] - fractions[j - 1]) * (scores[j] + scores[j - 1]) / 2
+    return fractions, scores, area
+
+
+def blurred(x: np.ndarray, size: int = 11, sigma: float = 5.0) -> np.ndarray:
+    """Gaussian blur with a kernel of size x size, its sum 1, the image mirrored at its borders."""
+    r = size // 2
+    padded = np.pad(x, ((0, 0), (r, r), (r, r)), mode="reflect")
+    out, total = np.zeros_like(x), 0.0
+    for i in range(-r, r + 1):
+        for j in range(-r, r + 1):
+            weight = math.exp(-(i * i + j * j) / (2 * sigma**2))
+            out += weight * padded[:, r + i : r + i + x.shape[1], r + j : r + j + x.shape[2]]
+            total += weight
+    return out / total
+
+
+def confidence(net: Split, x: np.ndarray, map: np.ndarray, target: int) -> tuple[float, float]:
+    return net.probability(x, target), net.probability(x * map, target)
+
+
+def average_drop(y: float, o: float) -> float:
+    return max(0, y - o) / y if y > 0 else 0
+
+
+def average_increase(y: float, o: float) -> bool:
+    return y < o
+
+
+def average_gain(y: float, o: float) -> float:
+    return math.nan if y == 1 else max(0, o - y) / (1 - y)
+
+
+def complexity(map: np.ndarray) -> float:
+    """The sum of the map's absolute values over the number of its pixels."""
+    total = 0.0
+    for value in map.flat:
+        total += abs(value)
+    return total / map.size
+
+
+def coherency(map: np.ndarray, again: np.ndarray) -> float:
+    """Pearson's correlation of two maps, covariance over standard deviations, brought from [-1, 1] to [0, 1]."""
+    a, b = list(map.flat), list(again.flat)
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    covariance = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True)) / len(a)
+    deviations = [math.sqrt(sum((x - m) ** 2 for x in each) / len(each)) for each, m in ((a, mean_a), (b, mean_b))]
+    if 0 in deviations:
+        return math.nan
+    return (covariance / (deviations[0] * deviations[1]) + 1) / 2
+
+
+def adcc(y: float, o: float, map: np.ndarray, again: np.ndarray) -> float:
+    parts = [coherency(map, again), 1 - complexity(map), 1 - average_drop(y, o)]
+    return 0 if 0 in parts else 3 / (1 / parts[0] + 1 / parts[1] + 1 / parts[2])
+
+
+def win(y: float, o_a: float, o_b: float) -> bool:
+    """a wins by the smaller drop Y - O."""
+    return y - o_a < y - o_b
+
+
+def energy(map: np.ndarray, boxes: np.ndarray) -> float:
+    """The map's share inside the boxes, pixel by pixel."""
+    if len(boxes) == 0:
+        return math.nan
+    inside = total = 0.0
+    for i in range(map.shape[0]):
+        for j in range(map.shape[1]):
+            total += map[i, j]
+            if any(xmin <= j + 0.5 < xmax and ymin <= i + 0.5 < ymax for xmin, ymin, xmax, ymax in boxes):
+                inside += map[i, j]
+    return inside / total if total > 0 else 0.0
