@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -36,3 +39,10 @@ def noises(like: Tensor, keys: Sequence[tuple[int, ...]]) -> Tensor:
         for i in range(len(keys)):
             draw(i)
     return draws
+
+
+def seeded(build: Callable[..., T], *args: Any) -> T:
+    """Call `build(*args)` with torch's CPU generator at a fixed seed, and restore the generator's state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build(*args)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torchvision import models
 from iscam.download import fetch
 from iscam.errors import InputError
 from iscam.model import Network
+from iscam.rng import seeded
 from iscam.validation import unknown_choice
 
 #: The papers' networks and their layers, as the authors' code names them (512 channels; 7x7, 7x7 and 13x13).
@@ -51,13 +51,6 @@ def load_model(name: str, weights: str | Path | None = "default", layer: str | N
         path = weights_file(default) if weights == "default" else Path(weights)
         load_weights(model, path, name)
     return Network(model.eval(), layer or default_layer, categories=categories)
-
-
-def seeded(build: Callable[..., nn.Module], *args: Any) -> nn.Module:
-    """A model with random weights that are the same at every call; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build(*args)
 
 
 def weights_file(default: str | Path) -> Path:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.squeezenet import Fire
 from torchvision.models.vgg import make_layers
 
 from iscam.menagerie.draw import SPECIES
+from iscam.rng import seeded
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -137,7 +137,5 @@ def build(name: str) -> tuple[nn.Module, str, tuple[str, ...], Path]:
     The model maps normalised images (batch, 3, 224, 224) to logits (batch, 10). The global random state stays.
     """
     recipe = RECIPES[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = recipe.build(len(SPECIES))
+    model = seeded(recipe.build, len(SPECIES))
     return model, recipe.layer, SPECIES, WEIGHTS / recipe.file
