@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Everything from a clean checkout, with nothing but Python 3.11 or newer, pip and venv:
+"""Set up, build and test from a clean checkout. Needs Python 3.11 or newer with pip and venv.
 
-python3 run.py setup                                                make .venv, once and when pyproject.toml changes
-python3 run.py book [--parameters FILE] [--set NAME=VALUE]...       run the notebooks, build the book
-python3 run.py test [PYTEST ARGUMENTS]                              run the tests
-python3 run.py check                                                open every page of the built book in a browser
-python3 run.py readme                                               write the README's figure and results
-python3 run.py address URL                                          write the repository's address everywhere
+python3 run.py setup                                            make .venv, again if pyproject.toml changed
+python3 run.py book [--parameters FILE] [--set NAME=VALUE]...   run the notebooks and build the book
+python3 run.py test [PYTEST ARGUMENTS]                          run the tests
+python3 run.py check                                            open every page of the built book in a browser
+python3 run.py readme                                           write the README's figure and findings
+
+Every command makes .venv first if it is missing.
 """
 
 import hashlib
@@ -23,14 +24,15 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def run(*command: object) -> None:
-    """Run a command where the caller stands, and end with its exit code if it fails."""
+    """Run a command in the current folder. Exit with its code if it fails."""
     environment = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    if code := subprocess.run([str(part) for part in command], env=environment).returncode:
+    code = subprocess.run([str(part) for part in command], env=environment).returncode
+    if code:
         sys.exit(code)
 
 
 def setup() -> None:
-    """Make .venv and install the package with all it needs, unless that is done."""
+    """Make .venv and install the package with everything that the book and the tests need, unless it is up to date."""
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     stamp = VENV / "iscam-setup"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -55,44 +57,37 @@ def setup() -> None:
 
 
 def test(*arguments: str) -> None:
-    """Run pytest; the whole suite on as many cores as there are."""
+    """Run pytest, without arguments on all tests and up to 8 cores."""
     os.chdir(ROOT)
     run(PYTHON, "-m", "pytest", *(arguments or ("-n", "auto", "--maxprocesses", "8")))
 
 
 def book(*arguments: str) -> None:
+    """Run the notebooks and build the book."""
     run(PYTHON, ROOT / "book/make.py", *arguments)
 
 
 def check(*arguments: str) -> None:
+    """Open every page of the built book in a browser."""
     run(PYTHON, ROOT / "book/check.py", *arguments)
 
 
 def readme() -> None:
+    """Write the README's figure and findings from the recorded runs."""
     run(PYTHON, ROOT / "book/readme.py")
 
 
-def address(url: str) -> None:
-    """Replace the repository's address, which pyproject.toml holds, in every tracked file."""
-    old = (ROOT / "pyproject.toml").read_text().split('Repository = "https://github.com/')[1].split('"')[0]
-    new = url.removeprefix("https://github.com/").strip("/")
-    listed = subprocess.run(["git", "grep", "-lF", old], cwd=ROOT, capture_output=True, text=True).stdout
-    for name in listed.splitlines():
-        file = ROOT / name
-        file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-    print(f"{old} is now {new} in {len(listed.splitlines())} files")
-
-
-TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check, "readme": readme, "address": address}
+TASKS = {"setup": lambda: None, "book": book, "test": test, "check": check, "readme": readme}
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so to an older Python)
+    if sys.version_info < (3, 11):  # noqa: UP036 (an older Python must get this message)
         sys.exit("Python 3.11 or newer is needed")
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__)
         sys.exit()
-    if len(sys.argv) < 2 or sys.argv[1] not in TASKS or (sys.argv[1] == "address" and len(sys.argv) != 3):
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    if sys.argv[1] != "address":
-        setup()
+    if sys.argv[1] not in TASKS:
+        sys.exit(f"unknown command {sys.argv[1]!r}; valid commands: {', '.join(TASKS)}")
+    setup()
     TASKS[sys.argv[1]](*sys.argv[2:])

@@ -1,4 +1,4 @@
-"""The repository's address stands in pyproject.toml; wherever else it is written, it is the same."""
+"""The repository's address is the same in pyproject.toml and in every file that names it."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_address_is_the_same_everywhere(place):
+def test_address_is_the_same_everywhere(place):
     owner_and_name = ADDRESS.removeprefix("https://github.com/")
     text = (ROOT / place).read_text(encoding="utf-8")
     found = re.findall(
@@ -27,16 +27,18 @@ def test_the_address_is_the_same_everywhere(place):
     assert found and {name.removesuffix(".git").split("@")[0] for name in found} == {owner_and_name}
 
 
-def test_it_is_written_nowhere_else():
+def test_address_is_only_in_known_files():
     owner_and_name = ADDRESS.removeprefix("https://github.com/")
     listed = subprocess.run(["git", "grep", "-lF", owner_and_name], cwd=ROOT, capture_output=True, text=True).stdout
     assert {*listed.split()} <= {"pyproject.toml", *PLACES}
 
 
-def test_the_address_is_changed_by_one_command(tmp_path):
+def test_address_command_of_contributing_changes_all_files(tmp_path):
     copy = tmp_path / "copy"
     subprocess.run(["git", "clone", "-q", ROOT, copy], check=True)
-    subprocess.run(["python3", copy / "run.py", "address", "https://github.com/someone/else"], check=True)
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The repository's address")[2]
+    command = re.search(r"```bash\n(.*?)```", text, re.S)[1].replace("OWNER/NAME", "someone/else")
+    subprocess.run(["bash", "-euc", command], cwd=copy, check=True)
     left = subprocess.run(["git", "grep", "-l", ADDRESS], cwd=copy, capture_output=True, text=True).stdout
     assert left == ""
     assert "someone/else" in (copy / "notebooks/pipeline.ipynb").read_text()
