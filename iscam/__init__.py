@@ -9,6 +9,7 @@ from iscam import menagerie
 from iscam.data import load_images
 from iscam.errors import InputError
 from iscam.explanation import explain
+from iscam.interop import captum_attribution, quantus_explain
 from iscam.maps import ssim
 from iscam.methods import CONTROLS, METHODS
 from iscam.metrics import METRICS
@@ -36,6 +37,7 @@ __all__ = [
     "average_drop",
     "average_gain",
     "average_increase",
+    "captum_attribution",
     "coherency",
     "complexity",
     "confidence",
@@ -51,6 +53,7 @@ __all__ = [
     "paired",
     "part_correlation",
     "part_importance",
+    "quantus_explain",
     "randomised",
     "run_study",
     "shifted",
