@@ -1,16 +1,13 @@
-"""Write the figure and the results of the README from the recorded runs."""
+"""Write the figure and the findings of the README from the recorded runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import pandas as pd
 
 import iscam
-from iscam.plots import TITLES
 from iscam.reproduction import figures, findings
-from iscam.reproduction.tables import HEADINGS, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README, HERO = ROOT / "README.md", ROOT / "book" / "hero.png"
@@ -33,17 +30,10 @@ def hero() -> plt.Figure:
 
 
 def with_results(text: str) -> str:
-    """The README with the results of the recorded runs between its two markers."""
+    """The README with the findings of the recorded runs between its two markers."""
     before, _, rest = text.partition(START)
     sentences = "".join(f"- {sentence}\n" for sentence in findings.sentences())
-    tables = "".join(f"\n{caption}:\n\n{markdown(rows)}" for caption, rows in findings.tables())
-    return f"{before}{START}\n{sentences}{tables}\n{END}{rest.partition(END)[2]}"
-
-
-def markdown(rows: pd.DataFrame) -> str:
-    """A Markdown table with the titles of methods and the headings of metrics."""
-    head = [str(HEADINGS.get(name, name)) for name in rows.columns]
-    return markdown_table(head, rows.map(lambda cell: TITLES.get(cell, cell)).to_numpy().tolist()) + "\n"
+    return f"{before}{START}\n{sentences}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
