@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from iscam.engine.scoring import PRECISIONS
 from iscam.errors import InputError
@@ -22,6 +21,7 @@ from iscam.metrics import METRICS, needs
 from iscam.metrics.curves import STARTS
 from iscam.metrics.ground_truth import DRAWN_CONTROLS
 from iscam.reproduction.toy_networks import small
+from iscam.study.strict_yaml import read_yaml
 from iscam.validation import check_int, check_non_negative, unknown_choice
 from iscam.zoo import LAYERS
 
@@ -107,7 +107,7 @@ class Study:
 def check_method(name: str, chosen: Mapping[str, Any]) -> None:
     """Nothing where a line of the methods will do, else `InputError`; the values of its options are tried out."""
     method = chosen.get("method", name)
-    known: dict[str, Callable[..., Any]] = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
+    known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
     if method not in known:
         raise unknown_choice(f"method of {name}:", method, known)
     valid = [*COMMON, *options(known[method])]
@@ -143,11 +143,8 @@ def needing_drawings(study: Study) -> list[str]:
 
 
 def read_study(file: str | Path) -> Study:
-    """The study that a YAML file describes, its keys being the fields of `Study`."""
-    try:
-        fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the study {file}: {' '.join(str(error).split())}") from error
+    """The study that a YAML file describes. Its keys are the fields of `Study`; see `read_yaml` for its rules."""
+    fields = read_yaml(file, "study")
     names = [f.name for f in dataclasses.fields(Study)]
     if not isinstance(fields, dict) or set(fields) - set(names):
         raise InputError(f"{file} must hold keys out of {', '.join(names)}")
