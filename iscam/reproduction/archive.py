@@ -73,7 +73,7 @@ def without_local_paths(text: str, parameters: Mapping[str, Any]) -> str:
     """A provenance that names the images, weights and study that were read, not where this machine keeps them."""
     for place in filter(None, [parameters.get("data"), *(parameters.get("weights") or {}).values()]):
         text = text.replace(place, Path(place).name)
-    return re.sub(r"\S*/(?=studies/\S+\.yaml)", "", text)
+    return re.sub(r"[^\s\"]*/(?=studies/\S+\.yaml)", "", text)
 
 
 def save_run(

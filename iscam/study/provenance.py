@@ -1,11 +1,12 @@
-"""Provenance: what made a result, where and when."""
+"""Provenance: the command, code, versions, device and time behind a result."""
 
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,35 +14,53 @@ from typing import Any
 
 import torch
 
+PACKAGES = ("iscam", "torch", "torchvision", "numpy", "pandas")
+
 
 def provenance(parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """What made a result: parameters, commit, versions, device, seconds, date."""
-    packages = ("iscam", "torch", "torchvision", "numpy", "pandas")
+    """A JSON-able record of the present process: date, argv, command, parameters, commit, versions, device, seconds."""
+    argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "argv": argv,
+        "command": shown_command(argv),
         "parameters": dict(parameters),
         "commit": commit(),
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "device": device_name(),
         "seconds": round(seconds, 1),
     }
 
 
+def shown_command(argv: Sequence[str]) -> str:
+    """Command line for people: the arguments, quoted where a shell needs it.
+
+    >>> shown_command(["iscam", "study", "my study.yaml"])
+    "iscam study 'my study.yaml'"
+    """
+    return shlex.join(argv)
+
+
 def device_name() -> str:
-    """The machine's GPU, or its processor, what it has for bfloat16, and the number of threads."""
+    """Name of the GPU; or the CPU, its bfloat16 instructions and the number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
-    name = known.get("cpu_name", platform.machine())
-    half = next((f" with {kind}" for kind in ("amx_bf16", "avx512_bf16") if known.get(kind)), "")
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch
+    name = capabilities.get("cpu_name", platform.machine())
+    half = next((f" with {kind}" for kind in ("amx_bf16", "avx512_bf16") if capabilities.get(kind)), "")
     return f"{name} CPU{half}, threads: {torch.get_num_threads()}"
 
 
 def commit() -> str | None:
-    """The checkout's commit, None in an installed package."""
+    """The checkout's commit, with "-dirty" if files changed; None for an installed package."""
+    file = Path(__file__)
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        git(file.parent, "ls-files", "--error-unmatch", file.name)  # the checkout may be of another project
+        return git(file.parent, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
