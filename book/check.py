@@ -1,9 +1,10 @@
-"""Open every page of the built book in a browser, as its readers do, and say what is wrong with it.
+"""Open every page of the built book in a browser and report its faults.
 
-On a desktop, on a phone and in the dark: no error in the console, no request to another host, no page wider than the
-screen, every image loads and has an alternative text, every link inside the book leads somewhere, sliders move by
-mouse and by keyboard, the search finds what is there, and axe-core finds no serious barrier. Needs Chromium (Debian:
-apt install chromium) and, for axe-core, npm; --if-possible leaves out what cannot be checked, and says so.
+Each page is opened on a desktop, on a phone and in dark mode. A page has a fault if the console shows an error, if it
+asks another host for anything, if it is wider than the screen, if an image does not load or has no alternative text,
+if a link inside the book leads nowhere, if a slider ignores the mouse or the keyboard, or if axe-core finds a serious
+accessibility problem. The search must find the words of two pages. Needs Chromium (Debian: apt install chromium) and,
+for axe-core, npm. With --if-possible, a check whose program is missing is reported and skipped.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ MOST_BOOK, MOST_PAGE = 25e6, 3e6  # bytes
 
 def main() -> None:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_argument("--if-possible", action="store_true", help="succeed where Chromium or npm is missing")
+    command.add_argument("--if-possible", action="store_true", help="skip checks that lack Chromium or npm")
     possible = command.parse_args().if_possible
     if not (HTML / "index.html").exists():
-        sys.exit("there is no book yet: python3 run.py book")
+        sys.exit("the book is not built; run: python3 run.py book")
     browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser_path is None:
-        missing("the book is not checked in a browser, which needs Chromium: apt install chromium", possible)
+        report_missing("cannot check the book without Chromium: apt install chromium", possible)
         return
     axe = axe_script()
     if not axe:
-        missing("accessibility is not checked, which needs axe-core from npm: apt install npm", possible)
+        report_missing("cannot check accessibility without axe-core, which npm installs: apt install npm", possible)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         problems = inspect(browser, axe)
@@ -50,15 +51,15 @@ def main() -> None:
     sys.exit(bool(problems))
 
 
-def missing(what: str, possible: bool) -> None:
-    """Say in one line what is not checked; that is a failure unless only the possible was asked for."""
-    print(f"run.py check: {what}", file=sys.stderr)
+def report_missing(message: str, possible: bool) -> None:
+    """Print which check is skipped; exit with 1 unless `--if-possible` was given."""
+    print(f"run.py check: {message}", file=sys.stderr)
     if not possible:
         sys.exit(1)
 
 
 def axe_script() -> str:
-    """The source of axe-core, from npm once; nothing where it cannot be had."""
+    """The source of axe-core, installed from npm on first use; empty if npm is missing or fails."""
     folder = ROOT / "build" / "axe"
     script = folder / "node_modules" / "axe-core" / "axe.min.js"
     npm = shutil.which("npm")
@@ -69,25 +70,26 @@ def axe_script() -> str:
 
 
 def inspect(browser: Browser, axe: str) -> list[str]:
-    """Everything that is wrong with the book."""
+    """All faults of the book."""
     pages = [page for page in sorted(HTML.rglob("*.html")) if not page.is_relative_to(HTML / "_static")]
-    pages.remove(HTML / "index.html")  # only leads to the first page
+    pages.remove(HTML / "index.html")  # it only redirects to the first page
     anchors: dict[Path, set[str]] = {}
     links: list[tuple[Path, str]] = []
-    problems: list[str] = list(too_heavy(pages))
+    problems: list[str] = list(size_faults(pages))
     for number, file in enumerate(pages, start=1):
         name = file.relative_to(HTML)
         print(f"[{number}/{len(pages)}] {name}", flush=True)
         for screen, (width, colours) in SCREENS.items():
-            for found in faults(browser, file, width, colours, axe):
-                problems.append(f"{name} at {screen}: {found}")
+            for fault in page_faults(browser, file, width, colours, axe):
+                problems.append(f"{name} at {screen}: {fault}")
         anchors[file], targets = anchors_and_links(browser, file)
         links += [(file, target) for target in targets]
     problems += [f"search does not find {word}" for word in SEARCHES if not search_finds(browser, word)]
-    return problems + broken(links, anchors)
+    return problems + broken_links(links, anchors)
 
 
-def too_heavy(pages: list[Path]) -> Iterator[str]:
+def size_faults(pages: list[Path]) -> Iterator[str]:
+    """Faults of a book or of pages that are too large."""
     everything = sum(file.stat().st_size for file in HTML.rglob("*") if file.is_file())
     if everything > MOST_BOOK:
         yield f"the book weighs {everything / 1e6:.1f} MB"
@@ -96,15 +98,15 @@ def too_heavy(pages: list[Path]) -> Iterator[str]:
             yield f"{page.relative_to(HTML)} weighs {page.stat().st_size / 1e6:.1f} MB"
 
 
-def faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> Iterator[str]:
-    """What is wrong with one page on one screen."""
+def page_faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> Iterator[str]:
+    """Faults of one page on one screen."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=colours)
     seen: list[str] = []
     page.on("console", lambda message: seen.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.append(f"script: {error}"))
-    page.on("request", lambda request: seen.append(f"asks {request.url}") if foreign(request.url) else None)
+    page.on("request", lambda request: seen.append(f"asks {request.url}") if is_external(request.url) else None)
     page.goto(file.as_uri(), wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise")  # formulas are set after the page has loaded
+    page.evaluate("() => window.MathJax?.startup?.promise")  # formulas are rendered after the page has loaded
     yield from page.evaluate("""() => {
         const found = [];
         const wide = document.documentElement.scrollWidth - window.innerWidth;
@@ -116,10 +118,10 @@ def faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> 
         }
         return found;
     }""")
-    yield from stuck_sliders(page)
+    yield from slider_faults(page)
     yield from seen
     if axe:
-        page.add_style_tag(content="* { transition: none !important; }")  # colours on their way are no one's choice
+        page.add_style_tag(content="* { transition: none !important; }")  # freeze transitions before checking contrast
         page.evaluate(axe)
         report = page.evaluate("() => axe.run({resultTypes: ['violations'], preload: false})")
         for found in report["violations"]:
@@ -128,8 +130,8 @@ def faults(browser: Browser, file: Path, width: int, colours: Any, axe: str) -> 
     page.close()
 
 
-def stuck_sliders(page: Page) -> Iterator[str]:
-    """Sliders that a key or a click does not move, or that change no image when they move."""
+def slider_faults(page: Page) -> Iterator[str]:
+    """Faults of sliders that ignore a key or a click, or that move without changing an image."""
     shown = "() => [...document.images].filter(image => image.checkVisibility()).map(image => image.src).join()"
     for slider in page.locator("input[type=range]").all():
         box = slider.bounding_box() or {"width": 0, "height": 0}
@@ -145,12 +147,13 @@ def stuck_sliders(page: Page) -> Iterator[str]:
                 yield f"slider does not follow the {how}"
 
 
-def foreign(url: str) -> bool:
+def is_external(url: str) -> bool:
+    """True if the URL leads out of the built book."""
     return not url.startswith(("file:", "data:", "blob:", "about:"))
 
 
 def anchors_and_links(browser: Browser, file: Path) -> tuple[set[str], list[str]]:
-    """The names that links can point to in a page, and where its own links point, inside the book."""
+    """The anchors of a page and the targets of its links inside the book."""
     page: Page = browser.new_page()
     page.goto(file.as_uri(), wait_until="domcontentloaded")
     names = page.evaluate("() => [...document.querySelectorAll('[id], a[name]')].map(e => e.id || e.name)")
@@ -159,7 +162,8 @@ def anchors_and_links(browser: Browser, file: Path) -> tuple[set[str], list[str]
     return set(names), [link for link in links if link.startswith("file:")]
 
 
-def broken(links: list[tuple[Path, str]], anchors: dict[Path, set[str]]) -> list[str]:
+def broken_links(links: list[tuple[Path, str]], anchors: dict[Path, set[str]]) -> list[str]:
+    """Links to files or anchors that do not exist."""
     found = set()
     for file, link in links:
         address, anchor = urldefrag(link)
@@ -172,12 +176,13 @@ def broken(links: list[tuple[Path, str]], anchors: dict[Path, set[str]]) -> list
 
 
 def search_finds(browser: Browser, word: str) -> bool:
+    """True if the search page lists a result for the word."""
     page = browser.new_page()
     try:
         page.goto(f"{(HTML / 'search.html').as_uri()}?q={word}")
         page.wait_for_selector("#search-results li a", timeout=10_000)
         return True
-    except Exception:  # the browser's time-out, or a page without results
+    except Exception:  # a time-out: the search has no result
         return False
     finally:
         page.close()

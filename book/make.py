@@ -1,11 +1,12 @@
 """Build the book: papermill runs the notebooks, Jupyter Book lays out their results beside the pages.
 
-Notebooks that are up to date are not run again; a notebook that fails stops the build.
+Notebooks that are up to date are not run again. The build stops if a notebook fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ from status import status
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
-STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source come out right
+STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source are right
 HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PATHS = ("data", "box_data", "weights", "own_image", "record")  # parameters that may name a file
@@ -38,60 +39,108 @@ def main() -> None:
     command = argparse.ArgumentParser(description=__doc__)
     command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file: parameter name -> value")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, as YAML")
-    command.add_argument("--jobs", type=int, default=2, help="notebooks at once (default 2)")
-    command.add_argument("--force", action="store_true", help="run notebooks that are up to date as well")
-    given = command.parse_args()
+    command.add_argument("--jobs", type=int, default=2, help="notebooks to run at the same time (default 2)")
+    command.add_argument("--force", action="store_true", help="also run notebooks that are up to date")
+    arguments = command.parse_args()
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    parameters = known_only(read_parameters(given.parameters, given.set))
+    parameters = by_notebook(read_parameters(arguments.parameters, arguments.set))
     started = time.time()
-    run_notebooks(parameters, given.jobs, given.force)
+    run_notebooks(parameters, arguments.jobs, arguments.force)
     print(f"notebooks ready after {time.time() - started:.0f} s", flush=True)
     lay_out()
     print(f"book built in {time.time() - started:.0f} s; open {HTML / 'index.html'}")
 
 
+# ------------------------------------------------------------------------------------------------------- parameters
+
+
 def read_parameters(file: Path | None, settings: list[str]) -> dict[str, Any]:
-    """Parameters of a YAML file, then those of the command line; paths are made absolute."""
-    parameters: dict[str, Any] = {}
-    if file:
-        if not file.is_file():
-            sys.exit(f"no parameters file {file}")
-        parameters = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    """Parameters of a YAML file, overridden by `NAME=VALUE` settings; paths are made absolute.
+
+    Exits with one line if the file or a setting cannot be read.
+    """
+    parameters = read_file(file) if file else {}
     for setting in settings:
         name, separator, value = setting.partition("=")
-        if not separator:
+        if not separator or not name:
             sys.exit(f"--set {setting}: write NAME=VALUE")
-        parameters[name] = yaml.safe_load(value)
+        parameters[name] = parse_yaml(value, f"--set {setting}")
     return {name: with_absolute_paths(value) if name in PATHS else value for name, value in parameters.items()}
 
 
+def read_file(file: Path) -> dict[str, Any]:
+    """The parameters of a YAML file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"cannot read the parameters file {file}: {error}")
+    values = parse_yaml(text, f"--parameters {file}")
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        sys.exit(f"--parameters {file}: the file must map parameter names to values, such as 'count: 8'")
+    return values
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """A YAML value made of numbers, text, true, false, null, lists and mappings; exits with one line otherwise."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            sys.exit(f"{source}: YAML aliases (*name) are not supported; write the value out")
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        sys.exit(f"{source}: not valid YAML: {' '.join(str(error).split())}")
+    if not is_plain(value):
+        sys.exit(
+            f"{source}: values must be numbers, text, true, false, null, lists or mappings; "
+            f"put other values in quotes to pass them as text"
+        )
+    return value
+
+
+def is_plain(value: Any) -> bool:
+    """True for what JSON can hold, which excludes the dates, sets and bytes of YAML."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)
+
+
 def with_absolute_paths(value: Any) -> Any:
-    """Notebooks run in another folder, so a path that was given from here must not depend on it."""
+    """The value with every path made absolute, because notebooks run in another folder."""
     if isinstance(value, dict):
         return {key: with_absolute_paths(item) for key, item in value.items()}
-    return str(Path(value).resolve()) if isinstance(value, str) and value not in NO_PATHS else value
+    return str(Path(value).resolve()) if is_path(value) else value
 
 
-def known_only(parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The parameters that each notebook has; a name that none has is an error."""
-    known = {notebook: set(papermill.inspect_notebook(str(notebook))) for notebook in NOTEBOOKS}
-    everything = set().union(*known.values())
-    if unknown := sorted(set(parameters) - everything):
-        sys.exit(f"no notebook has the parameter {unknown[0]!r}; the known ones are: {', '.join(sorted(everything))}")
+def is_path(value: Any) -> bool:
+    return isinstance(value, str) and value not in NO_PATHS
+
+
+def by_notebook(parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The parameters that each notebook declares; exits if no notebook declares one of them."""
+    declared = {notebook: set(papermill.inspect_notebook(str(notebook))) for notebook in NOTEBOOKS}
+    valid = set().union(*declared.values())
+    if unknown := sorted(set(parameters) - valid):
+        sys.exit(f"unknown parameter {unknown[0]!r}; valid parameters: {', '.join(sorted(valid))}")
     return {
         notebook: {name: value for name, value in parameters.items() if name in names}
-        for notebook, names in known.items()
+        for notebook, names in declared.items()
     }
 
 
+# -------------------------------------------------------------------------------------------------------- notebooks
+
+
 def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool) -> None:
-    """Run what is not up to date, several at once, and stop the program if any fails."""
+    """Run the notebooks that are out of date, several at a time; exits if any fails."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # kernels inherit it
     shutil.rmtree(STAGE / "book", ignore_errors=True)
     stamps_file = BUILD / "stamps.json"
     stamps = json.loads(stamps_file.read_text()) if stamps_file.exists() else {}
-    wanted = {notebook: fingerprint(notebook, values) for notebook, values in parameters.items()}
-    todo = [n for n in NOTEBOOKS if force or stamps.get(n.name) != wanted[n] or not staged(n).exists()]
+    current = {notebook: fingerprint(notebook, values) for notebook, values in parameters.items()}
+    todo = [n for n in NOTEBOOKS if force or stamps.get(n.name) != current[n] or not staged(n).exists()]
     failures = 0
     with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(run_notebook, notebook, parameters[notebook]): notebook for notebook in todo}
@@ -102,14 +151,14 @@ def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool
                 failures += 1
                 print(error, file=sys.stderr)
             else:
-                stamps[notebook.name] = wanted[notebook]
+                stamps[notebook.name] = current[notebook]
                 stamps_file.write_text(json.dumps(stamps, indent=1))
     if failures:
         sys.exit(f"{failures} of {len(todo)} notebooks failed; see {BUILD / 'failed'}")
 
 
 def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str]:
-    """Run one notebook into the stage; returns seconds and what went wrong."""
+    """Run one notebook into the stage; returns its seconds and an error message, empty on success."""
     started = time.time()
     target, partial = staged(notebook), BUILD / "failed" / notebook.name
     for file in (target, partial):
@@ -123,22 +172,22 @@ def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str
             language="python",
             progress_bar=False,
             start_timeout=120,
-            resources={"metadata": {"path": str(notebook.parent)}},  # `cwd=` would move the whole process
-            extra_arguments=["--log-level=CRITICAL"],  # a kernel that is told to stop calls that an error
+            resources={"metadata": {"path": str(notebook.parent)}},  # `cwd=` would move the process itself
+            extra_arguments=["--log-level=CRITICAL"],  # a kernel logs its own shutdown as an error
         )
-    except Exception as error:  # papermill and the kernel raise many kinds
+    except Exception as error:  # papermill and the kernel raise many types
         return time.time() - started, COLOUR_CODES.sub("", f"{type(error).__name__}: {error}")[-4000:]
-    if said := warned(executed):
-        return time.time() - started, f"the page would show a warning: {said}"
+    if text := stderr_of(executed):
+        return time.time() - started, f"the page would show a warning: {text}"
     for key in ("input_path", "output_path"):
-        executed.metadata.papermill[key] = notebook.name  # no path of this machine in the book
+        executed.metadata.papermill[key] = notebook.name  # the book must not show paths of this machine
     nbformat.write(executed, target)
     partial.unlink()
     return time.time() - started, ""
 
 
-def warned(notebook: nbformat.NotebookNode) -> str:
-    """What cells wrote to the error stream, which no reader should meet."""
+def stderr_of(notebook: nbformat.NotebookNode) -> str:
+    """What the cells wrote to the error stream; a page must not show it."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "".join(output["text"] for output in outputs if output.get("name") == "stderr")
 
@@ -148,17 +197,41 @@ def staged(notebook: Path) -> Path:
 
 
 def fingerprint(notebook: Path, parameters: dict[str, Any]) -> str:
-    """Changes with the notebook, its parameters, the package and its data."""
+    """A hash of the notebook, its parameters, the files that they name, the package and its data."""
     digest = hashlib.sha256(notebook.read_bytes() + json.dumps(parameters, sort_keys=True).encode())
+    for path in sorted(paths_in(parameters)):
+        digest.update(content_hash(path).encode())
     for folder in ("iscam", "data"):
-        for file in sorted((ROOT / folder).rglob("*.*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+        digest.update(content_hash(str(ROOT / folder)).encode())
     return digest.hexdigest()
 
 
+def paths_in(parameters: dict[str, Any]) -> set[str]:
+    """The files and folders that a notebook reads; `weights` may map models to files, `record` is only written."""
+    values = [value for name, value in parameters.items() if name in PATHS and name != "record"]
+    values += [item for value in values if isinstance(value, dict) for item in value.values()]
+    return {value for value in values if is_path(value)}
+
+
+@functools.cache  # notebooks share their data
+def content_hash(path: str) -> str:
+    """A hash of a file, or of the names and contents of all files in a folder; empty if the path does not exist."""
+    root = Path(path)
+    files = sorted(root.rglob("*")) if root.is_dir() else [root]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file() and "__pycache__" not in file.parts:
+            digest.update(file.relative_to(root).as_posix().encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest() if root.exists() else ""
+
+
+# ------------------------------------------------------------------------------------------------------------- book
+
+
 def lay_out() -> None:
-    """Jupyter Book makes the pages; any warning of its is an error."""
+    """Let Jupyter Book make the pages; its warnings are errors."""
     shutil.copytree(ROOT / "book", STAGE / "book", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     (STAGE / "book/status.md").write_text(status([staged(notebook) for notebook in NOTEBOOKS]), encoding="utf-8")
     shutil.rmtree(HTML, ignore_errors=True)
@@ -167,7 +240,7 @@ def lay_out() -> None:
     command = [builder, "build", STAGE, "--config", ROOT / "_config.yml", "--toc", ROOT / "book/_toc.yml", *options]
     if code := subprocess.run([str(part) for part in command], cwd=ROOT).returncode:
         sys.exit(code)
-    for notebook in NOTEBOOKS:  # the download button gives the clean source
+    for notebook in NOTEBOOKS:  # the download button serves the source without outputs
         shutil.copy2(notebook, HTML / "_sources/notebooks" / notebook.name)
 
 

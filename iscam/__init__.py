@@ -9,6 +9,7 @@ from iscam import menagerie
 from iscam.data import load_images
 from iscam.errors import InputError
 from iscam.explanation import explain
+from iscam.interop import captum_attribution, quantus_explain
 from iscam.maps import ssim
 from iscam.methods import CONTROLS, METHODS
 from iscam.metrics import METRICS
@@ -16,7 +17,7 @@ from iscam.metrics.adcc import adcc, coherency, complexity
 from iscam.metrics.confidence import average_drop, average_gain, average_increase, confidence, win
 from iscam.metrics.curves import Curves, deletion, insertion
 from iscam.metrics.ground_truth import decisive_part, part_correlation, part_importance
-from iscam.metrics.localisation import energy, mask_energy
+from iscam.metrics.localisation import energy, pointing_game
 from iscam.metrics.sanity import randomised, shifted
 from iscam.model import Network
 from iscam.study import Study, paired, run_study, summary
@@ -36,6 +37,7 @@ __all__ = [
     "average_drop",
     "average_gain",
     "average_increase",
+    "captum_attribution",
     "coherency",
     "complexity",
     "confidence",
@@ -46,11 +48,12 @@ __all__ = [
     "insertion",
     "load_images",
     "load_model",
-    "mask_energy",
     "menagerie",
     "paired",
     "part_correlation",
     "part_importance",
+    "pointing_game",
+    "quantus_explain",
     "randomised",
     "run_study",
     "shifted",

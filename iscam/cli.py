@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib
 import numpy as np
 import torch
 import typer
@@ -19,7 +18,7 @@ from iscam.explanation import explain
 from iscam.methods import METHODS
 from iscam.methods.controls import CONTROLS
 from iscam.model import Network
-from iscam.plots import TITLES, explanation, plt
+from iscam.plots import TITLES, explanation_figure
 from iscam.study.run import run_study
 from iscam.study.spec import read_study
 from iscam.study.statistics import summary
@@ -60,7 +59,6 @@ def explain_images(
     save_map: Annotated[bool, typer.Option("--save-map", help="also write the map as <stem>_<method>.npy")] = False,
 ) -> None:
     """Draw image, map and overlay with class and probability, one figure an image."""
-    matplotlib.use("Agg")
     if method not in {**METHODS, **CONTROLS}:
         raise unknown_choice("method", method, [*METHODS, *CONTROLS])
     stems = [file.stem for file in images]
@@ -101,9 +99,8 @@ def explain_image(
     target = int(probabilities.argmax()) if target is None else target
     (map,) = explain(net, images, torch.tensor([target]), method)
     title = f"{net.category(target)} ({probabilities[target]:.1%})"
-    figure = explanation(images[0], map, f"{TITLES[method]}: {title}")
+    figure = explanation_figure(images[0], map, f"{TITLES[method]}: {title}", net.transform)
     figure.savefig(f"{stem}.png", dpi=150)
-    plt.close(figure)
     if save_map:
         np.save(f"{stem}.npy", map.cpu().numpy())
     return f"{stem}.png  {title}"

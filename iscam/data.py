@@ -1,12 +1,10 @@
-"""Images with labels and boxes: the ILSVRC layout, a folder of images, the paper's three, the menagerie."""
+"""Images with labels, boxes and masks: the menagerie, ILSVRC, a folder of images, the papers' three images."""
 
 from __future__ import annotations
 
-import csv
 import random
 import warnings
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,23 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from iscam.download import fetch
-from iscam.errors import InputError
+from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.ilsvrc import IMAGES, labelled_files
+from iscam.image_files import image_files, printable, read_image
 from iscam.menagerie.draw import SPECIES, Drawing, draw
 from iscam.model import canonical_transform
+from iscam.transforms import as_v2
 from iscam.validation import check_int
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+#: Limit on the drawings of one data set.
+MAX_DRAWINGS = 1_000_000
 
-#: Pixels beyond which an image is refused, as stored and as resized: 100 million.
-MOST_PIXELS = 100_000_000
-
-#: Figure 2's classes: one image each from a public repository, file name -> (class, sha256).
+#: One image of each class of Figure 2, from a public repository: file name -> (class, sha256).
 FIGURE_URL = (
     "https://raw.githubusercontent.com/EliSchwartz/imagenet-sample-images/bc69043e2862758a1906c6a24a792bb28c6bb2ff/"
 )
@@ -43,31 +41,49 @@ FIGURE_IMAGES = {
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image, ready for a network."""
+    """One image after the transform, with its label and the places of its objects."""
 
     name: str
-    image: Tensor  # (3, height, width), as the transform gives it
-    target: int | None  # the labelled class, where one is known
-    boxes: Tensor  # (n, 4) float: xmin, ymin, xmax, ymax of the labelled objects, in the image's pixels
+    image: Tensor  # (3, height, width)
+    target: int | None  # the labelled class, None if unknown
+    boxes: Tensor  # (n, 4) float: xmin, ymin, xmax, ymax of the labelled objects, in pixels of `image`
+    mask: Tensor | None = None  # (height, width) bool: the labelled object's pixels
     drawing: Drawing | None = None  # the menagerie's ground truth
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an image comes from; `read` gives the image as stored and may raise `InputError`."""
+    """One image before it is read. `read` and `read_mask` may raise InputError."""
 
     name: str
     read: Callable[[], Image.Image | Drawing]
     target: int | None = None
     boxes: Sequence[Sequence[float]] = ()
-    boxes_size: tuple[int, int] | None = None  # width and height of the image that the boxes were drawn on
+    boxes_size: tuple[int, int] | None = None  # width and height that the boxes refer to; None: those of the image
+    read_mask: Callable[[], np.ndarray] | None = None  # (height, width) bool, of the image's size
+
+
+@dataclass(frozen=True)
+class MenagerieEntries(Sequence[Entry]):
+    """Entries of the drawings `indices` of the set `seed`, made when they are asked for."""
+
+    seed: int
+    indices: range
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return MenagerieEntries(self.seed, self.indices[index])
+        return menagerie_entry(self.seed, self.indices[index])
 
 
 @dataclass(frozen=True)
 class ImageDataset(Sequence[LabelledImage]):
-    """A data set: `len()`, iteration and indexing; an image is read when it is asked for.
+    """A data set with `len()`, iteration and indexing, which reads an image each time it is asked for.
 
-    `skipped` counts the entries of the list that have no image.
+    A slice is a data set, too. `skipped` counts the listed images that do not exist.
     """
 
     entries: Sequence[Entry]
@@ -80,26 +96,32 @@ class ImageDataset(Sequence[LabelledImage]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return ImageDataset(self.entries[index], self.transform)
-        return prepared(self.entries[index], self.transform)
+        return prepare(self.entries[index], self.transform)
 
 
 def load_images(
     source: str | Path, count: int | None = None, seed: int = 0, transform: Callable[..., Any] | None = None
 ) -> ImageDataset:
-    r"""Images with targets and boxes, read one by one when they are asked for.
+    r"""List images with targets, boxes and masks; each is read when it is asked for.
 
-    `source`: "menagerie" (drawings; 1,000 where `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
-    papers' Figure 2, downloaded once), the folder that holds `LOC_val_solution.csv` and `ILSVRC/`, or the one that
-    holds `ILSVRC/Annotations` (XML), a folder of images, or one image. `count`: at most so many, chosen by `seed`,
-    in the order of the source; None: all. `transform`: a `torchvision.transforms.v2` transform, through which the
-    boxes are carried (None: short side to 224, centre crop, ImageNet mean and standard deviation); with any other
-    callable from a PIL image to a tensor the items have no boxes.
+    `source`: "menagerie" (drawings; 1,000 if `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
+    papers' Figure 2, downloaded once), a folder with `LOC_val_solution.csv` and `ILSVRC/`, a folder with
+    `ILSVRC/Annotations` (XML), a folder of images, or one image. `count`: at most this many images, chosen by `seed`,
+    in the order of the source; None: all. `transform`: from a PIL image to a tensor (3, height, width); None: short
+    side to 224, centre crop, ImageNet mean and standard deviation.
 
-    Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, None where unlabelled), `.boxes` (n, 4)
-    in the image's pixels (those cropped away are gone) and, from the menagerie, `.drawing`.
+    Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, None if unlabelled), `.boxes` (n, 4) in
+    the image's pixels, `.mask` (height, width) bool (None if the source has no masks) and `.drawing` (menagerie only).
 
-    Raises `InputError` for a source that is missing or unreadable; a bad image raises it when it is asked for. Rows
-    of a list without an image are skipped and counted in `.skipped`.
+    Boxes and masks follow the image through transforms of `torchvision.transforms.v2`, those of torchvision's weights
+    and timm's; other callables leave `.boxes` empty and `.mask` None. A box that contains no pixel centre after the
+    transform, because it was cropped away or is thinner than a pixel, is dropped; `energy` of an image without boxes
+    is NaN. Masks are resized by nearest neighbour.
+
+    Warns about files in formats that cannot be read and about listed images that do not exist (counted in `.skipped`).
+
+    Raises InputError if the source is missing or unreadable, or its labels are invalid. A bad image or transform raises
+    InputError when the image is asked for.
 
     >>> dataset = iscam.load_images("menagerie", count=2, seed=0)
     >>> [(item.name, tuple(item.image.shape), tuple(item.boxes.shape)) for item in dataset][0]
@@ -107,188 +129,152 @@ def load_images(
     """
     if not isinstance(source, str | Path):
         raise InputError(f"source must be a name or a path, not {type(source).__name__}")
-    if count is not None:
-        count = check_int("count", count)
-    entries, skipped = listed(source, count, check_int("seed", seed, minimum=0))
+    if transform is not None and not callable(transform):
+        raise InputError(f"transform must be a callable from a PIL image to a tensor, not {type(transform).__name__}")
+    count = None if count is None else check_int("count", count)
+    seed = check_int("seed", seed, minimum=0)
+    try:
+        entries, skipped = list_entries(source, count, seed)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        problem = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {printable(source)}: {problem}") from error
     if not entries:
-        raise InputError(f"no images in {source}")
+        raise InputError(f"no images in {printable(source)}")
     if skipped:
-        warnings.warn(f"{skipped} entries of the list in {source} have no image and were skipped", stacklevel=2)
+        warnings.warn(f"{skipped} images listed in {printable(source)} do not exist and are skipped", stacklevel=2)
     if count is not None and count < len(entries):
         chosen = sorted(random.Random(seed).sample(range(len(entries)), count))
         entries = [entries[i] for i in chosen]
     return ImageDataset(entries, transform or canonical_transform, skipped)
 
 
-def listed(source: str | Path, count: int | None, seed: int) -> tuple[Sequence[Entry], int]:
-    """All entries of a source, and how many of its list have no image."""
+def list_entries(source: str | Path, count: int | None, seed: int) -> tuple[Sequence[Entry], int]:
+    """All entries of a source, and the number of listed images that do not exist."""
     if source == "menagerie":
-        return [menagerie_entry(seed, i) for i in range(count or 1000)], 0
+        return menagerie_entries(1000 if count is None else count, seed), 0
     if source == "figures":
         return [figure_entry(name, *known) for name, known in FIGURE_IMAGES.items()], 0
-    folder = Path(source)
-    if (folder / "LOC_val_solution.csv").is_file():
-        return with_images(folder, competition_labels(folder))
-    if (folder / "ILSVRC/Annotations/CLS-LOC/val").is_dir():
-        return with_images(folder, xml_labels(folder))
-    if folder.is_dir():
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-        return [Entry(file.name, partial(read_image, file, upright=True)) for file in files], 0
-    if folder.is_file():
-        return [Entry(folder.name, partial(read_image, folder, upright=True))], 0
+    path = Path(source)
+    if (labelled := labelled_files(path)) is not None:
+        existing = {file.name for file in (path / IMAGES).iterdir()} if (path / IMAGES).is_dir() else set()
+        found = [
+            Entry(file.path.name, partial(read_image, file.path), file.target, file.boxes, file.boxes_size)
+            for file in labelled
+            if file.path.name in existing
+        ]
+        return found, len(labelled) - len(found)
+    if path.is_dir():
+        return folder_entries(path), 0
+    if path.is_file():
+        return [image_entry(path)], 0
     raise InputError(
-        f"no images at {source}; give 'menagerie', 'figures', an image, a folder of images, or the folder that "
-        f"holds LOC_val_solution.csv"
+        f"no images at {printable(source)}; valid are 'menagerie', 'figures', an image, a folder of images, or a "
+        f"folder with LOC_val_solution.csv"
     )
 
 
+def menagerie_entries(count: int, seed: int) -> MenagerieEntries:
+    if count > MAX_DRAWINGS:
+        raise InputError(f"count of the menagerie must be at most {MAX_DRAWINGS:,}, not {count}")
+    return MenagerieEntries(seed, range(count))
+
+
 def menagerie_entry(seed: int, index: int) -> Entry:
-    """Drawing number `index` of the set `seed`: each ten of them hold each species once, in an order of their own."""
+    """Drawing number `index` of the set `seed`; every ten of them show each species once, in random order."""
     order = np.random.default_rng((seed, index // len(SPECIES))).permutation(len(SPECIES))
     target = int(order[index % len(SPECIES)])
     drawing_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-    return Entry(f"{SPECIES[target]}-{index}", lambda: draw(SPECIES[target], drawing_seed), target)
+    return Entry(f"{SPECIES[target]}-{index}", partial(draw, SPECIES[target], drawing_seed), target)
 
 
 def figure_entry(name: str, target: int, sha256: str) -> Entry:
     return Entry(name, lambda: read_image(fetch(FIGURE_URL + name, sha256)), target)
 
 
-def competition_labels(folder: Path) -> Iterator[Entry]:
-    """Rows `ImageId,PredictionString`, `wnid xmin ymin xmax ymax` repeated; boxes in the stored image's pixels."""
-    table = folder / "LOC_val_solution.csv"
-    classes = synsets(folder)
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]
-    except (csv.Error, ValueError, OSError) as error:
-        raise InputError(f"cannot read {table}: {error}") from error
-    if not {"ImageId", "PredictionString"} <= columns:
-        raise InputError(f"cannot read {table}: it needs the columns ImageId and PredictionString")
-    for line, row in rows:
-        try:
-            if not row["ImageId"] or None in row:
-                raise ValueError("it needs as many fields as the first line")
-            words = row["PredictionString"].split()
-            target = classes[words[0]]
-            objects = [words[i : i + 5] for i in range(0, len(words), 5)]
-            boxes = [[float(x) for x in corners] for wnid, *corners in objects if wnid == words[0]]
-            if not all(len(box) == 4 for box in boxes):
-                raise ValueError("a box needs four numbers")
-        except (AttributeError, IndexError, KeyError, ValueError) as error:
-            raise InputError(f"{table}, line {line}: not 'id,wnid xmin ymin xmax ymax ...' ({error})") from error
-        yield stored_entry(folder, row["ImageId"], target, boxes)
+def folder_entries(folder: Path) -> list[Entry]:
+    """The images of a folder by name, with a warning about those in formats that cannot be read."""
+    supported, unsupported = image_files(folder)
+    if unsupported:
+        names = ", ".join(printable(file.name) for file in unsupported[:5]) + (", ..." if len(unsupported) > 5 else "")
+        problem = f"images in {printable(folder)} have formats that cannot be read"
+        if not supported:
+            raise InputError(f"all {len(unsupported)} {problem}: {names}")
+        warnings.warn(f"{len(unsupported)} {problem} and are skipped: {names}", stacklevel=4)
+    return [image_entry(file) for file in supported]
 
 
-def xml_labels(folder: Path) -> Iterator[Entry]:
-    """ILSVRC's own XML annotations, boxes in the pixels of the annotated image's size."""
-    files = sorted((folder / "ILSVRC/Annotations/CLS-LOC/val").glob("*.xml"))
-    parsed = []
-    for file in files:
-        try:
-            root = ElementTree.parse(file).getroot()
-            wnids = [item.findtext("name", "") for item in root.iter("object")]
-            corners = [[float(item.findtext(f"bndbox/{key}", "")) for key in BOX] for item in root.iter("object")]
-            size = (int(root.findtext("size/width", "")), int(root.findtext("size/height", "")))
-            boxes = [box for wnid, box in zip(wnids, corners, strict=True) if wnid == wnids[0]]
-            if min(size) < 1:
-                raise ValueError(f"an image of {size[0]}x{size[1]} pixels")
-            parsed.append((file.stem, wnids[0], boxes, size))
-        except (ElementTree.ParseError, ValueError, IndexError) as error:
-            raise InputError(f"cannot read the annotation {file}: {error}") from error
-    classes = synsets(folder, {wnid for _, wnid, _, _ in parsed})
-    for name, wnid, boxes, size in parsed:
-        if wnid not in classes:
-            raise InputError(f"annotation {name}.xml has the unknown class {wnid}")
-        yield stored_entry(folder, name, classes[wnid], boxes, size)
+def image_entry(file: Path) -> Entry:
+    return Entry(file.name, partial(read_image, file, upright=True))
 
 
-BOX = ("xmin", "ymin", "xmax", "ymax")
-
-
-def stored_entry(
-    folder: Path, name: str, target: int, boxes: Sequence[Sequence[float]], boxes_size: tuple[int, int] | None = None
-) -> Entry:
-    file = folder / "ILSVRC/Data/CLS-LOC/val" / f"{name}.JPEG"
-    return Entry(file.name, partial(read_image, file), target, boxes, boxes_size)
-
-
-def synsets(folder: Path, seen: set[str] = frozenset()) -> dict[str, int]:  # type: ignore[assignment]
-    """WordNet id -> class number: line i of LOC_synset_mapping.txt, or the sorted ids where all 1,000 are seen."""
-    file = folder / "LOC_synset_mapping.txt"
-    if file.is_file():
-        return {line.split()[0]: i for i, line in enumerate(file.read_text().splitlines()) if line.strip()}
-    if len(seen) == 1000:
-        return {wnid: i for i, wnid in enumerate(sorted(seen))}
-    raise InputError(f"{file} is missing: it gives the order of the classes, one 'wnid name' a line")
-
-
-def with_images(folder: Path, entries: Iterator[Entry]) -> tuple[list[Entry], int]:
-    """The entries whose image is there, and the number of the others."""
-    there = {file.name for file in (folder / "ILSVRC/Data/CLS-LOC/val").glob("*")}
-    everything = list(entries)
-    found = [entry for entry in everything if entry.name in there]
-    return found, len(everything) - len(found)
-
-
-def read_image(path: Path, upright: bool = False) -> Image.Image:
-    """An RGB image from any file that Pillow reads; 16 bits are scaled to 8, transparency is laid on white.
-
-    `upright` follows the camera's note on how it was held. Raises `InputError` for a file that is missing, unreadable
-    or truncated, and for more than 100 million pixels, stored or once resized.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            opened = Image.open(path)
-        with opened as image:
-            width, height = image.size
-            long, short = max(width, height), min(width, height)
-            if width * height > MOST_PIXELS or 224 * 224 * long / short > MOST_PIXELS:
-                raise InputError(f"{path} is {width}x{height}: more than {MOST_PIXELS:,} pixels, stored or resized")
-            image.load()
-            return rgb(ImageOps.exif_transpose(image) if upright else image)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-        raise InputError(f"cannot read the image {path}: {reason}") from error
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise ValueError("it has pixels that are NaN or infinite")
-        if image.mode.startswith("I;16") or values.max() > 255:
-            full = 65535
-        else:
-            full = 1 if image.mode == "F" and values.max() <= 1 else 255
-        image = Image.fromarray((values.clip(0, full) * (255 / full)).round().astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def prepared(entry: Entry, transform: Callable[..., Any]) -> LabelledImage:
-    """Read an entry's image and carry it and its boxes through the transform."""
+def prepare(entry: Entry, transform: Callable[..., Any]) -> LabelledImage:
+    """Read an entry's image, and transform it together with its boxes and mask."""
     stored = entry.read()
     drawing = stored if isinstance(stored, Drawing) else None
-    pil_image = stored if isinstance(stored, Image.Image) else Image.fromarray(stored.image)
+    image = stored if isinstance(stored, Image.Image) else Image.fromarray(stored.image)
+    moving = as_v2(transform)
+    if moving is None:
+        (result,) = transformed(entry.name, transform, image)
+        return LabelledImage(entry.name, result, entry.target, torch.empty(0, 4), None, drawing)
+    inputs = [image, stored_boxes(entry, drawing, image.size)]
+    mask = stored_mask(entry, drawing, image.size)
+    result, boxes, *masks = transformed(entry.name, moving, *inputs, *([] if mask is None else [mask]))
+    boxes = boxes.as_subclass(Tensor).reshape(-1, 4)
+    boxes = boxes[contains_pixels(boxes, *result.shape[1:])]
+    moved = masks[0].as_subclass(Tensor) > 0 if masks else None
+    return LabelledImage(entry.name, result, entry.target, boxes, moved, drawing)
+
+
+def stored_boxes(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
+    """An entry's boxes (n, 4) in pixels of the stored image of `size` (width, height).
+
+    Raises InputError if a box is empty or lies outside the image.
+    """
+    width, height = size
     boxes = torch.tensor([drawing.box] if drawing else [*entry.boxes], dtype=torch.float32).reshape(-1, 4)
-    if not isinstance(transform, v2.Transform):
-        return LabelledImage(entry.name, transform(pil_image), entry.target, torch.empty(0, 4), drawing)
-    width, height = pil_image.size
     if entry.boxes_size:
         boxes = boxes * torch.tensor([width / entry.boxes_size[0], height / entry.boxes_size[1]] * 2)
     xmin, ymin, xmax, ymax = boxes.T
     if not ((xmin < xmax) & (ymin < ymax) & (xmin < width) & (ymin < height) & (xmax > 0) & (ymax > 0)).all():
         raise InputError(f"{entry.name}: a box is empty or outside the image of {width}x{height}: {boxes.tolist()}")
-    image, moved = transform(pil_image, tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width)))
-    moved = moved.as_subclass(Tensor)
-    moved = moved.reshape(-1, 4)
-    seen = (moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])
-    return LabelledImage(entry.name, image.as_subclass(Tensor), entry.target, moved[seen], drawing)
+    return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+
+
+def stored_mask(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -> tv_tensors.Mask | None:
+    """An entry's mask (height, width) of 0 and 1, None without one; InputError if its size is not the image's."""
+    if drawing is None and entry.read_mask is None:
+        return None
+    values = drawing.mask if drawing else np.asarray(entry.read_mask() if entry.read_mask else None)
+    if values.shape != size[::-1]:
+        raise InputError(f"{entry.name}: the mask {values.shape} must have the image's (height, width) {size[::-1]}")
+    return tv_tensors.Mask(torch.from_numpy(values.astype(np.uint8)))
+
+
+def transformed(name: str, transform: Callable[..., Any], *inputs: Any) -> tuple[Any, ...]:
+    """What the transform makes of an image, boxes and mask; InputError if it fails or returns no image tensor."""
+    try:
+        outputs = transform(*inputs)
+    except MACHINE_ERRORS:
+        raise
+    except Exception as error:  # any transform of a user, any failure
+        problem = " ".join(str(error).split())
+        raise InputError(f"the transform fails on {name}: {type(error).__name__}: {problem}") from error
+    results = outputs if len(inputs) > 1 else (outputs,)
+    image = results[0]
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        found = f"a tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise InputError(
+            f"the transform must return a tensor (channels, height, width); for {name} it returned {found}; "
+            f"v2.ToImage() and v2.ToDtype(torch.float32, scale=True) make a tensor of a PIL image"
+        )
+    return (image.as_subclass(Tensor), *results[1:])
+
+
+def contains_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Which boxes (n, 4) contain the centre of at least one pixel, (n,) bool."""
+    limits = torch.tensor([width, height], dtype=boxes.dtype)
+    first = (boxes[:, :2].clamp(min=0) - 0.5).ceil()
+    last = (torch.minimum(boxes[:, 2:], limits) - 0.5).ceil()
+    return (last > first).all(1)

@@ -1,27 +1,30 @@
-"""Figures of images, maps and results."""
+"""Figures of images, saliency maps and metrics, made without pyplot: no window, no backend, nothing to close."""
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.figure import Figure
+from matplotlib import figure
 from torch import Tensor
 
+from iscam.errors import InputError
 from iscam.metrics import Curves
-from iscam.model import MEAN, STD
+from iscam.model import canonical_transform
+from iscam.transforms import normalisation
 
-#: Perceptually uniform and safe for colour-blind readers.
+#: Colour map of saliency: perceptually uniform and safe for colour-blind readers.
 COLOURS = "inferno"
 
+#: Colours of lines, safe for colour-blind readers.
+LINE_COLOURS = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133")
 
-#: Method -> how a reader knows it.
+#: Method -> its title.
 TITLES = {
     "cam": "CAM",
     "grad_cam": "Grad-CAM",
@@ -37,8 +40,7 @@ TITLES = {
     "random": "random",
 }
 
-
-#: Method -> its weights in one line.
+#: Method -> where its weights come from, in one line.
 LINES = {
     "cam": "weights of the class in the last layer",
     "grad_cam": "mean gradient of the class's logit",
@@ -50,89 +52,151 @@ LINES = {
 }
 
 
-def to_pixels(image: Tensor) -> np.ndarray:
-    """A normalised image (3, height, width) as RGB in [0, 1] for display, (height, width, 3)."""
-    mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (MEAN, STD))
-    return (image.float() * std + mean).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+class Figure(figure.Figure):
+    """A figure that notebooks show as the value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
 
 
-def show_image(axes: Any, image: Tensor, title: str = "") -> None:
-    """A normalised image (3, height, width) without ticks."""
-    axes.imshow(to_pixels(image))
+def to_pixels(image: Tensor, transform: Callable[..., Any] | None = canonical_transform) -> np.ndarray:
+    """An image (channels, height, width) as RGB in [0, 1] for display, (height, width, 3).
+
+    The mean and standard deviation of the transform's Normalize step are undone. Without such a step, an image in
+    [0, 1] stays as it is, and another one is scaled from its own range to [0, 1]. Of an image with one or two
+    channels, the first is shown in grey; of one with more than three, the first three.
+
+    Raises InputError if the image has another shape or pixels that are not finite.
+    """
+    if image.ndim != 3 or not image.isfinite().all():
+        raise InputError(f"an image must be (channels, height, width) of finite pixels; got {tuple(image.shape)}")
+    pixels = image.detach().cpu().float() / (1 if image.is_floating_point() else 255)
+    known = normalisation(transform)
+    if known and all(len(values) in (1, len(pixels)) for values in known):
+        mean, std = (torch.tensor(values).float()[:, None, None] for values in known)
+        pixels = (pixels * std + mean).clamp(0, 1)
+    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 1:
+        pixels = (pixels - low) / ((high - low) or 1)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def show_image(
+    axes: Any, image: Tensor, title: str = "", transform: Callable[..., Any] | None = canonical_transform
+) -> None:
+    """Draw an image (channels, height, width) without ticks; `transform` as in `to_pixels`."""
+    axes.imshow(to_pixels(image, transform))
     axes.set_title(title)
     axes.set_axis_off()
 
 
-def show_overlay(axes: Any, image: Tensor, map: Tensor, title: str = "") -> None:
-    """A map (height, width) in [0, 1] over its image, on the fixed scale 0 to 1, with the contour at one half."""
-    pixels, values = to_pixels(image), map.cpu().numpy()
+def show_overlay(
+    axes: Any,
+    image: Tensor,
+    saliency_map: Tensor,
+    title: str = "",
+    transform: Callable[..., Any] | None = canonical_transform,
+) -> None:
+    """Draw a map (height, width) in [0, 1] over its image in grey, with the contour at 0.5.
+
+    Colours are on the fixed scale from 0 to 1; the opacity grows with the map.
+    """
+    pixels, values = to_pixels(image, transform), map_values(image, saliency_map)
     axes.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=1)
-    axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, alpha=0.85 * values)  # so that the rest stays visible
+    axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, alpha=0.85 * values)
     if values.min() < 0.5 < values.max():
         axes.contour(values, levels=[0.5], colors="white", linewidths=1)
     axes.set_title(title)
     axes.set_axis_off()
 
 
-def explanation(image: Tensor, map: Tensor, title: str) -> Figure:
-    """LabelledImage, map with its scale, and overlay of one explanation, side by side."""
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.8), layout="constrained")
-    show_image(axes[0], image, "image")
-    scale = axes[1].imshow(map.cpu().numpy(), cmap=COLOURS, vmin=0, vmax=1)
-    axes[1].set_title("map")
-    axes[1].set_axis_off()
-    figure.colorbar(scale, ax=axes[1], shrink=0.8, label="saliency")
-    show_overlay(axes[2], image, map, "overlay, contour at 0.5")
-    figure.suptitle(title)
-    return figure
+def map_values(image: Tensor, saliency_map: Tensor) -> np.ndarray:
+    """A map as an array in [0, 1]; InputError if it has another range or size than its image."""
+    values = torch.as_tensor(saliency_map).detach().float().cpu()
+    if values.shape != image.shape[1:]:
+        raise InputError(f"a map must have its image's size {tuple(image.shape[1:])}; got {tuple(values.shape)}")
+    if not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():  # false for NaN, too
+        raise InputError("a map must have values from 0 to 1; scale it with iscam.maps.min_max")
+    return values.clamp(0, 1).numpy()
 
 
-def gallery(images: Sequence[Tensor], maps: Mapping[str, Sequence[Tensor]], labels: Sequence[str]) -> Figure:
-    """One row an image, one column a method: the image with its label, then each method's overlay."""
+def explanation_figure(
+    image: Tensor, saliency_map: Tensor, title: str, transform: Callable[..., Any] | None = canonical_transform
+) -> Figure:
+    """Image, map with its scale, and overlay of one explanation, side by side.
+
+    `image` (channels, height, width) as the network sees it, `saliency_map` (height, width) in [0, 1], `transform` the
+    network's, whose mean and standard deviation are undone for display (`to_pixels`).
+
+    Raises InputError if image and map differ in size, or the map is not in [0, 1].
+    """
+    drawn = Figure(figsize=(10, 3.8), layout="constrained")
+    left, middle, right = drawn.subplots(1, 3)
+    show_image(left, image, "image", transform)
+    scale = middle.imshow(map_values(image, saliency_map), cmap=COLOURS, vmin=0, vmax=1)
+    middle.set_title("map")
+    middle.set_axis_off()
+    drawn.colorbar(scale, ax=middle, shrink=0.8, label="saliency")
+    show_overlay(right, image, saliency_map, "overlay, contour at 0.5", transform)
+    drawn.suptitle(title)
+    return drawn
+
+
+def gallery(
+    images: Sequence[Tensor],
+    maps: Mapping[str, Sequence[Tensor]],
+    labels: Sequence[str],
+    transform: Callable[..., Any] | None = canonical_transform,
+) -> Figure:
+    """One row per image, one column per method: the image with its label, then each method's overlay.
+
+    `maps`: method -> one map (height, width) per image.
+    """
     columns = len(maps) + 1
-    size = (1.75 * columns, 2.05 * len(images))
-    figure, axes = plt.subplots(len(images), columns, figsize=size, squeeze=False, layout="constrained")
+    drawn = Figure(figsize=(1.75 * columns, 2.05 * len(images)), layout="constrained")
+    axes = drawn.subplots(len(images), columns, squeeze=False)
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        show_image(axes[row, 0], image, label)
+        show_image(axes[row, 0], image, label, transform)
         for column, (method, its_maps) in enumerate(maps.items(), start=1):
             title = TITLES.get(method, method) if row == 0 else ""
-            show_overlay(axes[row, column], image, its_maps[row], title)
+            show_overlay(axes[row, column], image, its_maps[row], title, transform)
     for axis in axes.flat:
         axis.title.set_fontsize(9)
-    return figure
+    return drawn
 
 
 def curve_bands(curves: Mapping[str, Curves], xlabel: str) -> Figure:
-    """Mean curve of each method with a 95 % interval of the mean over images."""
-    figure, axes = plt.subplots(figsize=(9.6, 4.8), layout="constrained")
-    looks = zip(sns.color_palette("colorblind", len(curves)), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
-    for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=True):
+    """Mean insertion or deletion curve of each method, with a 95 % interval of the mean over images (normal)."""
+    drawn = Figure(figsize=(9.6, 4.8), layout="constrained")
+    axes = drawn.subplots()
+    looks = zip(itertools.cycle(LINE_COLOURS), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
+    for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=False):
         scores, fraction = found.scores.cpu().numpy(), found.fraction.cpu().numpy()
         mean, error = scores.mean(0), 1.96 * scores.std(0, ddof=min(1, len(scores) - 1)) / np.sqrt(len(scores))
-        label = f"{TITLES.get(method, method)} (area {mean_area(found):.3f})"
+        label = f"{TITLES.get(method, method)} (area {float(found.auc.mean()):.3f})"
         axes.plot(fraction, mean, color=colour, linestyle=dashes, label=label)
         low, high = (mean - error).clip(0), (mean + error).clip(max=1)
         axes.fill_between(fraction, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel=xlabel, ylabel="probability of the class", xlim=(0, 1), ylim=(0, None))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def mean_area(found: Curves) -> float:
-    return float(found.auc.mean())
+    return drawn
 
 
 def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
-    """One dot a method with its 95 % interval, one panel a model; `summary` as `results.summary` gives it."""
+    """Mean and 95 % interval of each method in percent, one panel per model; `summary` as `iscam.summary` returns."""
     chosen = summary[summary["metric"] == metric]
     models = list(dict.fromkeys(chosen["model"]))
     size = (2.9 * len(models) + 1.5, 0.36 * chosen["method"].nunique() + 1.3)
-    figure, axes = plt.subplots(1, len(models), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    drawn = Figure(figsize=size, layout="constrained")
+    axes = drawn.subplots(1, len(models), squeeze=False, sharey=True)
     for axis, model in zip(axes[0], models, strict=True):
         rows = chosen[chosen["model"] == model].iloc[::-1]
         middle, low, high = (100 * rows[key].to_numpy(float) for key in ("mean", "low", "high"))
         axis.errorbar(middle, [TITLES.get(m, m) for m in rows["method"]], xerr=[middle - low, high - middle], fmt="o")
         axis.set(title=model)
         axis.grid(axis="x", alpha=0.3)
-    figure.supxlabel(xlabel, fontsize="medium")
-    return figure
+    drawn.supxlabel(xlabel, fontsize="medium")
+    return drawn

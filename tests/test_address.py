@@ -10,6 +10,7 @@ from helpers.repository import ADDRESS, ROOT
 PLACES = [
     "_config.yml",
     "CITATION.cff",
+    "README.md",
     "book/reproduce.md",
     *(f"notebooks/{n.name}" for n in (ROOT / "notebooks").glob("*.ipynb")),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -41,7 +42,9 @@ def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / "book" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "book")  # as Python does for a program
+        spec.loader.exec_module(module)
     return module
 
 
@@ -206,3 +209,104 @@ def test_check_sees_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "search does not find Gauss",
     ):  # fmt: skip
         assert fault in found
+
+
+# ------------------------------------------------------------------------------------------------ building the book
+
+
+@pytest.fixture(scope="module")
+def make() -> ModuleType:
+    return script("make")
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("count", "write NAME=VALUE"),
+        ("=1", "write NAME=VALUE"),
+        ("models=[a", "not valid YAML"),
+        ("data=!!python/name:os.system", "not valid YAML"),
+        ("count=2020-13-01", "not valid YAML"),
+        ("count=2020-01-01", "values must be numbers, text"),
+        ("models={1: a}", "values must be numbers, text"),
+        ("models=!!set {a}", "values must be numbers, text"),
+        ("models=[&a [x], *a]", "aliases"),
+        ("models=" + 5000 * "[", "not valid YAML"),
+    ],
+    ids=range(10),
+)
+def test_set_with_a_wrong_value_exits_with_one_line(make: ModuleType, setting: str, problem: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(problem)) as exit:
+        make.read_parameters(None, [setting])
+    assert str(exit.value).startswith("--set ") and "\n" not in str(exit.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"- count", "must map parameter names"),
+        (b"count", "must map parameter names"),
+        (b"1: 2", "values must be numbers, text"),
+        ("data: Stra\xdfe".encode("latin-1"), "utf-8"),
+        (None, "cannot read the parameters file"),
+    ],
+    ids=["list", "word", "number", "latin-1", "missing"],
+)
+def test_parameters_file_that_is_wrong_exits_with_one_line(
+    make: ModuleType, tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    file = tmp_path / "parameters.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit, match=re.escape(problem)) as exit:
+        make.read_parameters(file, [])
+    assert str(file) in str(exit.value) and "\n" not in str(exit.value)
+
+
+def test_set_overrides_the_parameters_file(make: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parameters.yaml").write_text("count: 8\ndata: images\nweights: {vgg16: vgg.pth, resnet18: none}\n")
+    assert make.read_parameters(Path("parameters.yaml"), ["count=2", "models=[vgg16]"]) == {
+        "count": 2,
+        "data": str(tmp_path / "images"),
+        "weights": {"vgg16": str(tmp_path / "vgg.pth"), "resnet18": "none"},
+        "models": ["vgg16"],
+    }
+    (tmp_path / "empty.yaml").write_text("")
+    assert make.read_parameters(tmp_path / "empty.yaml", []) == {}
+
+
+def test_set_of_an_unknown_parameter_lists_the_valid_ones(make: ModuleType) -> None:
+    with pytest.raises(SystemExit, match=r"unknown parameter 'counts'; valid parameters: .*count, "):
+        make.by_notebook({"counts": 2})
+
+
+@pytest.mark.parametrize("changed", ["images/a.png", "images/more/b.png", "w.pth"])
+def test_fingerprint_changes_with_the_files_a_notebook_reads(tmp_path: Path, changed: str) -> None:
+    (tmp_path / "images/more").mkdir(parents=True)
+    for name in ("images/a.png", "images/more/b.png", "w.pth"):
+        (tmp_path / name).write_bytes(b"before")
+    file = tmp_path / changed
+    times = file.stat()
+    parameters = {"data": str(tmp_path / "images"), "weights": {"vgg16": str(tmp_path / "w.pth")}}
+
+    def fingerprint() -> str:
+        return script("make").fingerprint(NOTEBOOKS[0], parameters)  # a build of its own each time
+
+    before = fingerprint()
+    assert fingerprint() == before
+    file.write_bytes(b"after_")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # of the same size and age
+    assert fingerprint() != before
+
+
+def test_theme_repair_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
+    quiet_theme = script("_ext/quiet_theme")
+    (tmp_path / "a.html").write_text("".join(quiet_theme.REPAIRS))
+    quiet_theme.repair([tmp_path / "a.html"])
+    assert not any(found in (tmp_path / "a.html").read_text() for found in quiet_theme.REPAIRS)
+    light = next(found for found in quiet_theme.REPAIRS if "light" in found)
+    (tmp_path / "b.html").write_text("".join(found for found in quiet_theme.REPAIRS if found != light))
+    with pytest.raises(Exception, match="match nothing") as error:
+        quiet_theme.repair([tmp_path / "b.html"])
+    assert light in str(error.value) and "dark" not in str(error.value)

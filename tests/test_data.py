@@ -251,7 +251,7 @@ def test_other_transforms(tmp_path):
 def test_rows_without_an_image_are_skipped_and_counted(tmp_path):
     rows = dict.fromkeys("abcd", "n01 1 1 9 9")
     folder = competition(tmp_path, rows, {"b": (30, 30), "d": (30, 30)})
-    with pytest.warns(UserWarning, match="2 entries"):
+    with pytest.warns(UserWarning, match="2 images listed"):
         dataset = iscam.load_images(folder)
     assert [item.name for item in dataset] == ["b.JPEG", "d.JPEG"]
     assert dataset.skipped == 2
@@ -298,7 +298,7 @@ def test_a_row_without_a_name(tmp_path):
         iscam.load_images(folder)
 
 
-@pytest.mark.parametrize("box", ["40 1 50 9", "1 1 1 9", "9 1 3 9", "-9 1 0 9", "1 30 9 40", "nan 1 9 9"])
+@pytest.mark.parametrize("box", ["40 1 50 9", "1 1 1 9", "9 1 3 9", "-9 1 0 9", "1 30 9 40"])
 def test_a_box_outside_the_image(tmp_path, box):
     folder = competition(tmp_path, {"a": f"n01 {box}"}, {"a": (30, 30)})
     with pytest.raises(iscam.InputError, match=r"a\.JPEG.*30x30"):
@@ -324,7 +324,7 @@ def test_xml_annotations(tmp_path):
     xml(folder, "b", "n03", (60, 60), [[1, 2, 30, 40], [5, 5, 9, 9]])
     xml(folder, "a", "n02", (400, 200), [[100, 40, 300, 180]])
     xml(folder, "c", "n01", (60, 60), [[1, 2, 30, 40]])
-    with pytest.warns(UserWarning, match="1 entries"):
+    with pytest.warns(UserWarning, match="1 images listed"):
         dataset = iscam.load_images(folder)
     a, b = dataset
     assert (a.name, a.target, b.name, b.target, dataset.skipped) == ("a.JPEG", 1, "b.JPEG", 2, 1)

@@ -113,7 +113,7 @@ def test_parts_that_hardly_show_do_not_count():
 def test_mask_energy_is_the_share_on_the_animal():
     drawing, _ = striped({"a": 0.0, "b": 0.0})
     maps = torch.stack([torch.ones(10, 100), torch.zeros(10, 100)])
-    assert iscam.mask_energy(maps, [drawing] * 2).tolist() == pytest.approx([0.4, 0.0])
+    assert iscam.energy(maps, torch.from_numpy(np.stack([drawing.mask] * 2))).tolist() == pytest.approx([0.4, 0.0])
 
 
 def test_metrics_refuse_images_that_are_not_drawings():

@@ -54,7 +54,9 @@ def test_values_are_those_of_the_metrics_themselves(table):
     rows = table[(table["image"] == item.name) & (table["method"] == "score_cam")].set_index("metric")["value"]
     assert rows["average_drop"] == pytest.approx(float(iscam.average_drop(original, explained)), abs=1e-6)
     assert rows["energy"] == pytest.approx(float(iscam.energy(maps, [item.boxes])), abs=1e-6)
-    assert rows["mask_energy"] == pytest.approx(float(iscam.mask_energy(maps, [item.drawing])), abs=1e-6)
+    assert rows["mask_energy"] == pytest.approx(
+        float(iscam.energy(maps, torch.from_numpy(item.drawing.mask)[None])), abs=1e-6
+    )
     assert rows["win:score_cam"] == 0
 
 

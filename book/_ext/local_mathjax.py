@@ -1,4 +1,4 @@
-"""MathJax from the book's own folder, so that a page asks no other host for anything."""
+"""Serve MathJax from the book's own folder, so that no page asks another host for anything."""
 
 import shutil
 from importlib.util import find_spec
@@ -9,6 +9,7 @@ SCRIPT, FONTS = "tex-chtml-full.js", "output/chtml/fonts/woff-v2"
 
 
 def copy_mathjax(app: Any, error: Exception | None) -> None:
+    """Copy the script and its fonts into the built book."""
     spec = find_spec("sphinx-mathjax-offline")
     if error or app.builder.format != "html" or spec is None or not spec.submodule_search_locations:
         return

@@ -1,4 +1,4 @@
-"""Under each name of the package's page a link to the lines that define it, in the public repository."""
+"""Link each name on the package's page to the lines that define it in the public repository."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ def setup(app: Any) -> dict[str, bool]:
             found = reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"]))
             file = Path(inspect.getsourcefile(found) or "").resolve().relative_to(ROOT)
             lines, first = inspect.getsourcelines(found)
-        except (TypeError, ValueError, OSError):  # a field or a dictionary has no lines of its own
+        except (TypeError, ValueError, OSError):  # fields and dictionaries have no source lines
             return None
         theme = app.config.html_theme_options
         last = first + len(lines) - 1

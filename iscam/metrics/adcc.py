@@ -5,40 +5,64 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from iscam.errors import InputError
 from iscam.maps import to_float64
+from iscam.metrics.checks import check_map_batch, check_unit_range
 from iscam.metrics.confidence import average_drop
 
 
 def complexity(maps: Tensor) -> Tensor:
-    r"""Complexity of a map, its mean  1/(HW) Σ_ij L_ij: the share of the image that it leaves; low is simple.
+    r"""Complexity of a map: its mean,  1/(HW) Σ_ij L_ij.
 
-    maps (batch, height, width) in [0, 1]. Returns (batch,) in [0, 1]. Source: Poppi et al. 2021, arXiv 2104.10252.
+    maps (batch, height, width) in [0, 1]. Returns (batch,) float32 in [0, 1]; lower is better. It is always defined.
+
+    Raises `InputError` for other shapes and for values outside [0, 1].
+
+    Source: Poppi et al. 2021, arXiv 2104.10252.
     """
-    return maps.float().mean((1, 2))
+    return check_unit_range(check_map_batch(maps)).float().mean((1, 2))
 
 
 def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
-    r"""Coherency, (1 + r) / 2, r Pearson's correlation of a map and the same method's map of X ∘ L; high is good.
+    r"""Coherency: (1 + r) / 2, where r is Pearson's correlation of a map and the map of the masked image X ∘ L.
 
-    A method that is coherent marks the same things again when it sees only what it marked. maps and maps_again (batch,
-    height, width): maps of the images X and of X ∘ L, for the same classes. Returns (batch,) in [0, 1], NaN where
-    one of the two maps is constant (the identity control's are): leave it out and count it.
+    A coherent method marks the same pixels again when it sees only the pixels that it marked. maps and maps_again
+    (batch, height, width) are one method's maps of X and of X ∘ L for the same classes. Their scale does not matter.
 
-    Source: Poppi et al. 2021, arXiv 2104.10252; their code gives an undefined correlation the value 0.
+    Returns (batch,) float32 in [0, 1]; higher is better. NaN if one of the two maps is constant, as those of the
+    identity control are: exclude and report the count.
+
+    Raises `InputError` for other shapes, for two different shapes, and for NaN or infinite values.
+
+    Source: Poppi et al. 2021, arXiv 2104.10252. Their code sets an undefined correlation to 0.
     """
+    check_map_batch(maps)
+    check_map_batch(maps_again, "maps_again")
+    if maps.shape != maps_again.shape:
+        raise InputError(
+            f"maps and maps_again must have one shape; got {tuple(maps.shape)} and {tuple(maps_again.shape)}"
+        )
     centred = [x - x.mean(1, keepdim=True) for x in (to_float64(maps.flatten(1)), to_float64(maps_again.flatten(1)))]
-    a, b = (x / x.norm(dim=1, keepdim=True) for x in centred)  # 0 / 0 = NaN where a map is constant
+    a, b = (x / x.norm(dim=1, keepdim=True) for x in centred)  # 0 / 0 = NaN for a constant map
     return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).float().to(maps.device)
 
 
 def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) -> Tensor:
-    r"""ADCC, the harmonic mean of coherency, 1 - complexity and 1 - average drop; high is good.
+    r"""ADCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop.
 
-    ADCC = 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), 0 where one of the three is 0. Arguments as for
-    `average_drop` and `coherency`. Returns (batch,) in [0, 1], NaN where the coherency is. A map that hides nothing
-    has no drop; its complexity of 1 is what keeps it from a good value here.
+    ADCC = 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), and 0 if one of the three is 0. The arguments are
+    those of `average_drop` and `coherency`, maps in [0, 1]. A map that hides nothing has no drop; its complexity of 1
+    gives it an ADCC of 0.
 
-    Source: Poppi et al. 2021, arXiv 2104.10252, who take it of each image; others take it of the three means.
+    Returns (batch,) float32 in [0, 1]; higher is better. NaN where the coherency is NaN.
+
+    Raises `InputError` as `average_drop`, `complexity` and `coherency` do, and for another number of probabilities
+    than maps.
+
+    Source: Poppi et al. 2021, arXiv 2104.10252, who compute it per image. Other authors compute it from the three
+    means.
     """
     parts = (coherency(maps, maps_again), 1 - complexity(maps), 1 - average_drop(original, explained))
+    if original.shape != maps.shape[:1]:
+        raise InputError(f"adcc needs one class probability per map: {len(maps)}; got {tuple(original.shape)}")
     return 3 / torch.stack([1 / part for part in parts]).sum(0)

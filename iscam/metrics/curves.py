@@ -10,18 +10,23 @@ from torchvision.transforms.v2 import functional as tv
 
 from iscam.engine.batching import channels_last
 from iscam.engine.scoring import masked_scores
+from iscam.errors import InputError
 from iscam.model import Network, check_images, predicted_classes
 from iscam.validation import check_int, check_maps, unknown_choice
 
+#: Canvases from which insertion starts.
 STARTS = ("zeros", "blur")
+
+#: Size and standard deviation of the Gaussian of `start="blur"`, in pixels.
+BLUR_SIZE, BLUR_SIGMA = 11, 5.0
 
 
 class Curves(NamedTuple):
-    """Scores while pixels are inserted or deleted, one curve an image."""
+    """Class probability while pixels are inserted or deleted: one curve per image."""
 
-    fraction: Tensor  # (points,) share of the pixels inserted or deleted, 0 to 1
+    fraction: Tensor  # (points,) share of the pixels inserted or deleted, from 0 to 1
     scores: Tensor  # (batch, points) class probability
-    auc: Tensor  # (batch,) area under the curve by the trapezoid rule, 0 to 1
+    auc: Tensor  # (batch,) area under the curve by the trapezoid rule, in [0, 1]
 
 
 def insertion(
@@ -31,67 +36,102 @@ def insertion(
     targets: Tensor | None = None,
     pixels_per_step: int = 224,
     start: str = "zeros",
+    compile: bool = False,  # noqa: A002
 ) -> Curves:
-    r"""Insertion: the class probability while the image's pixels appear, the map's highest first; high is good.
+    r"""Insertion: class probability as pixels are revealed by decreasing saliency.
 
-    Point j shows the j · `pixels_per_step` highest pixels of the map on a `start` canvas: "zeros" (in normalised
-    space: ImageNet's mean grey) or "blur" (the image under a Gaussian of size 11 and σ = 5). Equal pixels are
-    ordered row by row. 224x224 pixels in steps of 224 give 225 points, the canvas and the whole image included.
-    AUC = (p_0/2 + p_1 + ... + p_{J-1} + p_J/2) / J, the trapezoid rule (a shorter last step counts by its length).
+    Point j shows the j · `pixels_per_step` pixels of highest saliency on a canvas. Pixels of equal saliency are
+    ordered row by row. AUC = (p_0/2 + p_1 + ... + p_{J-1} + p_J/2) / J, the trapezoid rule; a shorter last step counts
+    by its length. 224x224 pixels in steps of 224 give 225 points, the canvas and the full image included.
 
-    images (batch, channels, height, width), maps (batch, height, width), targets (batch,) or None (the predicted
-    class). Returns `Curves`. Raises `InputError` for shapes and values that will not do.
+    - `images` (batch, channels, height, width).
+    - `maps` (batch, height, width) of any finite values: only their order matters. They are ranked in their own
+      precision.
+    - `targets`: one class per image, or None for the predicted class.
+    - `start`: the canvas. "zeros" in normalised space is ImageNet's mean colour. "blur" is the image under a Gaussian
+      of 11x11 pixels with σ = 5.
+    - `compile`: run the model through `torch.compile`. It pays off for thousands of passes and changes scores by
+      rounding.
+
+    Returns `Curves`. A higher AUC is better. It is always defined.
+
+    Raises `InputError` for other shapes, NaN or infinite maps, unknown options, and a blur of an image that is smaller
+    than 6x6 pixels.
 
     Source: Petsiuk et al. 2018, arXiv 1806.07421 (start: blur); the IS-CAM paper, section 4.1, and its authors' code
-    (start: zeros; they set the first point to 0, which is computed here).
+    (start: zeros). The authors set the first point to 0; here it is computed.
     """
     if start not in STARTS:
         raise unknown_choice("start", start, STARTS)
     images = check_images(net, images)
-    canvases = torch.zeros_like(images) if start == "zeros" else tv.gaussian_blur(images, [11, 11], [5.0, 5.0])
-    return curves(net, images, maps, targets, pixels_per_step, before=canvases, after=images)
+    canvases = torch.zeros_like(images) if start == "zeros" else blurred(images)
+    return probability_curves(net, images, maps, targets, pixels_per_step, compile, before=canvases, after=images)
 
 
 def deletion(
-    net: Network, images: Tensor, maps: Tensor, targets: Tensor | None = None, pixels_per_step: int = 224
+    net: Network,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor | None = None,
+    pixels_per_step: int = 224,
+    compile: bool = False,  # noqa: A002
 ) -> Curves:
-    r"""Deletion: the class probability while the image's pixels vanish, the map's highest first; low is good.
+    r"""Deletion: class probability as pixels are replaced by zeros by decreasing saliency.
 
-    Like `insertion`, from the whole image to zeros in normalised space. Source: as for `insertion`.
+    The curve runs from the full image to zeros in normalised space. Arguments, points, AUC, errors and source are
+    those of `insertion`. Returns `Curves`. A lower AUC is better.
     """
     images = check_images(net, images)
-    return curves(net, images, maps, targets, pixels_per_step, before=images, after=torch.zeros_like(images))
+    canvases = torch.zeros_like(images)
+    return probability_curves(net, images, maps, targets, pixels_per_step, compile, before=images, after=canvases)
 
 
-def curves(
+def blurred(images: Tensor) -> Tensor:
+    """The images under the Gaussian of `start="blur"`, reflected at the border."""
+    smallest = BLUR_SIZE // 2 + 1  # the reflected border must be narrower than the image
+    if min(images.shape[2:]) < smallest:
+        raise InputError(
+            f"start='blur' needs images of at least {smallest}x{smallest} pixels; got {tuple(images.shape[2:])}; "
+            "use start='zeros'"
+        )
+    return tv.gaussian_blur(images, [BLUR_SIZE, BLUR_SIZE], [BLUR_SIGMA, BLUR_SIGMA])
+
+
+def probability_curves(
     net: Network,
     images: Tensor,
     maps: Tensor,
     targets: Tensor | None,
     pixels_per_step: int,
+    compile: bool,  # noqa: A002
     *,
     before: Tensor,
     after: Tensor,
 ) -> Curves:
-    """Class probability while pixels go from `before` to `after` in the order of the map."""
+    """Class probability while pixels change from `before` to `after` by decreasing saliency."""
     step = check_int("pixels_per_step", pixels_per_step)
-    maps = check_maps(images, maps)
+    check_maps(images, maps)
     pixels = maps[0].numel()
     changed = torch.arange(0, pixels + step, step, device=images.device).clamp(max=pixels).int()  # (points,)
-    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    # A rank for each value, not each pixel, and all in the network's layout: nothing is broadcast nor copied again.
-    rank = order.argsort(dim=1).view_as(maps).int()[:, None].expand_as(before)
-    rank, before, after = channels_last([rank, before, after])
+    # The ranks are expanded to the images' shape and memory format once, not again in each batch.
+    ranks = pixel_ranks(maps.to(images.device))[:, None].expand_as(before)
+    ranks, before, after = channels_last([ranks, before, after])
     points = len(changed)
 
     def inputs(passes: range) -> tuple[Tensor]:
         numbers = torch.arange(passes.start, passes.stop, device=images.device)
         row, point = numbers // points, numbers % points
-        if passes[0] // points == passes[-1] // points:  # most batches are of one image, which needs no copies
+        if passes[0] // points == passes[-1] // points:  # a batch of one image needs no copies
             row = row[:1]
-        return (torch.where(rank[row] < changed[point, None, None, None], after[row], before[row]),)
+        return (torch.where(ranks[row] < changed[point, None, None, None], after[row], before[row]),)
 
-    targets = torch.tensor(predicted_classes(net, images, targets)).repeat_interleave(points)
-    scores = masked_scores(net, inputs, len(maps) * points, targets).reshape(-1, points)
+    classes = torch.tensor(predicted_classes(net, images, targets)).repeat_interleave(points)
+    scores = masked_scores(net, inputs, len(maps) * points, classes, compile=compile).reshape(-1, points)
     fraction = (changed / pixels).float()
     return Curves(fraction, scores, torch.trapezoid(scores, fraction))
+
+
+def pixel_ranks(maps: Tensor) -> Tensor:
+    """Rank of each pixel, int32 (batch, height, width): 0 for the highest saliency, ties in row-major order."""
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    return order.argsort(dim=1).view_as(maps).int()

@@ -1,9 +1,10 @@
-"""What a network really used: a drawing can be drawn again without one of its parts."""
+"""Ground truth from the menagerie: a drawing can be drawn again without one of its parts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import pandas as pd
@@ -15,41 +16,59 @@ from torch import Tensor
 from iscam.errors import InputError
 from iscam.maps import is_constant, min_max, to_float64, upsample
 from iscam.menagerie.draw import Drawing, draw
+from iscam.metrics.checks import check_map_batch
 from iscam.model import Network
 
-#: A part counts where at least so many of its pixels show.
+#: Pixels that must be visible for a part to count.
 VISIBLE = 50
+
+#: Most parts of a drawing for exact Shapley values, which take 2^n drawings.
+MAX_SHAPLEY_PARTS = 8
 
 
 def part_importance(net: Network, species: str, seed: int, shapley: bool = False) -> pd.Series:
-    r"""How much each part of a drawing counts for the class that the network predicts on the whole image.
+    r"""Importance of each part of a drawing for the class c that the network predicts on the full image.
 
-    The log-odds of that class c,  log p_c / (1 - p_c),  on the whole image minus those without the part; with
-    `shapley=True` the part's Shapley value, its mean gain in log-odds over all orders in which the parts can be put
-    on, which shares between parts that hide each other (2^n drawings, n <= 8). A removed part shows what it hid.
+    The importance is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without the part. A removed
+    part shows what it covered. With `shapley=True` it is the part's Shapley value: its mean gain in log-odds over all
+    orders in which the parts can be added. Parts that cover each other then share their effect. It takes 2^n drawings.
 
     Returns a Series part -> importance (log-odds, any sign), in the drawing's order of parts.
 
-    Raises `InputError` for an unknown species or seed, and for a Shapley value of more than 8 parts.
+    Raises `InputError` for an unknown species or seed, and for Shapley values of more than 8 parts.
+
+    Source: this project.
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> iscam.part_importance(net, "Basenji", 0).index.tolist()
     ['ears', 'brow', 'muzzle', 'chest', 'coat', 'legs', 'tail']
     """
     parts = list(draw(species, seed).parts)
-    if shapley and len(parts) > 8:
-        raise InputError(f"the exact Shapley value needs at most 8 parts; {species} has {len(parts)}")
+    if shapley:
+        check_part_count(parts, species)
     sizes = range(len(parts) + 1) if shapley else range(2)
     removed = [frozenset(chosen) for size in sizes for chosen in combinations(parts, size)]
     odds = dict(zip(removed, log_odds(net, species, seed, removed), strict=True))
     if not shapley:
-        whole = odds[frozenset()]
-        return pd.Series({part: whole - odds[frozenset([part])] for part in parts})
+        full = odds[frozenset()]
+        return pd.Series({part: full - odds[frozenset([part])] for part in parts})
     return pd.Series({part: shapley_value(odds, part, len(parts)) for part in parts})
 
 
+def check_part_count(parts: Sequence[str], species: str) -> None:
+    """Raise `InputError` for more parts than exact Shapley values allow."""
+    if len(parts) > MAX_SHAPLEY_PARTS:
+        raise InputError(
+            f"the exact Shapley value needs at most {MAX_SHAPLEY_PARTS} parts; {species} has {len(parts)}: "
+            "use shapley=False"
+        )
+
+
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
-    """Log-odds, on the drawing without each set of parts, of the class predicted on the first of them."""
+    """Log-odds of one class on the drawing without each set of parts.
+
+    The class is the one that the network predicts on the first of these drawings.
+    """
     logits = torch.cat([net(as_input(net, draw(species, seed, without=sorted(parts)))) for parts in removed])
     logits = to_float64(logits)
     c = int(logits[0].argmax())
@@ -58,35 +77,43 @@ def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[
 
 
 def as_input(net: Network, drawing: Drawing) -> Tensor:
-    """A drawing as a batch of one, on the network's device."""
+    """A drawing as a batch of one image, on the network's device."""
     assert net.transform is not None
     return net.transform(Image.fromarray(drawing.image))[None].to(net.device, net.dtype)
 
 
 def shapley_value(odds: dict[frozenset[str], float], part: str, parts: int) -> float:
-    """Mean over all orders of what the part adds; `odds` is keyed by what is removed."""
+    """Shapley value of one of `parts` parts; the keys of `odds` are the sets of removed parts."""
     total = 0.0
-    for gone in odds:
-        if part in gone:
-            others_on = parts - len(gone)  # the parts that were put on before this one
-            weight = math.factorial(others_on) * math.factorial(len(gone) - 1) / math.factorial(parts)
-            total += weight * (odds[gone - {part}] - odds[gone])
+    for removed in odds:
+        if part in removed:
+            added_before = parts - len(removed)  # parts that are there when this one is added
+            weight = math.factorial(added_before) * math.factorial(len(removed) - 1) / math.factorial(parts)
+            total += weight * (odds[removed - {part}] - odds[removed])
     return total
 
 
 def part_correlation(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
-    r"""Spearman's rank correlation, over a drawing's parts, of the map's mean on the part with its importance.
+    r"""Spearman's rank correlation between the map's mean on each part and the part's importance.
 
-    Parts of at least 50 visible pixels count; equal values get their mean rank; a constant map scores 0. An image with
-    fewer than 3 such parts, or none of importance above 0.1, is NaN: leave it out and count it.
+    Only parts with at least 50 visible pixels count. Equal values share their mean rank. A constant map scores 0.
 
-    maps (batch, height, width), drawings of that size, importances as `part_importance` gives them.
-    Returns (batch,) in [-1, 1]; high is good. Source: this project.
+    - `maps` (batch, height, width).
+    - `drawings`: one per map, of the map's size.
+    - `importances`: one Series per map, as `part_importance` returns it.
+
+    Returns (batch,) float32 in [-1, 1]; higher is better. NaN if fewer than 3 parts count, or if no importance is
+    above 0.1: exclude and report the count.
+
+    Raises `InputError` for other maps, and for images that are no drawings of the maps' size.
+
+    Source: this project.
     """
     return per_image(rank_correlation, maps, drawings, importances)
 
 
 def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
+    """`part_correlation` of one image: saliency and importance per visible part."""
     if len(importance) < 3 or importance.max() <= 0.1:
         return math.nan
     if saliency.nunique() == 1 or importance.nunique() == 1:
@@ -95,17 +122,23 @@ def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
 
 
 def decisive_part(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
-    r"""Whether the most important part has the highest mean saliency of all parts; n parts that tie get 1/n.
+    r"""Whether the most important part has the highest mean saliency of all parts. n tied parts get 1/n each.
 
-    Parts of at least 50 visible pixels count. An image whose most important part leads the next by less than 0.5 is
-    NaN: leave it out and count it. Chance is 1 over the number of parts.
+    Only parts with at least 50 visible pixels count. Chance level is 1 over the number of parts. The arguments are
+    those of `part_correlation`.
 
-    Arguments as for `part_correlation`. Returns (batch,) in [0, 1]; high is good. Source: this project.
+    Returns (batch,) float32 in [0, 1]; higher is better. NaN unless the most important part leads the next by at least
+    0.5: exclude and report the count.
+
+    Raises `InputError` as `part_correlation` does.
+
+    Source: this project.
     """
     return per_image(decisive_share, maps, drawings, importances)
 
 
 def decisive_share(saliency: pd.Series, importance: pd.Series) -> float:
+    """`decisive_part` of one image: saliency and importance per visible part."""
     ranked = importance.sort_values(ascending=False)
     if len(ranked) < 2 or ranked.iloc[0] - ranked.iloc[1] < 0.5:
         return math.nan
@@ -114,33 +147,40 @@ def decisive_share(saliency: pd.Series, importance: pd.Series) -> float:
 
 
 def per_image(
-    judge: Callable[[pd.Series, pd.Series], float],
+    compare: Callable[[pd.Series, pd.Series], float],
     maps: Tensor,
     drawings: Sequence[Drawing],
     importances: Sequence[pd.Series],
 ) -> Tensor:
-    """`judge` of saliency and importance of each image's visible parts."""
+    """`compare` of saliency and importance of each image's visible parts."""
+    check_map_batch(maps)
+    if not len(maps) == len(drawings) == len(importances):
+        raise InputError(
+            f"each map needs its drawing and its importances; got {len(maps)} maps, {len(drawings)} drawings and "
+            f"{len(importances)} importances"
+        )
     values = []
-    for map, drawing, importance in zip(maps, drawings, importances, strict=True):
-        saliency = part_saliency(map, drawing)
-        values.append(judge(saliency, importance[saliency.index]))
+    for saliency_map, drawing, importance in zip(maps, drawings, importances, strict=True):
+        saliency = part_saliency(saliency_map, drawing)
+        values.append(compare(saliency, importance[saliency.index]))
     return torch.tensor(values)
 
 
-def part_saliency(map: Tensor, drawing: Drawing) -> pd.Series:
-    """The map's mean on each part of which at least 50 pixels show."""
-    if drawing is None or map.shape != drawing.mask.shape:
-        raise InputError(f"this metric needs the menagerie's drawings, of the maps' size {tuple(map.shape)}")
+def part_saliency(saliency_map: Tensor, drawing: Drawing | None) -> pd.Series:
+    """Mean of the map (height, width) on each part with at least 50 visible pixels."""
+    if drawing is None or saliency_map.shape != drawing.mask.shape:
+        raise InputError(f"this metric needs the menagerie's drawings, of the maps' size {tuple(saliency_map.shape)}")
+    values = saliency_map.cpu().double()
     parts = {name: torch.from_numpy(mask) for name, mask in drawing.parts.items() if mask.sum() >= VISIBLE}
-    return pd.Series({name: float(map.cpu().double()[mask].mean()) for name, mask in parts.items()}, dtype=float)
+    return pd.Series({name: float(values[mask].mean()) for name, mask in parts.items()}, dtype=float)
 
 
 def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """A map (height, width) in [0, 1] that says `values` of the parts as well as a layer of that resolution can.
+    """Map (height, width) in [0, 1] of one value per part, at the resolution of a layer.
 
-    Each part's pixels get its value (overlaps the larger one), the rest 0; the image is averaged down to the layer's
-    resolution, brought back as a class activation map is, and scaled to [0, 1] without ReLU, since a part may speak
-    against the class.
+    Each part's pixels get its value; where parts overlap, the larger one; the background gets 0. The image is averaged
+    down to the layer's resolution and upsampled like a class activation map. It is scaled to [0, 1] without ReLU,
+    because a part may speak against the class.
     """
     canvas = torch.zeros(drawing.mask.shape)
     for part, value in values.sort_values().items():
@@ -150,17 +190,33 @@ def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Ten
 
 
 def oracle(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """The control that knows the truth: the importances painted on the parts, at the layer's resolution."""
+    """Map (height, width) of the true importance of each part, at the layer's resolution (h, w)."""
     return paint(drawing, importance, resolution)
 
 
 def part_area(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """The control that knows where the parts are and takes the larger for the more important."""
+    """Map (height, width) of the area of each part, at the layer's resolution (h, w). It ignores the importances."""
     return paint(drawing, pd.Series({name: float(mask.sum()) for name, mask in drawing.parts.items()}), resolution)
 
 
-#: Controls that need a drawing, by name; a study takes them as methods.
-DRAWN_CONTROLS: dict[str, Callable[[Drawing, pd.Series, Sequence[int]], Tensor]] = {
-    "part_area": part_area,
-    "oracle": oracle,
+@dataclass(frozen=True)
+class DrawnControl:
+    """A control map that is made from a drawing: a function with its name and its summary for readers.
+
+    `function` takes a drawing, the importance of its parts and the resolution (h, w) of a layer. It returns a map
+    (height, width) in [0, 1].
+    """
+
+    function: Callable[[Drawing, pd.Series, Sequence[int]], Tensor]
+    title: str
+    summary: str
+
+    def __call__(self, drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
+        return self.function(drawing, importance, resolution)
+
+
+#: Controls that need a drawing, by name. A study takes them as methods.
+DRAWN_CONTROLS: dict[str, DrawnControl] = {
+    "part_area": DrawnControl(part_area, "part area", "the area of each part"),
+    "oracle": DrawnControl(oracle, "oracle", "the true importance of each part"),
 }

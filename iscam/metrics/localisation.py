@@ -1,4 +1,4 @@
-"""How much of a map lies on the object: energy in boxes and masks."""
+"""How much of a map lies on the object: energy and pointing game, in boxes or masks."""
 
 from __future__ import annotations
 
@@ -8,54 +8,117 @@ import torch
 from torch import Tensor
 
 from iscam.errors import InputError
-from iscam.menagerie.draw import Drawing
+from iscam.metrics.checks import check_map_batch
+
+#: Side of an image in pixels up to which boxes in [0, 1] are taken as pixels.
+SMALL_IMAGE = 16
 
 
-def energy(maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    r"""Energy-based pointing game: the share of the map inside the boxes,  Σ_{inside} L / Σ L; high is good.
+def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
+    r"""Energy-based pointing game: the share of the map inside the boxes,  Σ_{inside} L / Σ L.
 
-    maps (batch, height, width) of values >= 0; boxes: for each image (n, 4) corners xmin, ymin, xmax, ymax in its
-    pixels. A pixel is inside if its centre lies in [xmin, xmax) x [ymin, ymax) of any box. Returns (batch,) in [0, 1]:
-    0 for an all-zero map, NaN for an image without boxes (leave it out and count it).
+    - `maps` (batch, height, width) of finite values >= 0.
+    - `boxes`: per image (n, 4), the corners xmin, ymin, xmax, ymax in pixels of the map; or one mask per image,
+      (batch, height, width) bool. A pixel is inside if its centre lies in [xmin, xmax) x [ymin, ymax) of any box.
 
-    Raises `InputError` for shapes that will not do and for an empty box or one that lies outside the image.
+    Returns (batch,) in [0, 1], summed in float32 or better; higher is better. It is 0 for an all-zero map. NaN if no
+    pixel is inside: the image has no box, its boxes contain no pixel centre, or its mask is empty. Exclude and report
+    the count.
 
-    Source: Wang et al. 2020, arXiv 1910.01279; the IS-CAM paper, section 4.3. Its authors' code counts pixels above a
-    threshold in a box with swapped axes instead.
+    Raises `InputError` for other shapes, negative or NaN maps, a box that is empty or lies outside the image, and boxes
+    given as fractions of the image.
+
+    Source: Wang et al. 2020, arXiv 1910.01279; the IS-CAM paper, section 4.3. The authors' code instead counts pixels
+    above a threshold in a box with swapped axes.
 
     >>> iscam.energy(torch.ones(1, 4, 4), [torch.tensor([[0, 0, 2, 4]])])
     tensor([0.5000])
     """
-    if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(boxes):
-        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        raise InputError(f"energy needs maps (batch, height, width) and boxes for each; got {found}, {len(boxes)}")
-    if not (maps >= 0).all() or not maps.isfinite().all():
-        raise InputError("energy needs maps of finite values of at least 0")
-    inside = torch.stack([inside_boxes(box, *maps.shape[1:]) for box in boxes]).to(maps.device)
-    share = (maps * inside).sum((1, 2)) / maps.sum((1, 2))
-    share = torch.where(maps.sum((1, 2)) > 0, share, 0)
-    without = torch.tensor([len(box) == 0 for box in boxes], device=maps.device)
-    return torch.where(without, torch.nan, share)
+    check_map_batch(maps)
+    if (maps < 0).any():
+        raise InputError(f"energy needs maps of values >= 0; the smallest is {float(maps.min()):.3g}")
+    inside = inside_masks(maps, boxes)
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))  # the sum of a float16 map may overflow
+    total = maps.sum((1, 2))
+    share = torch.where(total > 0, (maps * inside).sum((1, 2)) / total, 0)
+    return torch.where(inside.any(2).any(1), share, torch.nan)
+
+
+def pointing_game(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
+    r"""Pointing game: whether the map's maximum is inside the boxes.
+
+    The arguments are those of `energy`; maps may have negative values. Of several equal maxima, the first in row-major
+    order counts.
+
+    Returns (batch,) bool; a higher share is better. False for an all-zero map. False also for an image without a pixel
+    inside, where the game is not defined: exclude such images. The metric of a study gives NaN for them.
+
+    Raises `InputError` as `energy` does, except for negative values.
+
+    Source: Zhang et al. 2016, arXiv 1608.00507. They also accept a maximum within 15 pixels of the object; here the
+    tolerance is 0.
+
+    >>> iscam.pointing_game(torch.eye(4)[None], [torch.tensor([[0, 0, 2, 2]])])
+    tensor([True])
+    """
+    inside = inside_masks(check_map_batch(maps), boxes).flatten(1)
+    values = maps.to(torch.promote_types(maps.dtype, torch.float32)).flatten(1)
+    first = values.argmax(1, keepdim=True)
+    return inside.gather(1, first)[:, 0] & values.any(1)
+
+
+def inside_masks(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
+    """Masks (batch, height, width) bool of the pixels inside the boxes, or the masks themselves.
+
+    Raises `InputError` unless there are boxes or a mask for each map.
+    """
+    if isinstance(boxes, Tensor) and boxes.dtype == torch.bool:
+        if boxes.shape != maps.shape:
+            raise InputError(f"masks must have the maps' shape {tuple(maps.shape)}; got {tuple(boxes.shape)}")
+        return boxes.to(maps.device)
+    if isinstance(boxes, Tensor) and boxes.shape == maps.shape and boxes.shape[2] != 4:
+        raise InputError(f"masks must be bool, not {boxes.dtype}; convert them with masks > 0")
+    if not isinstance(boxes, Sequence | Tensor) or isinstance(boxes, str):
+        raise InputError(
+            f"boxes must be a list with one tensor (n, 4) per map, or masks {tuple(maps.shape)} bool; "
+            f"got {type(boxes).__name__}"
+        )
+    if len(boxes) != len(maps):
+        raise InputError(f"each map needs its boxes; got {len(maps)} maps and boxes of {len(boxes)}")
+    height, width = maps.shape[1:]
+    return torch.stack([inside_boxes(each, height, width) for each in boxes]).to(maps.device)
 
 
 def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The pixels (height, width) whose centre lies in any of the boxes (n, 4)."""
-    boxes = torch.as_tensor(boxes)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise InputError(f"boxes must be (n, 4): xmin, ymin, xmax, ymax; got {tuple(boxes.shape)}")
-    xmin, ymin, xmax, ymax = boxes.float().cpu().T[:, :, None, None]  # each (n, 1, 1)
-    if not bool(((xmin < xmax) & (ymin < ymax) & (xmin < width) & (ymin < height) & (xmax > 0) & (ymax > 0)).all()):
-        raise InputError(f"a box is empty or lies outside the image of {width}x{height} pixels: {boxes.tolist()}")
+    """Mask (height, width) bool of the pixels whose centre lies in any of the boxes (n, 4)."""
+    boxes = check_boxes(boxes, height, width)
+    xmin, ymin, xmax, ymax = boxes.T[:, :, None, None]  # each (n, 1, 1)
     x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
     return ((xmin <= x) & (x < xmax) & (ymin <= y) & (y < ymax)).any(0)
 
 
-def mask_energy(maps: Tensor, drawings: Sequence[Drawing]) -> Tensor:
-    r"""The share of the map on the animal,  Σ_{animal} L / Σ L;  0 for an all-zero map.
+def check_boxes(boxes: object, height: int, width: int) -> Tensor:
+    """Return the boxes of one image, (n, 4) float32 on the CPU.
 
-    `energy` with the animal's exact outline in place of a box. maps (batch, height, width), drawings of that size.
-    Returns (batch,) in [0, 1]; high is good.
+    Raises `InputError` for another shape, for a box that is empty or lies outside the image, and for fractions.
     """
-    animals = torch.stack([torch.from_numpy(drawing.mask) for drawing in drawings]).to(maps.device)
-    total = maps.sum((1, 2))
-    return torch.where(total > 0, (maps * animals).sum((1, 2)) / total, 0)
+    try:
+        found = torch.as_tensor(boxes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"boxes of an image must be a tensor (n, 4) of numbers, (0, 4) without a box; got {type(boxes).__name__}"
+        ) from error
+    if found.ndim != 2 or found.shape[1] != 4 or found.dtype == torch.bool:
+        raise InputError(
+            f"boxes of an image must be (n, 4): xmin, ymin, xmax, ymax; got {tuple(found.shape)} {found.dtype}"
+        )
+    xmin, ymin, xmax, ymax = found.float().cpu().T
+    if not bool(((xmin < xmax) & (ymin < ymax) & (xmin < width) & (ymin < height) & (xmax > 0) & (ymax > 0)).all()):
+        raise InputError(f"a box is empty or lies outside the image of {width}x{height} pixels: {found.tolist()}")
+    fractions = len(found) > 0 and found.is_floating_point() and bool(((found >= 0) & (found <= 1)).all())
+    if fractions and max(height, width) > SMALL_IMAGE:
+        raise InputError(
+            f"boxes must be in pixels of the {width}x{height} map; {found.tolist()} look like fractions: "
+            "multiply them by width and height"
+        )
+    return found.float().cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,10 +121,18 @@ def pivot_cells(cells: pd.DataFrame, columns: list[str], metrics: Sequence[str])
 
 
 def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by network, those of the papers first and in their order, and by method as in `METHODS`."""
-    places = {name: i for i, name in enumerate([*LAYERS, *METHODS, *CONTROLS])}
+    """Rows sorted by network and method: the papers' networks first, methods as in `METHODS`, then the controls.
+
+    A variant of a method, such as "is_cam_linear", follows it.
+    """
+    known = [*LAYERS, *METHODS, *CONTROLS]
+
+    def place(name: str) -> tuple[int, str]:
+        prefixes = [i for i, prefix in enumerate(known) if name.startswith(prefix)]
+        return max(prefixes, key=lambda i: len(known[i]), default=len(known)), name
+
     names = rows[["model", "method"]].droplevel(1, axis=1) if rows.columns.nlevels > 1 else rows[["model", "method"]]
-    keys = names.map(lambda name: (places.get(name, len(places)), name))
+    keys = names.map(place)
     return rows.loc[keys.sort_values(["model", "method"], kind="stable").index].reset_index(drop=True)
 
 
@@ -137,6 +145,18 @@ def drop_increase_bound(rows: pd.DataFrame) -> pd.DataFrame:
     table["sum (%)"] = table["average_drop"] + table["average_increase"]
     table["at most 100"] = np.where(table["sum (%)"] <= 100 + 1e-9, "yes", "no")
     return sort_rows(table)[["model", "method", "average_drop", "average_increase", "sum (%)", "at most 100"]]
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(markdown_table(["page", "seconds"], [["speed", "12"]]))
+    | page | seconds |
+    | --- | --- |
+    | speed | 12 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 #: Metric -> its column's heading; the arrow points to the better values.

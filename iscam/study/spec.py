@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Study:
 def check_method(name: str, chosen: Mapping[str, Any]) -> None:
     """Nothing where a line of the methods will do, else `InputError`; the values of its options are tried out."""
     method = chosen.get("method", name)
-    known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
+    known: dict[str, Callable[..., Any]] = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
     if method not in known:
         raise unknown_choice(f"method of {name}:", method, known)
     valid = [*COMMON, *options(known[method])]

@@ -1,0 +1,95 @@
+"""Adapters that let Captum's and Quantus' metrics measure maps of this package; neither library is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from iscam.errors import InputError
+from iscam.explanation import explain
+from iscam.model import Network
+
+#: Arguments that Quantus adds to those of the user: the device, and the name under which it lists the method.
+QUANTUS_ARGUMENTS = ("device", "method")
+
+
+@dataclass(frozen=True)
+class CaptumAttribution:
+    """Saliency maps behind the interface of Captum's attribution methods; made by `captum_attribution`."""
+
+    net: Network
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def attribute(
+        self, inputs: Tensor | tuple[Tensor], target: Any = None, additional_forward_args: Any = None
+    ) -> Tensor | tuple[Tensor]:
+        """Saliency maps (batch, 1, height, width) in [0, 1] of images (batch, channels, height, width).
+
+        `target`: a class for all images, a list or tensor (batch,) of classes, or None for the predicted classes. A
+        tuple of one tensor gives a tuple, as in Captum.
+
+        Raises InputError if there are several inputs or additional arguments, or as `explain` does.
+        """
+        if additional_forward_args is not None:
+            raise InputError("additional_forward_args must be None: the network takes images only")
+        images = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+        if not isinstance(images, Tensor) or (isinstance(inputs, tuple) and len(inputs) > 1):
+            raise InputError("inputs must be one tensor of images, alone or in a tuple")
+        maps = explain(self.net, images, broadcast(target, len(images)), self.method, **self.options)
+        maps = maps[:, None].to(images.dtype)
+        return (maps,) if isinstance(inputs, tuple) else maps
+
+
+def captum_attribution(net: Network, method: str = "is_cam", **options: Any) -> CaptumAttribution:
+    """An object with Captum's `.attribute(inputs, target=None, additional_forward_args=None)`.
+
+    `method` and `options` are those of `explain`. The maps (batch, 1, height, width) broadcast over the channels of
+    the images; Captum's `infidelity`, which wants the images' shape, takes `maps.expand_as(images)`.
+
+    >>> net = iscam.load_model("menagerie/resnet")
+    >>> image = iscam.load_images("menagerie", count=1)[0].image[None]
+    >>> iscam.captum_attribution(net, method="grad_cam").attribute(image, target=3).shape
+    torch.Size([1, 1, 224, 224])
+    """
+    return CaptumAttribution(net, method, options)
+
+
+def quantus_explain(net: Network, method: str = "is_cam", **options: Any) -> Callable[..., np.ndarray]:
+    """A function for Quantus' `explain_func`, which returns maps (batch, 1, height, width) in [0, 1].
+
+    `method` and `options` are those of `explain`; Quantus' `explain_func_kwargs` may hold further options. If Quantus
+    passes another model than `net.model`, such as a copy with randomised weights, that model is explained at the layer
+    of the same name.
+
+    >>> net = iscam.load_model("menagerie/resnet")
+    >>> image = iscam.load_images("menagerie", count=1)[0].image[None]
+    >>> explain_func = iscam.quantus_explain(net, method="grad_cam")
+    >>> explain_func(net.model, image.numpy(), [3]).shape
+    (1, 1, 224, 224)
+    """
+
+    def explain_func(model: nn.Module, inputs: Any, targets: Any = None, **kwargs: Any) -> np.ndarray:
+        further = {name: value for name, value in kwargs.items() if name not in QUANTUS_ARGUMENTS}
+        explained = net if model is net.model else replace(net, model=model)
+        images = torch.as_tensor(inputs, dtype=explained.dtype, device=explained.device)
+        maps = explain(explained, images, broadcast(targets, len(images)), method, **options | further)
+        return maps[:, None].cpu().numpy()
+
+    return explain_func
+
+
+def broadcast(target: Any, count: int) -> Tensor | None:
+    """One class per image from a class for all images or one class for each; None for the predicted classes."""
+    if target is None:
+        return None
+    try:
+        targets = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"target must be a class, {count} classes or None; got {target!r}") from error
+    return targets.reshape(-1).expand(count) if targets.numel() == 1 else targets

@@ -1,0 +1,108 @@
+"""`MetricInputs`: what metrics compute from. Expensive values are computed on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from iscam.errors import InputError
+from iscam.menagerie.draw import Drawing
+from iscam.metrics.confidence import masked_confidence
+from iscam.metrics.ground_truth import part_importance
+from iscam.model import Network
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Images with their classes and annotations. The maps of several methods share one.
+
+    - `images` (batch, channels, height, width), `targets` (batch,).
+    - `boxes`: per image (n, 4); `masks`: (batch, height, width) bool; `drawings`: per image, None for a photograph.
+      None means that the images have no such annotation.
+    - `compile`: run insertion and deletion through `torch.compile`.
+    """
+
+    net: Network
+    images: Tensor
+    targets: Tensor
+    boxes: Sequence[Tensor] | None = None
+    masks: Tensor | None = None
+    drawings: Sequence[Drawing | None] | None = None
+    compile: bool = False
+
+    @cached_property
+    def original(self) -> Tensor:
+        """Class probability of each image, Y (batch,)."""
+        return self.confidence(torch.ones_like(self.images[:, 0]))
+
+    @cached_property
+    def importances(self) -> list[pd.Series]:
+        """Importance of each part of each drawing, as `part_importance` returns it."""
+        return [part_importance(self.net, each.species, each.seed) for each in self.drawn]
+
+    @property
+    def drawn(self) -> list[Drawing]:
+        """The drawings. Raises `InputError` if an image has none."""
+        drawings = [each for each in self.drawings or () if each is not None]
+        if len(drawings) < len(self.images):
+            raise InputError("this metric needs the menagerie's drawings")
+        return drawings
+
+    def confidence(self, maps: Tensor) -> Tensor:
+        """Class probability of each masked image, C(X ∘ L) (batch,)."""
+        triples = zip(self.images, maps, self.targets.tolist(), strict=True)
+        return torch.cat([masked_confidence(self.net, *triple) for triple in triples])
+
+
+@dataclass(frozen=True, eq=False)
+class MetricInputs:
+    """The maps of one method, and all that a metric may use with them. Expensive values are computed on first use.
+
+    - `maps` (batch, height, width) in [0, 1].
+    - `method`: the method's name in the study.
+    - `explain`: images -> the same method's maps of them, for the same classes. Needed by coherency and ADCC.
+    - `others`: the inputs of the study's methods by name, for the same batch. Needed by win.
+    """
+
+    batch: ImageBatch
+    maps: Tensor
+    method: str = ""
+    explain: Callable[[Tensor], Tensor] | None = None
+    others: Mapping[str, MetricInputs] = field(default_factory=dict)
+
+    @cached_property
+    def explained(self) -> Tensor:
+        """Class probability of each masked image, O (batch,)."""
+        return self.batch.confidence(self.maps)
+
+    @cached_property
+    def maps_again(self) -> Tensor:
+        """The method's maps of the masked images X ∘ L."""
+        if self.explain is None:
+            raise InputError("this metric needs the method's maps of the masked images: give explain")
+        return self.explain(self.batch.images * self.maps[:, None].to(self.batch.images))
+
+    @property
+    def boxes(self) -> Sequence[Tensor]:
+        """The boxes of each image. Raises `InputError` if there are none."""
+        if self.batch.boxes is None:
+            raise InputError("this metric needs boxes")
+        return self.batch.boxes
+
+    @property
+    def masks(self) -> Tensor:
+        """The mask of each image. Raises `InputError` if there are none."""
+        if self.batch.masks is None:
+            raise InputError("this metric needs masks of the object")
+        return self.batch.masks
+
+    def other(self, method: str) -> MetricInputs:
+        """The inputs of another method. Raises `InputError` if it has no map of these images."""
+        if method not in self.others:
+            raise InputError(f"method {method!r} has no map of this image")
+        return self.others[method]

@@ -1,0 +1,236 @@
+"""`METRICS`: everything the package knows about a metric, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from iscam.errors import InputError
+from iscam.metrics import confidence as drops
+from iscam.metrics.adcc import adcc, coherency, complexity
+from iscam.metrics.curves import STARTS, deletion, insertion
+from iscam.metrics.ground_truth import decisive_part, part_correlation
+from iscam.metrics.inputs import MetricInputs
+from iscam.metrics.localisation import energy, inside_masks, pointing_game
+from iscam.validation import unknown_choice
+
+#: Points of an insertion or deletion curve over 224x224 pixels in steps of 224.
+CURVE_POINTS = 225
+
+
+class Need(Enum):
+    """What a metric needs besides the map."""
+
+    CONFIDENCE = "the class probability of the masked image: one forward pass per map, shared by all metrics"
+    MAPS_AGAIN = "the same method's map of the masked image: as expensive as the map"
+    OTHER_METHOD = "another method of the same study, which the metric's argument names"
+    BOXES = "boxes of the target class"
+    MASKS = "masks of the object"
+    DRAWING = "a drawing of the menagerie"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: a function with what tables and studies need to know about it.
+
+    - `compute(inputs)`, or `compute(inputs, argument)` for a metric with arguments, returns the values (batch,).
+    - `title` is the metric's name for readers, `heading` a table's column in percent; an arrow points to better values.
+    - `better`: "higher" or "lower".
+    - `needs`: what the metric needs besides the map.
+    - `arguments`: what may follow the name and a colon, as in "insertion:blur". A metric with `Need.OTHER_METHOD`
+      instead requires a method's name, as in "win:score_cam".
+    - `undefined`: why a value can be NaN; empty if it never is.
+    - `passes`: forward passes per map of 224x224 pixels, apart from those of `needs`.
+    """
+
+    compute: Callable[..., Tensor]
+    title: str
+    heading: str
+    better: Literal["higher", "lower"]
+    needs: frozenset[Need] = frozenset()
+    arguments: tuple[str, ...] = ()
+    undefined: str = ""
+    passes: int = 0
+
+
+def insertion_auc(inputs: MetricInputs, start: str = "zeros") -> Tensor:
+    batch = inputs.batch
+    return insertion(batch.net, batch.images, inputs.maps, batch.targets, start=start, compile=batch.compile).auc
+
+
+def deletion_auc(inputs: MetricInputs) -> Tensor:
+    batch = inputs.batch
+    return deletion(batch.net, batch.images, inputs.maps, batch.targets, compile=batch.compile).auc
+
+
+def win_over(inputs: MetricInputs, method: str) -> Tensor:
+    if method == inputs.method:
+        return torch.full_like(inputs.explained, torch.nan)
+    return drops.win(inputs.batch.original, inputs.explained, inputs.other(method).explained)
+
+
+def adcc_of(inputs: MetricInputs) -> Tensor:
+    return adcc(inputs.batch.original, inputs.explained, inputs.maps, inputs.maps_again)
+
+
+def pointing_hits(inputs: MetricInputs) -> Tensor:
+    """1.0 for a hit, 0.0 for a miss, NaN without a pixel inside the boxes."""
+    defined = inside_masks(inputs.maps, inputs.boxes).any(2).any(1)
+    return torch.where(defined, pointing_game(inputs.maps, inputs.boxes).float(), torch.nan)
+
+
+CONFIDENCE = frozenset({Need.CONFIDENCE})
+NO_BOX = "the image has no box, or its boxes contain no pixel centre"
+
+#: Metrics by name.
+METRICS: dict[str, Metric] = {
+    "insertion": Metric(
+        insertion_auc,
+        "insertion",
+        "insertion AUC (%) ↑",
+        "higher",
+        arguments=STARTS,
+        passes=CURVE_POINTS,
+    ),
+    "deletion": Metric(deletion_auc, "deletion", "deletion AUC (%) ↓", "lower", passes=CURVE_POINTS),
+    "average_drop": Metric(
+        lambda inputs: drops.average_drop(inputs.batch.original, inputs.explained),
+        "average drop",
+        "average drop (%) ↓",
+        "lower",
+        CONFIDENCE,
+    ),
+    "average_increase": Metric(
+        lambda inputs: drops.average_increase(inputs.batch.original, inputs.explained),
+        "average increase",
+        "average increase (%) ↑",
+        "higher",
+        CONFIDENCE,
+    ),
+    "average_gain": Metric(
+        lambda inputs: drops.average_gain(inputs.batch.original, inputs.explained),
+        "average gain",
+        "average gain (%) ↑",
+        "higher",
+        CONFIDENCE,
+        undefined="the class probability of the full image is 1",
+    ),
+    "explained_confidence": Metric(
+        lambda inputs: drops.explained_confidence(inputs.explained),
+        "confidence of the masked image",
+        "confidence of the masked image (%) ↑",
+        "higher",
+        CONFIDENCE,
+    ),
+    "win": Metric(
+        win_over,
+        "win",
+        "win (%) ↑",
+        "higher",
+        CONFIDENCE | {Need.OTHER_METHOD},
+        undefined="the method is compared with itself",
+    ),
+    "complexity": Metric(lambda inputs: complexity(inputs.maps), "complexity", "complexity (%) ↓", "lower"),
+    "coherency": Metric(
+        lambda inputs: coherency(inputs.maps, inputs.maps_again),
+        "coherency",
+        "coherency (%) ↑",
+        "higher",
+        frozenset({Need.MAPS_AGAIN}),
+        undefined="the map of the image or of the masked image is constant",
+    ),
+    "adcc": Metric(
+        adcc_of,
+        "ADCC",
+        "ADCC (%) ↑",
+        "higher",
+        CONFIDENCE | {Need.MAPS_AGAIN},
+        undefined="the coherency is not defined",
+    ),
+    "energy": Metric(
+        lambda inputs: energy(inputs.maps, inputs.boxes),
+        "energy inside the box",
+        "energy inside the box (%) ↑",
+        "higher",
+        frozenset({Need.BOXES}),
+        undefined=NO_BOX,
+    ),
+    "part_correlation": Metric(
+        lambda inputs: part_correlation(inputs.maps, inputs.batch.drawn, inputs.batch.importances),
+        "part correlation",
+        "part correlation (%) ↑",
+        "higher",
+        frozenset({Need.DRAWING}),
+        undefined="fewer than 3 parts are visible, or none is important",
+    ),
+    "decisive_part": Metric(
+        lambda inputs: decisive_part(inputs.maps, inputs.batch.drawn, inputs.batch.importances),
+        "decisive part",
+        "decisive part (%) ↑",
+        "higher",
+        frozenset({Need.DRAWING}),
+        undefined="no part clearly leads the next",
+    ),
+    "mask_energy": Metric(
+        lambda inputs: energy(inputs.maps, inputs.masks),
+        "energy on the object",
+        "energy on the object (%) ↑",
+        "higher",
+        frozenset({Need.MASKS}),
+        undefined="the object's mask is empty",
+    ),
+    "pointing_game": Metric(
+        pointing_hits,
+        "pointing game",
+        "pointing game (%) ↑",
+        "higher",
+        frozenset({Need.BOXES}),
+        undefined=NO_BOX,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MetricCall:
+    """A metric with its argument: what `parse_metric` makes of "insertion:blur"."""
+
+    name: str
+    argument: str = ""
+
+    @property
+    def metric(self) -> Metric:
+        """The entry in `METRICS`."""
+        return METRICS[self.name]
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        """Values (batch,) of the metric."""
+        return self.metric.compute(inputs, self.argument) if self.argument else self.metric.compute(inputs)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+def parse_metric(text: object, methods: Collection[str] | None = None) -> MetricCall:
+    """The metric that `text` names: "energy", "insertion:blur", "win:score_cam".
+
+    `methods`: the names that "win:" accepts; None accepts any.
+
+    Raises `InputError` for an unknown metric or argument, and lists the valid ones.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"a metric must be a name, such as 'insertion' or 'win:score_cam', not {text!r}")
+    name, colon, argument = text.partition(":")
+    if name not in METRICS:
+        raise unknown_choice("metric", name, METRICS)
+    if Need.OTHER_METHOD in METRICS[name].needs:
+        if not argument or (methods is not None and argument not in methods):
+            valid = ", ".join(f"{name}:{each}" for each in methods or ("score_cam",))
+            raise InputError(f"metric {text!r} must name another method of the study; valid: {valid}")
+    elif colon and argument not in METRICS[name].arguments:
+        raise unknown_choice("metric", text, [name, *(f"{name}:{each}" for each in METRICS[name].arguments)])
+    return MetricCall(name, argument)
