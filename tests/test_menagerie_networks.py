@@ -1,4 +1,4 @@
-"""The menagerie's networks are as small and as good as they should be, and are made again by their training."""
+"""The menagerie's networks: small, accurate on unseen drawings, and reproduced by their training."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import iscam
-from iscam.menagerie import train
-from iscam.menagerie.draw import RELATIVES, SPECIES, draw
+from iscam.menagerie import RELATIVES, SPECIES, draw, train, training_images
 from iscam.menagerie.networks import NETWORKS, build
 from iscam.record import forward_record
 
@@ -30,7 +29,7 @@ TINY = train.Plan(rate=1e-3, epochs=2, images=20, validated=10, tested=10, batch
 
 @pytest.fixture(scope="module")
 def unseen() -> np.ndarray:
-    """Images (100, 224, 224, 3) of the species in turn, from seeds that were not used before."""
+    """Images (100, 224, 224, 3) of all species in turn, from seeds that training did not use."""
     return np.stack([draw(SPECIES[n % 10], UNSEEN + n).image for n in range(100)])
 
 
@@ -52,13 +51,13 @@ def test_networks_are_small(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_explained_layers_have_the_promised_shape(name):
-    view = forward_record(iscam.load_model(name), torch.zeros(3, 224, 224))
-    assert view.activations.shape == LAYER_OUTPUTS[name]
+def test_explained_layer_has_the_documented_shape(name):
+    record = forward_record(iscam.load_model(name), torch.zeros(3, 224, 224))
+    assert record.activations.shape == LAYER_OUTPUTS[name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_random_weights_are_the_same_at_every_call_and_touch_no_global_state(name):
+def test_random_weights_are_fixed_and_keep_the_global_state(name):
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first = build(name)[0].state_dict()
@@ -69,7 +68,7 @@ def test_random_weights_are_the_same_at_every_call_and_touch_no_global_state(nam
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_shipped_networks_know_unseen_drawings(name, unseen):
+def test_shipped_networks_classify_unseen_drawings(name, unseen):
     net = iscam.load_model(name)
     found = train.probabilities(net.model, unseen, "cpu")
     assert net.dtype == torch.float32
@@ -78,47 +77,49 @@ def test_shipped_networks_know_unseen_drawings(name, unseen):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_scenes_without_an_animal_and_grey_tell_shipped_networks_nothing(name):
+def test_shipped_networks_are_unsure_without_an_animal(name):
     scenes = np.stack([draw(SPECIES[0], UNSEEN + n, without="animal").image for n in range(20)])
     net = iscam.load_model(name)
     assert train.probabilities(net.model, scenes, "cpu").amax(1).mean() < 0.3
     assert net(torch.zeros(1, 3, 224, 224)).softmax(1).max() < 0.5
 
 
-def test_inputs_are_those_of_the_canonical_transform(unseen):
+def test_training_input_equals_the_canonical_transform(unseen):
     from PIL import Image
 
     expected = iscam.model.canonical_transform(Image.fromarray(unseen[0]))
     torch.testing.assert_close(train.normalised(unseen[:1], "cpu")[0], expected)
 
 
-def test_training_images_are_balanced_and_look_alikes_keep_what_tells_them_apart():
+def test_training_images_are_balanced_and_distinguishable():
     numbers = range(2100)
-    labels = [train.label("training", number) for number in numbers]
+    labels = [training_images.label("training", number) for number in numbers]
     assert set(Counter(labels).values()) == {200, 100} and labels.count(-1) == 100
-    assert torch.allclose(train.targets(21).sum(1), torch.ones(21))
-    missing = [(SPECIES[k], train.left_out("training", n)) for n, k in zip(numbers, labels, strict=True) if k >= 0]
+    assert torch.allclose(training_images.targets(21).sum(1), torch.ones(21))
+    missing = [
+        (SPECIES[k], training_images.left_out("training", n)) for n, k in zip(numbers, labels, strict=True) if k >= 0
+    ]
     assert 0.45 < sum(not parts for _, parts in missing) / len(missing) < 0.65
     assert all(set(RELATIVES[name][1]) - set(parts) for name, parts in missing if name in RELATIVES)
 
 
-def test_seeds_of_training_are_disjoint_from_the_others():
+def test_training_seeds_differ_from_all_others():
     most = max(plan.images for plan in train.PLANS.values())
-    used = range(train.SEEDS["training"], train.SEEDS["training"] + most)
-    assert not any(seed in used for kind, seed in train.SEEDS.items() if kind != "training")
-    assert used.stop <= min(seed for kind, seed in train.SEEDS.items() if kind != "training")
+    used = range(training_images.SEEDS["training"], training_images.SEEDS["training"] + most)
+    assert not any(seed in used for kind, seed in training_images.SEEDS.items() if kind != "training")
+    assert used.stop <= min(seed for kind, seed in training_images.SEEDS.items() if kind != "training")
 
 
-def test_soft_masks_hide_the_wanted_share():
-    masks = train.soft_masks(400, 0.4, torch.Generator().manual_seed(0))
+def test_soft_masks_hide_the_requested_share():
+    masks = training_images.soft_masks(400, 0.4, torch.Generator().manual_seed(0))
     assert masks.shape == (400, 1, 224, 224) and masks.min() >= 0 and masks.max() <= 1
     assert 0.3 < (masks.amin((1, 2, 3)) < 1).double().mean() < 0.5
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
+def test_killed_training_resumes_to_the_same_weights(cache, monkeypatch):
     name, results = "menagerie/squeezenet", cache / "results"
-    train.train(name, TINY, cache / "whole", results, workers=1)
-    whole = (cache / "whole" / "squeezenet.safetensors").read_bytes()
+    train.train(name, TINY, cache / "uninterrupted", results, workers=1)
+    uninterrupted = (cache / "uninterrupted" / "squeezenet.safetensors").read_bytes()
     log = pd.read_csv(results / "menagerie-training.csv").drop(columns="seconds")
     monkeypatch.setenv("ISCAM_CACHE", str(cache / "other"))
 
@@ -127,13 +128,13 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(cache, monkeypatch
         patch.setattr(train.Training, "epoch", killed_in_second_epoch(epoch))
         train.train(name, TINY, cache / "again", results, workers=1)
     train.train(name, TINY, cache / "again", results, workers=1)
-    assert (cache / "again" / "squeezenet.safetensors").read_bytes() == whole
+    assert (cache / "again" / "squeezenet.safetensors").read_bytes() == uninterrupted
     pd.testing.assert_frame_equal(pd.read_csv(results / "menagerie-training.csv").drop(columns="seconds"), log)
     assert log.epoch.tolist() == [1, 2]
 
     figures = json.loads((results / "menagerie-training.json").read_text())
-    assert list(figures) == [name] and figures[name]["plan"]["images"] == 20
-    monkeypatch.setattr(train.Training, "run", None)  # a finished one runs no more
+    assert list(figures) == [name] and figures[name]["parameters"]["plan"]["images"] == 20
+    monkeypatch.setattr(train.Training, "run", None)  # would fail if a finished network were trained again
     train.train(name, TINY, cache / "again", results, workers=1)
 
 
@@ -146,7 +147,7 @@ def killed_in_second_epoch(epoch):
     return killed
 
 
-def test_unknown_networks_are_named(capsys):
+def test_unknown_network_lists_valid_ones(capsys):
     with pytest.raises(SystemExit):
         train.main(["menagerie/alexnet"])
     assert "menagerie/squeezenet" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Three small networks that tell the menagerie's ten species apart, built from torchvision's own blocks.
+"""Three small networks that classify the menagerie's ten species, made of torchvision's own blocks.
 
-Each stands for one of the papers' families at reduced width: at most 0.1 billion multiply-adds an image of
-224x224 and 64 channels in the explained layer, so that a study of hundreds of images takes a CPU minutes.
-`iscam.menagerie.train` makes their weights.
+Each belongs to one of the papers' families, with fewer channels: at most 0.1 billion multiply-adds per image of
+224x224, and 64 channels in the explained layer. So a study of hundreds of images takes minutes on a CPU.
+`iscam.menagerie.train` trains them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.squeezenet import Fire
 from torchvision.models.vgg import make_layers
 
-from iscam.menagerie.draw import SPECIES
+from iscam.menagerie.animals import SPECIES
 from iscam.rng import seeded
 
+#: Folder of the weights that the package ships.
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 class SmallVGG(nn.Module):
-    """VGG at an eighth of its width: images (batch, 3, 224, 224) to logits (batch, classes).
+    """VGG with an eighth of the channels: images (batch, 3, 224, 224) -> logits (batch, classes).
 
-    Layer "features" gives (batch, 64, 7, 7). As in VGG, hidden layers follow it: plain CAM is not defined here.
-    Batch normalisation (torchvision's vgg_bn) makes training from scratch reliable.
+    Layer "features" returns (batch, 64, 7, 7). As in VGG, hidden layers follow it, so CAM is not defined.
+    Batch normalisation (as in torchvision's vgg_bn) makes training from scratch reliable.
     """
 
     def __init__(self, classes: int) -> None:
@@ -44,9 +45,9 @@ class SmallVGG(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """ResNet of six basic blocks: images (batch, 3, 224, 224) to logits (batch, classes).
+    """ResNet with six basic blocks: images (batch, 3, 224, 224) -> logits (batch, classes).
 
-    Layer "layer4" gives (batch, 64, 7, 7). Average pooling and one linear layer follow it, as in ResNet-18.
+    Layer "layer4" returns (batch, 64, 7, 7). Average pooling and one linear layer follow it, as in ResNet-18.
     """
 
     def __init__(self, classes: int) -> None:
@@ -70,7 +71,7 @@ class SmallResNet(nn.Module):
 
 
 def stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    """Basic blocks in a row, from `before` channels to `width`; the first one takes the stride."""
+    """A sequence of basic blocks from `before` to `width` channels. The first block has the stride."""
     shortcut = None
     if stride != 1 or before != width:
         shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
@@ -79,10 +80,10 @@ def stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
 
 
 class SmallSqueezeNet(nn.Module):
-    """SqueezeNet 1.0 at a quarter of its width: images (batch, 3, 224, 224) to logits (batch, classes) >= 0.
+    """SqueezeNet 1.0 with a quarter of the channels: images (batch, 3, 224, 224) -> logits (batch, classes) >= 0.
 
-    Layer "features" gives (batch, 64, 13, 13). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
-    No batch normalisation, as in SqueezeNet.
+    Layer "features" returns (batch, 64, 13, 13). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
+    As in SqueezeNet, there is no batch normalisation.
     """
 
     def __init__(self, classes: int) -> None:
@@ -106,7 +107,7 @@ class SmallSqueezeNet(nn.Module):
 
 
 def initialise(model: nn.Module) -> None:
-    """Random weights as torchvision's SqueezeNet has: He's uniform ones, so that no layer amplifies."""
+    """He's uniform random weights, as in torchvision's SqueezeNet: they keep the scale of the activations."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
@@ -115,7 +116,7 @@ def initialise(model: nn.Module) -> None:
 
 
 class Recipe(NamedTuple):
-    """How a network is built, which layer is explained, and the name of its weights file."""
+    """The function that builds a network for a number of classes, its explained layer, and its weights file."""
 
     build: Callable[[int], nn.Module]
     layer: str
@@ -132,9 +133,9 @@ NETWORKS = tuple(RECIPES)
 
 
 def build(name: str) -> tuple[nn.Module, str, tuple[str, ...], Path]:
-    """A network with random weights that are the same at every call, its layer, its classes and its weights file.
+    """A network with random weights (the same at every call), its layer, its classes and its weights file.
 
-    The model maps normalised images (batch, 3, 224, 224) to logits (batch, 10). The global random state stays.
+    The model maps normalised images (batch, 3, 224, 224) to logits (batch, 10). The global random state is unchanged.
     """
     recipe = RECIPES[name]
     model = seeded(recipe.build, len(SPECIES))
