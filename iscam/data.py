@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from iscam.download import fetch
 from iscam.errors import MACHINE_ERRORS, InputError
 from iscam.ilsvrc import IMAGES, labelled_files
-from iscam.image_files import image_files, printable, read_image
+from iscam.image_files import list_image_files, printable, read_image
 from iscam.menagerie.draw import SPECIES, Drawing, draw
 from iscam.model import canonical_transform
 from iscam.transforms import as_v2
@@ -113,10 +113,10 @@ def load_images(
     Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, None if unlabelled), `.boxes` (n, 4) in
     the image's pixels, `.mask` (height, width) bool (None if the source has no masks) and `.drawing` (menagerie only).
 
-    Boxes and masks follow the image through transforms of `torchvision.transforms.v2`, those of torchvision's weights
-    and timm's; other callables leave `.boxes` empty and `.mask` None. A box that contains no pixel centre after the
-    transform, because it was cropped away or is thinner than a pixel, is dropped; `energy` of an image without boxes
-    is NaN. Masks are resized by nearest neighbour.
+    Boxes and masks follow the image through transforms of `torchvision.transforms.v2` (but `Lambda`), those of
+    torchvision's weights and timm's; other callables leave `.boxes` empty and `.mask` None. A box that contains no
+    pixel centre after the transform, because it was cropped away or is thinner than a pixel, is dropped; `energy` of
+    an image without boxes is NaN. Masks are resized by nearest neighbour.
 
     Warns about files in formats that cannot be read and about listed images that do not exist (counted in `.skipped`).
 
@@ -127,8 +127,9 @@ def load_images(
     >>> [(item.name, tuple(item.image.shape), tuple(item.boxes.shape)) for item in dataset][0]
     ('African Wild Dog-0', (3, 224, 224), (1, 4))
     """
-    if not isinstance(source, str | Path):
-        raise InputError(f"source must be a name or a path, not {type(source).__name__}")
+    if not isinstance(source, str | Path) or source == "":
+        found = "''" if source == "" else type(source).__name__
+        raise InputError(f"source must be a name or a path, not {found}")
     if transform is not None and not callable(transform):
         raise InputError(f"transform must be a callable from a PIL image to a tensor, not {type(transform).__name__}")
     count = None if count is None else check_int("count", count)
@@ -195,7 +196,7 @@ def figure_entry(name: str, target: int, sha256: str) -> Entry:
 
 def folder_entries(folder: Path) -> list[Entry]:
     """The images of a folder by name, with a warning about those in formats that cannot be read."""
-    supported, unsupported = image_files(folder)
+    supported, unsupported = list_image_files(folder)
     if unsupported:
         names = ", ".join(printable(file.name) for file in unsupported[:5]) + (", ..." if len(unsupported) > 5 else "")
         problem = f"images in {printable(folder)} have formats that cannot be read"

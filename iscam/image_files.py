@@ -40,7 +40,7 @@ MULTI_FRAME_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+def list_image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Image files of a folder by name: those that `read_image` supports and those that it does not.
 
     Hidden files, such as the `._a.jpg` that macOS leaves beside an image, are left out.

@@ -11,43 +11,34 @@ from torchvision.transforms import v2
 
 
 def as_v2(transform: Any) -> v2.Transform | None:
-    """The same transform as one that also moves boxes and masks; None if it cannot be translated.
+    """The same transform, up to rounding, as one that also moves boxes and masks; None if that is not possible.
 
     Translated are the transforms that come with torchvision's weights, and compositions of Resize, CenterCrop, ToTensor
-    and Normalize, which timm uses.
+    and Normalize, which timm uses. A function, also in `v2.Lambda`, may move pixels without moving the boxes.
     """
-    if isinstance(transform, v2.Transform):
-        return transform
-    if type(transform).__name__ == "ImageClassification" and hasattr(transform, "resize_size"):
-        return v2.Compose(
-            [
-                v2.Resize(transform.resize_size, transform.interpolation, antialias=transform.antialias),
-                v2.CenterCrop(transform.crop_size),
-                *to_float(),
-                v2.Normalize(transform.mean, transform.std),
-            ]
-        )
-    if type(transform) is v1.Compose:
-        steps = [v2_steps(step) for step in transform.transforms]
-        if all(step is not None for step in steps):
-            return v2.Compose([each for step in steps for each in step or ()])
-    return None
+    steps = v2_steps(transform)
+    return None if steps is None else v2.Compose(steps)
 
 
-def v2_steps(step: Any) -> list[v2.Transform] | None:
-    """One step of a composition as v2 transforms; None if it is another one."""
-    kind = type(step)
-    if isinstance(step, v2.Transform):
-        return [step]
+def v2_steps(transform: Any) -> list[v2.Transform] | None:
+    """The steps of a transform as v2 transforms; None if one of them cannot be translated."""
+    kind = type(transform)
+    if kind in (v1.Compose, v2.Compose):
+        parts = [v2_steps(step) for step in transform.transforms]
+        return None if None in parts else [step for part in parts for step in part or ()]
+    if kind.__name__ == "ImageClassification" and hasattr(transform, "resize_size"):
+        resize = v2.Resize(transform.resize_size, transform.interpolation, antialias=transform.antialias)
+        normalise = v2.Normalize(transform.mean, transform.std)
+        return [resize, v2.CenterCrop(transform.crop_size), *to_float(), normalise]
     if kind is v1.Resize:
-        return [v2.Resize(step.size, step.interpolation, step.max_size, step.antialias)]
+        return [v2.Resize(transform.size, transform.interpolation, transform.max_size, transform.antialias)]
     if kind is v1.CenterCrop:
-        return [v2.CenterCrop(step.size)]
+        return [v2.CenterCrop(transform.size)]
     if kind is v1.ToTensor or kind.__name__ == "MaybeToTensor":
         return to_float()
     if kind is v1.Normalize:
-        return [v2.Normalize(floats(step.mean), floats(step.std))]
-    return None
+        return [v2.Normalize(floats(transform.mean), floats(transform.std))]
+    return [transform] if isinstance(transform, v2.Transform) and not isinstance(transform, v2.Lambda) else None
 
 
 def to_float() -> list[v2.Transform]:
