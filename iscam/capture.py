@@ -1,73 +1,68 @@
-"""The outputs of a model's layers during a forward pass. This is the only file with hooks."""
+"""Forward passes with recorded layer outputs. This is the only file with hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from iscam.errors import MACHINE_ERRORS, InputError, is_out_of_memory
+from iscam.layouts import Reading
 
 
 @contextmanager
 def model_errors(images: Tensor) -> Iterator[None]:
-    """Turns the model's own failure on these images into `InputError`, and want of memory into `OutOfMemoryError`."""
+    """Re-raise an error of the model as `InputError`, and a failed allocation as `torch.OutOfMemoryError`."""
     try:
         yield
     except InputError:
         raise
     except MACHINE_ERRORS:
         raise
-    except (RuntimeError, ValueError, AssertionError) as error:  # what torch and models raise for shapes
+    except Exception as error:  # a model may raise anything
         reason = " ".join(str(error).split())
         if is_out_of_memory(error):
             raise torch.OutOfMemoryError(reason) from error
+        kind = "" if isinstance(error, RuntimeError | ValueError | AssertionError) else f"{type(error).__name__}: "
         raise InputError(
-            f"the model fails on images (batch, channels, height, width) = {tuple(images.shape)}: {reason}"
+            f"the model fails on images (batch, channels, height, width) = {tuple(images.shape)}: {kind}{reason}"
         ) from error
+
+
+@dataclass
+class Mode:
+    """A module's mode before it was switched to evaluation, and how many `eval_mode` blocks use the module."""
+
+    training: bool
+    users: int = 0
+
+
+modes: dict[nn.Module, Mode] = {}  # the modules inside an `eval_mode` block now
+modes_lock = threading.Lock()
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; each module's own mode comes back, whatever happens."""
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """Evaluation mode; the last block to end, in any thread, restores each module's own mode."""
+    modules = [*model.modules()]
+    with modes_lock:
+        for module in modules:
+            modes.setdefault(module, Mode(module.training)).users += 1
+        if any(module.training for module in modules):
+            model.eval()
     try:
         yield
     finally:
-        for module, mode in training:
-            module.training = mode
-
-
-@contextmanager
-def hooked(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """A list that a forward pass inside the `with` fills with the layer's output A (K, h, w) for each image.
-
-    Each A is a leaf of autograd: gradients of the logits with respect to it touch none of the model's parameters.
-    A layer that runs several times leaves its last output. Hook and mode are undone after success and after any error.
-
-    Raises `InputError` where the layer's output is not (batch, K, h, w), or it does not run.
-    """
-    activations: list[Tensor] = []
-
-    def keep(module: nn.Module, args: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f"layer {layer!r} must return (batch, channels, height, width); it returned {found}")
-        activations[:] = [image.detach().requires_grad_(torch.is_grad_enabled()) for image in output]
-        return torch.stack(activations)  # a copy, so that an in-place ReLU behind the layer leaves A as it was
-
-    hook = model.get_submodule(layer).register_forward_hook(keep)
-    try:
-        with eval_mode(model):
-            yield activations
-        if not activations:
-            raise InputError(f"layer {layer!r} did not run in the forward pass; choose one of {layer_names(model)}")
-    finally:
-        hook.remove()
+        with modes_lock:
+            for module in modules:
+                modes[module].users -= 1
+                if modes[module].users == 0:
+                    module.training = modes.pop(module).training
 
 
 @contextmanager
@@ -77,57 +72,141 @@ def grad_enabled() -> Iterator[None]:
         yield
 
 
-def outside_inference_mode(model: nn.Module, images: Tensor) -> Any:
-    """The model's output, with copies of the tensors that were made in `torch.inference_mode` and bar gradients."""
+functional_lock = threading.Lock()  # `functional_call` changes the model while it runs
+
+
+def call_model(model: nn.Module, images: Tensor) -> Any:
+    """What the model returns for a copy of the images, which it may overwrite.
+
+    Autograd refuses tensors that were created in `torch.inference_mode`, so the call uses copies of them.
+    """
     tensors = [*model.named_parameters(), *model.named_buffers()]
     normal = {name: tensor.clone() for name, tensor in tensors if tensor.is_inference()}
-    if not normal:  # nor would every model, such as nn.DataParallel, take copies
+    if not normal:  # some models, such as nn.DataParallel, do not work with functional_call
         return model(images.clone())
-    return torch.func.functional_call(model, normal, (images.clone(),))
+    with functional_lock:
+        return torch.func.functional_call(model, normal, (images.clone(),))
 
 
-def checked_logits(logits: Any, images: int) -> Tensor:
-    """The model's output, if it is finite and has one row of class scores an image; else `InputError`."""
-    return checked_finite(checked_shape(logits, images))
+@dataclass
+class Recording:
+    """The maps A (K, h, w) of each image, and how often the layer ran."""
+
+    activations: list[Tensor] = field(default_factory=list)
+    runs: int = 0
 
 
-def checked_shape(logits: Any, images: int) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != images:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"the model must return logits (batch, classes), one row an image; it returned {shape}")
-    return logits
+@contextmanager
+def recording(model: nn.Module, layer: str, read: Callable[[nn.Module, Any], Reading]) -> Iterator[Recording]:
+    """Record the output of a layer during a forward pass inside the block, in evaluation mode.
 
-
-def checked_finite(logits: Tensor) -> Tensor:
-    if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits: check its weights and the image's normalisation")
-    return logits
-
-
-def layer_names(model: nn.Module) -> list[str]:
-    """Names of the modules whose output is (batch, K, h, w) with h, w > 1 on a blank 224x224 image.
-
-    Where the model does not take such an image, all its modules.
+    `read(module, output)` says how the output holds maps. Each image's A is a leaf of autograd, so gradients of the
+    logits with respect to it do not touch the model's parameters. If the layer runs several times, the last output
+    counts. Calls from other threads are ignored. The hook is removed and the mode restored after any error.
     """
-    spatial: list[str] = []
-    hooks = [
-        module.register_forward_hook(
-            lambda _, __, output, name=name: (
-                spatial.append(name)
-                if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1
-                else None
-            )
-        )
-        for name, module in model.named_modules()
-        if name
-    ]
+    recorded, thread = Recording(), threading.get_ident()
+
+    def keep(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+        if threading.get_ident() != thread:
+            return None
+        reading = read(module, output)
+        maps = reading.to_maps(output)
+        recorded.runs += 1
+        recorded.activations = [each.detach().requires_grad_(torch.is_grad_enabled()) for each in maps]
+        # A copy, so that an in-place ReLU behind the layer leaves A as it was.
+        return reading.to_output(torch.stack(recorded.activations), output)
+
+    with hook_on(model, layer, keep), eval_mode(model):
+        yield recorded
+
+
+@contextmanager
+def replacing(
+    model: nn.Module, layer: str, read: Callable[[nn.Module, Any], Reading], activations: Tensor
+) -> Iterator[None]:
+    """Replace the output of a layer by activations (batch, K, h, w) during forward passes inside the block."""
+    thread = threading.get_ident()
+
+    def swap(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+        return read(module, output).to_output(activations, output) if threading.get_ident() == thread else None
+
+    with hook_on(model, layer, swap), eval_mode(model):
+        yield
+
+
+@contextmanager
+def hook_on(model: nn.Module, layer: str, function: Callable[..., Any]) -> Iterator[None]:
+    module = model.get_submodule(layer)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(f"layer {layer!r} is scripted or traced, so its output cannot be recorded: use the original")
+    hook = module.register_forward_hook(function)
     try:
-        with eval_mode(model), torch.no_grad():
-            parameter = next(model.parameters())
-            model(torch.zeros(1, 3, 224, 224, dtype=parameter.dtype, device=parameter.device))
-    except Exception:  # any model, any failure: the names alone still help
-        spatial = [name for name, _ in model.named_modules() if name]
+        yield
+    finally:
+        hook.remove()
+
+
+@dataclass
+class Call:
+    """One call of a module during a traced forward pass."""
+
+    name: str
+    module: nn.Module
+    argument: Any  # the first one
+    output: Any
+    unchanged: bool  # the output equals the argument
+
+
+@contextmanager
+def traced(model: nn.Module) -> Iterator[list[Call]]:
+    """A list that forward passes inside the block fill with the calls of all submodules, in the order they finish.
+
+    Scripted modules are left out, because they take no hooks.
+    """
+    calls: list[Call] = []
+    versions: list[int | None] = []
+    thread = threading.get_ident()
+
+    def before(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == thread:
+            versions.append(version(args[0] if args else None))
+
+    def after(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            argument = args[0] if args else None
+            calls.append(Call(name, module, argument, output, is_unchanged(argument, versions.pop(), output)))
+
+    hooks = []
+    try:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                hooks.append(module.register_forward_pre_hook(before))
+                hooks.append(module.register_forward_hook(lambda *call, name=name: after(name, *call)))
+        with eval_mode(model):
+            yield calls
     finally:
         for hook in hooks:
             hook.remove()
-    return list(dict.fromkeys(spatial))
+
+
+def version(x: Any) -> int | None:
+    """How often the tensor was changed in place, if torch counts it."""
+    with suppress(RuntimeError, AttributeError):
+        return int(x._version)
+    return None
+
+
+def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool:
+    """True if a module returned its argument, or a copy of it, and changed nothing in place."""
+    if not isinstance(argument, Tensor) or not isinstance(output, Tensor):
+        return False
+    if version(argument) != version_before:
+        return False
+    return argument is output or (argument.shape == output.shape and torch.equal(argument, output))
+
+
+def checked_finite(logits: Tensor) -> Tensor:
+    """The logits, if none is NaN or infinite; else InputError."""
+    if not logits.isfinite().all():
+        raise InputError("the model returned NaN or infinite logits: check its weights and the image's normalisation")
+    return logits

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from iscam.capture import checked_logits, eval_mode, layer_names, model_errors
+from iscam.caches import Caches
+from iscam.capture import call_model, checked_finite, eval_mode, model_errors
 from iscam.errors import InputError
-from iscam.validation import check_targets, unknown_choice
+from iscam.layouts import LAYOUTS, Layout
+from iscam.outputs import PROBABILITIES, class_scores, in_unit_range, read_logits
+from iscam.probe import automatic_layer, layer_names, listed
+from iscam.validation import check_int, check_targets, unknown_choice
 
 #: Mean and standard deviation of ImageNet's pixels, per colour.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-#: The protocol's way from an image (PIL) and its boxes to a network's input.
+#: From a PIL image to a network's input: short side to 224, centre crop, ImageNet mean and standard deviation.
 canonical_transform = v2.Compose(
     [
         v2.Resize(224, antialias=True),
@@ -34,33 +41,81 @@ canonical_transform = v2.Compose(
 class Network:
     """A classifier with the layer that explanations weigh.
 
-    `model` maps (batch, channels, height, width) to (batch, classes) logits; `layer` is the dotted name of the module
-    whose output is A (batch, K, h, w); `transform` turns a PIL image into one input (None: short side to 224, centre
-    crop, ImageNet mean and standard deviation); `categories` are the class names in the order of the outputs.
+    `model` maps images (batch, channels, height, width) to class scores (batch, classes).
 
-    Raises `InputError` where the model has no such layer; the message lists the layers that would do.
+    `layer`: the module whose output is the activations A, by its dotted name or the module itself. None: the last
+    layer with a spatial output on which the class scores depend. `net.layer` is always the name.
+
+    `layout`: how A is stored. "nchw" (batch, K, h, w); "nhwc" (batch, h, w, K); "tokens" (batch, n, K), the image's
+    grid behind class, distillation or register tokens; or a function from the layer's output to (batch, K, h, w) that
+    rearranges or selects values. "auto" takes the only reading that fits the images.
+
+    `output`: a function from what the model returns to the class scores. None: a tensor, or `.logits` or ["logits"].
+
+    `probability`: "softmax" over the classes, or "sigmoid" for multi-label heads and single scores, (batch, 1) or
+    (batch,).
+
+    `transform`: from a PIL image to one input. None: short side to 224, centre crop, ImageNet mean and standard
+    deviation. `categories`: names of the classes in the order of the scores, or a dictionary from class to name.
+
+    Raises InputError for a layer that the model does not have (the message lists valid layers), for a model without a
+    spatial layer, and for scripted and exported models.
 
     >>> from torchvision.models import resnet18
-    >>> net = iscam.Network(resnet18(weights=None), layer="layer4")
-    >>> net(torch.zeros(2, 3, 64, 64)).shape
-    torch.Size([2, 1000])
+    >>> net = iscam.Network(resnet18(weights=None))
+    >>> net.layer, net(torch.zeros(2, 3, 64, 64)).shape
+    ('layer4', torch.Size([2, 1000]))
     """
 
     model: nn.Module
     layer: str
-    transform: Callable[..., Any] | None = None
-    categories: Sequence[str] | None = None
+    layout: Layout
+    output: Callable[[Any], Tensor] | None
+    probability: str
+    transform: Callable[..., Any]
+    categories: Sequence[str] | None
+    caches: Caches = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise InputError(f"model must be a torch.nn.Module, not {type(self.model).__name__}")
-        if isinstance(self.model, torch.jit.ScriptModule):
-            raise InputError("a scripted or traced model takes no hooks: give the module that it was made from")
-        if self.layer not in dict(self.model.named_modules()) or not self.layer:
-            given = type(self.layer).__name__ if isinstance(self.layer, nn.Module) else self.layer
-            raise unknown_choice(f"layer of {type(self.model).__name__}:", given, layer_names(self.model))
-        if self.transform is None:
-            object.__setattr__(self, "transform", canonical_transform)
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str | nn.Module | None = None,
+        layout: Layout = "auto",
+        output: Callable[[Any], Tensor] | None = None,
+        probability: str = "softmax",
+        transform: Callable[..., Any] | None = None,
+        categories: Sequence[str] | Mapping[int, str] | None = None,
+    ) -> None:
+        check_model(model)
+        if not callable(layout) and layout not in LAYOUTS:
+            raise unknown_choice("layout", layout, [*LAYOUTS, "or a function"])
+        if probability not in PROBABILITIES:
+            raise unknown_choice("probability", probability, PROBABILITIES)
+        check_function("output", output)
+        check_function("transform", transform)
+        values = {
+            "model": model,
+            "layout": layout,
+            "output": output,
+            "probability": probability,
+            "transform": transform or canonical_transform,
+            "categories": category_names(categories),
+            "caches": Caches(),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "layer", self.find_layer(layer))
+
+    def find_layer(self, layer: str | nn.Module | None) -> str:
+        """The dotted name of a layer, given by its name, as a module, or as None for the automatic one."""
+        if layer is None:
+            return automatic_layer(self.model, self.read_output, self.layout)
+        for name, module in self.model.named_modules():
+            if name and (layer is module or layer == name):
+                return name
+        given = type(layer).__name__ if isinstance(layer, nn.Module) else layer
+        valid = listed(layer_names(self.model, self.layout))
+        raise unknown_choice(f"layer of {type(self.model).__name__}:", given, [valid])
 
     @property
     def device(self) -> torch.device:
@@ -73,58 +128,168 @@ class Network:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def to(self, device: torch.device | str) -> Network:
-        """The same network, its model moved to `device`."""
-        self.model.to(device)
+        """The same network, its model moved to `device`. Raises InputError for a device that is not there."""
+        try:
+            self.model.to(device)
+        except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot move the model to device {str(device)!r}: {reason[:200]}") from error
+        self.clear_caches()
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
+        images = check_images(self, images)
         with eval_mode(self.model), torch.no_grad(), model_errors(images):
-            return checked_logits(self.model(images.clone()), len(images))  # it may overwrite its input
+            logits = checked_finite(self.read_output(self.model(images.clone()), len(images)))  # it may overwrite them
+        self.check_probabilities(images, logits)
+        return logits
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Class probabilities (batch, classes) in [0, 1] of images (batch, channels, height, width)."""
+        return self.scores_to_probabilities(self(images))
+
+    def scores_to_probabilities(self, logits: Tensor) -> Tensor:
+        """Class probabilities of logits (batch, classes), of the same shape."""
+        return logits.sigmoid() if self.probability == "sigmoid" else logits.softmax(-1)
+
+    def read_output(self, returned: Any, images: int) -> Tensor:
+        """Logits (batch, classes) in what the model returned for so many images.
+
+        Raises InputError if there are none; the message says what the model returned.
+        """
+        return read_logits(returned, images, self.output, self.probability)
+
+    def check_probabilities(self, images: Tensor, logits: Tensor) -> None:
+        """Warn once if the model seems to return probabilities instead of logits; images and logits of one call.
+
+        Rows in [0, 1] are suspicious. They are probabilities if they sum to 1, or, for "sigmoid", if they also stay in
+        [0, 1] for inputs 30 times as large and of either sign, which drive logits far outside.
+        """
+        if not self.caches.first_time("check_probabilities") or not in_unit_range(logits):
+            return
+        if self.probability == "softmax":
+            suspicious = bool(((logits.float().sum(1) - 1).abs() < 1e-3).all())
+        else:
+            suspicious = all(in_unit_range(self.scores_of_scaled(images, factor)) for factor in (30, -30))
+        inverse = {"softmax": "torch.log", "sigmoid": "torch.logit"}[self.probability]
+        if suspicious:
+            self.caches.warn_once(
+                f"the model seems to return probabilities, to which iscam applies {self.probability} again; pass the "
+                f"model without its last {self.probability}, or output={inverse}"
+            )
+
+    def scores_of_scaled(self, images: Tensor, factor: float) -> Tensor:
+        """The scores of scaled images, NaN if the model fails on them."""
+        with eval_mode(self.model), torch.no_grad(), suppress(Exception):  # a model may raise anything
+            return self.read_output(call_model(self.model, factor * images), len(images))
+        return images.new_tensor(math.nan)
+
+    def with_layer(self, layer: str | nn.Module | None) -> Network:
+        """The network with another layer and the same caches."""
+        other = replace(self, layer=layer)  # type: ignore[arg-type]
+        object.__setattr__(other, "caches", self.caches)
+        return other
+
+    def clear_caches(self) -> None:
+        """Free compiled copies of the model, and forget measured batch sizes."""
+        self.caches.clear()
 
     def at_temperature(self, temperature: float) -> Network:
-        """The network with its logits divided by `temperature`: surer below 1, less sure above, same predictions."""
-        return replace(self, model=TemperatureScaled(self.model, temperature), layer=f"model.{self.layer}")
+        """The network with logits divided by `temperature` T > 0.
+
+        T < 1 sharpens the probabilities, T > 1 flattens them; predictions are unchanged. Raises InputError unless T is
+        a finite number above 0.
+        """
+        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not number or not 0 < temperature < math.inf:
+            raise InputError(f"temperature must be a finite number above 0, not {temperature!r}")
+        model = TemperatureScaled(self.model, float(temperature), self.output)
+        return replace(self, model=model, layer=f"model.{self.layer}", output=None)
 
     def category(self, target: int) -> str:
-        """The name of a class, or its number where no names are known; `InputError` for a class beyond the names."""
-        if self.categories and not 0 <= target < len(self.categories):
-            raise InputError(f"class {target} has no name: categories has {len(self.categories)}, one for each output")
+        """The name of a class, or its number if no names are known. Raises InputError for a class without a name."""
+        target = check_int("target", target, minimum=0)
+        if self.categories and target >= len(self.categories):
+            raise InputError(f"class {target} has no name: categories has {len(self.categories)}, one per class")
         return self.categories[target] if self.categories else f"class {target}"
 
 
 class TemperatureScaled(nn.Module):
     """A model whose logits are divided by a temperature."""
 
-    def __init__(self, model: nn.Module, temperature: float) -> None:
+    def __init__(self, model: nn.Module, temperature: float, output: Callable[[Any], Tensor] | None = None) -> None:
         super().__init__()
-        self.model, self.temperature = model, temperature
+        self.model, self.temperature, self.output = model, temperature, output
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images) / self.temperature
+        return class_scores(self.model(images), self.output) / self.temperature
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
 
 
-def check_images(net: Network, images: Tensor) -> Tensor:
-    """The batch in the model's floating point type, else `InputError`."""
+def as_network(net: Network | nn.Module) -> Network:
+    """The network itself, or `Network(module)` for a bare module. Raises InputError for anything else."""
+    if isinstance(net, Network):
+        return net
+    if isinstance(net, nn.Module):
+        return Network(net)
+    raise InputError(f"net must be an iscam.Network or a torch.nn.Module, not {type(net).__name__}")
+
+
+def check_model(model: object) -> None:
+    """Raise InputError unless it is a module that takes hooks."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("a scripted or traced model takes no hooks: pass the module that it was made from")
+
+
+def check_function(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise InputError(f"{name} must be a function or None, not {type(value).__name__}")
+
+
+def category_names(categories: object) -> tuple[str, ...] | None:
+    """Class names in the order of the scores."""
+    if categories is None:
+        return None
+    if isinstance(categories, Mapping):
+        if set(categories) != set(range(len(categories))):
+            raise InputError(f"categories must name the classes 0 to {len(categories) - 1}, one key each")
+        categories = [categories[i] for i in range(len(categories))]
+    if isinstance(categories, str) or not isinstance(categories, Sequence):
+        raise InputError(f"categories must be a sequence of names or a dictionary, not {type(categories).__name__}")
+    return tuple(map(str, categories))
+
+
+def check_images(net: Network, images: object) -> Tensor:
+    """The batch in the model's floating point type. Raises InputError for anything that is not a valid batch."""
     if not isinstance(net, Network):
         raise InputError(f"net must be iscam.Network(model, layer=...), not {type(net).__name__}")
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+    if not isinstance(images, Tensor) or images.dtype not in FLOATS:
+        found: object = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise InputError(f"images must be a floating point tensor, normalised as net.transform does; got {found}")
+    if images.is_nested or images.layout != torch.strided:
+        found = "nested" if images.is_nested else images.layout
+        raise InputError(f"images must be a dense tensor (batch, channels, height, width); got a {found} one")
     if images.ndim != 4 or 0 in images.shape:
         raise InputError(
             f"images must be (batch, channels, height, width) with at least one image; got {tuple(images.shape)}; "
-            f"one image x goes in as x[None]"
+            f"pass one image x as x[None]"
         )
     if images.device != net.device:
         raise InputError(f"the images are on {images.device}, the model on {net.device}: move one with .to(device)")
+    if images.is_meta:
+        raise InputError("images and model are on the meta device, which stores no values: move both to a real device")
     if bad := [i for i, image in enumerate(images) if not image.isfinite().all()]:
         raise InputError(f"NaN or infinite pixels in the images at positions {bad} of the batch")
     return images.to(net.dtype)
 
 
-def predicted_classes(net: Network, images: Tensor, targets: Tensor | None) -> list[int]:
-    """The targets, or where they are None the class predicted on each whole image."""
+def predicted_classes(net: Network, images: Tensor, targets: Any) -> list[int]:
+    """The targets, or if they are None the class with the largest logit of each image."""
     if targets is not None:
         return check_targets(targets, len(images))
     return [int(net(image[None]).argmax()) for image in images]

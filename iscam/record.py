@@ -1,39 +1,111 @@
-"""`ForwardRecord`: the record of one forward pass, which every CAM method takes."""
+"""`ForwardRecord`: one forward pass over one image, which every CAM method takes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from iscam.capture import checked_logits, grad_enabled, hooked, model_errors, outside_inference_mode
+from iscam.capture import (
+    Recording,
+    call_model,
+    checked_finite,
+    grad_enabled,
+    model_errors,
+    recording,
+    replacing,
+    traced,
+)
 from iscam.errors import InputError
-
-if TYPE_CHECKING:
-    from iscam.model import Network
+from iscam.layouts import AmbiguousLayout, Layout, Reading, possible_readings, read_layout
+from iscam.model import Network
+from iscam.probe import layer_names, listed
 
 
 @dataclass(frozen=True, eq=False)
 class ForwardRecord:
-    """One image as the network saw it: all that a method needs to weigh the layer's channels."""
+    """One image, its logits, and the activations of the explained layer."""
 
     net: Network
     image: Tensor  # X (channels, height, width)
     target: int  # the explained class
-    activations: Tensor  # A (K, h, w), from which autograd leads to the logits
+    activations: Tensor  # A (K, h, w), the leaf of autograd that leads to the logits
     logits: Tensor  # S (classes,)
 
 
 def forward_record(net: Network, image: Tensor, target: int | None = None) -> ForwardRecord:
-    """One forward pass over an image (channels, height, width); `target` None is the class with the largest logit.
+    """Run the model on an image (channels, height, width); `target` None is the class with the largest logit.
 
-    Raises `InputError` where the model fails, as it does on images of a shape that it does not take.
+    Warns once per network if the layer runs several times, or if the model seems to return probabilities.
+
+    Raises InputError if the model fails on the image, if the layer does not run or its output does not fit
+    `net.layout`, if activations or logits are not finite, and if the target is no class of the model.
     """
-    with grad_enabled(), hooked(net.model, net.layer) as recorded, model_errors(image[None]):
-        logits = checked_logits(outside_inference_mode(net.model, image[None]), 1)[0]
+    images = image[None]
+    try:
+        recorded, logits = run(net, images)
+    except AmbiguousLayout as ambiguous:
+        net.caches.layouts[net.layer, image.shape] = layout_from_wide_image(net, images, ambiguous)
+        recorded, logits = run(net, images)
+    activations = recorded.activations[0]
+    if not activations.isfinite().all():
+        raise InputError(f"layer {net.layer!r} returned NaN or infinite activations, which give no map")
+    if recorded.runs > 1:
+        net.caches.warn_once(
+            f"layer {net.layer!r} runs {recorded.runs} times in a forward pass; maps explain its last output. To "
+            f"explain another one, give each call a module of its own and pass it as layer=..."
+        )
+    net.check_probabilities(images, logits.detach()[None])
     if target is None:
         target = int(logits.argmax())
     if not 0 <= target < len(logits):
         raise InputError(f"target {target} is out of range: the model has classes 0 to {len(logits) - 1}")
-    return ForwardRecord(net, image, target, recorded[0], logits)
+    return ForwardRecord(net, image, target, activations, logits)
+
+
+def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
+    """The recorded layer and the logits (classes,) of one image (1, channels, height, width)."""
+    with grad_enabled(), model_errors(images), recording(net.model, net.layer, reader(net, images)) as recorded:
+        logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0]
+    if not recorded.activations:
+        raise InputError(
+            f"layer {net.layer!r} did not run in the forward pass; valid layers: {listed(layer_names(net.model))}"
+        )
+    return recorded, logits
+
+
+def logits_with(record: ForwardRecord, activations: Tensor) -> Tensor:
+    """Logits (n, classes) of the record's image if its layer returned these activations (n, K, h, w).
+
+    If gradients are enabled, they flow to the activations. Raises InputError if the model fails.
+    """
+    net, images = record.net, record.image.expand(len(activations), *record.image.shape)
+    with model_errors(images), replacing(net.model, net.layer, reader(net, images), activations):
+        return checked_finite(net.read_output(call_model(net.model, images), len(images)))
+
+
+def reader(net: Network, images: Tensor) -> Callable[[nn.Module, Any], Reading]:
+    """A function (module, output) -> how the output of the network's layer holds maps."""
+    layout = net.caches.layouts.get((net.layer, images.shape[1:]), net.layout)
+    return lambda module, output: read_layout(layout, module, net.layer, output, images.shape)
+
+
+def layout_from_wide_image(net: Network, images: Tensor, ambiguous: AmbiguousLayout) -> Layout:
+    """The only reading of an ambiguous output that also fits a wider image, whose spatial axes alone grow.
+
+    Raises the ambiguous error if the model does not take the wider image, or if several readings fit.
+    """
+    wide = torch.cat([images, images[..., : images.shape[-1] // 2]], -1)
+    with torch.no_grad(), traced(net.model) as calls, suppress(Exception):  # a head may refuse the size: no harm
+        call_model(net.model, wide)
+    call = next((call for call in reversed(calls) if call.name == net.layer), None)
+    readings = possible_readings(call.module, call.output, wide.shape) if call else []
+    if len(readings) == 1:
+        for reading in ambiguous.readings:
+            if (reading.kind, reading.channels) == (readings[0].kind, readings[0].channels):
+                return reading.layout
+    raise ambiguous

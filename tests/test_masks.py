@@ -331,7 +331,7 @@ def test_what_tells_that_a_model_has_changed():
 
 def test_want_of_memory_while_a_gpu_is_measured_halves_the_batch(case, monkeypatch):
     """Without a GPU: what measures one is replaced, and says that half of the first batch is too much as well."""
-    gpu = SimpleNamespace(model=case.net.model, device=torch.device("cuda"))
+    gpu = SimpleNamespace(model=case.net.model, device=torch.device("cuda"), read_output=case.net.read_output)
     images, tried = smooth_images(40, 20, 16), []
 
     def measured(model, arguments, precision):

@@ -14,7 +14,7 @@ from torchvision import models
 import iscam
 from helpers.images import array, smooth_images
 from helpers.networks import bias_free, pooled
-from iscam.capture import layer_names
+from iscam.probe import layer_names
 from iscam.record import forward_record
 
 CALLS = [*iscam.METHODS, *iscam.CONTROLS, "insertion", "deletion", "confidence"]
@@ -187,7 +187,8 @@ def test_a_layer_that_runs_twice_leaves_its_last_output():
             return self.head(self.layer(self.layer(x)).mean((2, 3)))
 
     model, image = Twice(), smooth_images(1, 6, 5)[0]
-    view = forward_record(iscam.Network(model, "layer"), image)
+    with pytest.warns(UserWarning, match="runs 2 times in a forward pass; maps explain its last output"):
+        view = forward_record(iscam.Network(model, "layer"), image)
     assert_close = torch.testing.assert_close
     assert_close(view.activations.detach(), model.layer(model.layer(image[None]))[0].detach())
     assert_close(view.logits.detach(), model(image[None])[0].detach())

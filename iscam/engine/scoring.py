@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iscam.capture import checked_finite, checked_shape, eval_mode, model_errors
+from iscam.capture import checked_finite, eval_mode, model_errors
 from iscam.engine.allocator import keep_memory
 from iscam.engine.batching import balanced_batch, channels_last, first_batch, gpu_batch, padded, whole_groups
 from iscam.engine.compiling import COMPILING, compiled_copy
@@ -81,12 +81,7 @@ def masked_scores(
             if not 0 <= lowest <= highest < logits.shape[1]:
                 wrong = lowest if lowest < 0 else highest
                 raise InputError(f"target {wrong} is out of range: the model has classes 0 to {logits.shape[1] - 1}")
-            if score == "probability" and logits.shape[1] == 1:
-                raise InputError(
-                    "the model has one class, of probability 1 whatever the input: wrap it so that it gives two, "
-                    "torch.cat([-logit, logit], 1) / 2; or choose score='logit', which score methods take"
-                )
-            values = logits.softmax(1) if score == "probability" else logits
+            values = net.scores_to_probabilities(logits) if score == "probability" else logits
             part = slice(done, done + len(logits))
             scores[part] = values.gather(1, targets[part])[:, 0]
             done += len(logits)
@@ -134,6 +129,6 @@ def batches(
                 raise
             size = whole_groups(len(batch) // 2, group_size)
             continue
-        logits = checked_shape(logits, size if full else len(batch))[:left].float()
+        logits = net.read_output(logits, size if full else len(batch))[:left].float()
         done += len(logits)
         yield logits

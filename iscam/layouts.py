@@ -1,0 +1,256 @@
+"""Layouts: how the output of a layer holds its channels and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iscam.errors import InputError
+
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
+
+#: Most tokens in front of the image's tokens: class, distillation and register tokens.
+MOST_PREFIX_TOKENS = 9
+
+#: Modules whose 4-d output is (batch, K, h, w) by definition.
+CHANNELS_FIRST = (
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.BatchNorm2d,
+    nn.InstanceNorm2d,
+    nn.GroupNorm,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+)
+
+#: Class names of modules that work on the last axis, so that it holds the channels. Their subclasses may permute.
+CHANNELS_LAST = ("LayerNorm", "RMSNorm", "RmsNorm", "Linear")
+
+Layout = str | Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of a layer's output as maps (batch, K, h, w), and the way back."""
+
+    channels: int
+    height: int
+    width: int
+    layout: Layout  # the explicit layout that gives this reading
+    to_maps: Callable[[Tensor], Tensor]
+    to_output: Callable[[Tensor, Tensor], Tensor]  # from maps and the layer's output, which keeps its prefix tokens
+
+    @property
+    def kind(self) -> str:
+        return self.layout if isinstance(self.layout, str) else "function"
+
+    def __str__(self) -> str:
+        transposed = f"lambda x: x.unflatten(2, ({self.height}, {self.width}))"
+        layout = repr(self.layout) if isinstance(self.layout, str) else transposed
+        return f"layout={layout} reads {self.channels} channels of {self.height}x{self.width}"
+
+
+class AmbiguousLayout(InputError):
+    """A layer's output allows several readings."""
+
+    def __init__(self, message: str, readings: list[Reading]) -> None:
+        super().__init__(message)
+        self.readings = readings
+
+
+def read_layout(layout: Layout, module: nn.Module, layer: str, output: Any, images: torch.Size) -> Reading:
+    """The reading of a layer's output for images (batch, channels, height, width).
+
+    `layout` is one of `LAYOUTS` or a function from the output to (batch, K, h, w). "auto" takes the only reading that
+    fits the images: the spatial axes must keep their aspect.
+
+    Raises InputError if the output does not fit the layout, and for "auto" if it allows no reading or several.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        found = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"layer {layer!r} must return a floating point tensor (batch, ...); it returned {found}")
+    if callable(layout):
+        return function_reading(layout, layer, output, images)
+    shape = tuple(output.shape)
+    if len(output) != images[0] or 0 in shape:
+        raise InputError(f"layer {layer!r} returned {shape} for {images[0]} images: it must return one row per image")
+    readings = possible_readings(module, output, images) if layout == "auto" else readings_as(layout, output, images)
+    if len(readings) == 1:
+        return readings[0]
+    size = f"on images of {images[2]}x{images[3]}"
+    if not readings:
+        raise InputError(
+            f"layer {layer!r} returned {shape} {size}, which layout={layout!r} cannot read as maps "
+            f"(batch, channels, height, width); choose another layer, or pass layout='nchw', 'nhwc', 'tokens' or a "
+            f"function that returns the maps"
+        )
+    raise AmbiguousLayout(
+        f"layer {layer!r} returned {shape} {size}, which allows several readings; pass one: "
+        + "; ".join(map(str, readings)),
+        readings,
+    )
+
+
+def possible_readings(module: nn.Module, output: Tensor, images: torch.Size) -> list[Reading]:
+    """All readings of a layer's output that fit the images."""
+    if not isinstance(output, Tensor) or len(output) != images[0]:
+        return []
+    if output.ndim == 4:
+        return [
+            reading
+            for reading in readings_4d(module, output)
+            if isinstance(module, CHANNELS_FIRST) or same_aspect((reading.height, reading.width), images[2:])
+        ]
+    if output.ndim == 3 and not is_attention(output):
+        return token_readings(output, images) + transposed_readings(module, output, images)
+    return []
+
+
+def readings_as(layout: str, output: Tensor, images: torch.Size) -> list[Reading]:
+    """The reading of an explicit layout, if the output has it."""
+    if output.ndim == 4 and layout in ("nchw", "nhwc"):
+        return [nchw(output) if layout == "nchw" else nhwc(output)]
+    if output.ndim == 3 and layout == "tokens":
+        return token_readings(output, images)[:1] or token_readings(output, images, exact=False)[:1]
+    return []
+
+
+def readings_4d(module: nn.Module, output: Tensor) -> list[Reading]:
+    """Channels-first and channels-last readings, less those that the kind of module excludes."""
+    if isinstance(module, CHANNELS_FIRST) or output[0].numel() == 1:
+        return [nchw(output)]
+    if type(module).__name__ in CHANNELS_LAST:
+        return [nhwc(output)]
+    return [] if is_attention(output) else [nchw(output), nhwc(output)]
+
+
+def nchw(output: Tensor) -> Reading:
+    _, channels, height, width = output.shape
+    return Reading(channels, height, width, "nchw", lambda x: x, lambda maps, _: maps)
+
+
+def nhwc(output: Tensor) -> Reading:
+    _, height, width, channels = output.shape
+    return Reading(
+        channels,
+        height,
+        width,
+        "nhwc",
+        lambda x: x.permute(0, 3, 1, 2),
+        lambda maps, _: maps.permute(0, 2, 3, 1).contiguous(),
+    )
+
+
+def is_attention(output: Tensor) -> bool:
+    """True if each row is a distribution over the columns, as in attention weights (batch, heads, n, n)."""
+    if output.shape[-2] != output.shape[-1] or output.shape[-1] == 1:
+        return False
+    values = output.detach().float()
+    return bool((values >= 0).all() and ((values.sum(-1) - 1).abs() < 1e-2).all())
+
+
+def token_readings(output: Tensor, images: torch.Size, exact: bool = True) -> list[Reading]:
+    """Readings of tokens (batch, n, K): class, distillation or register tokens, then a grid of the image's aspect.
+
+    If several numbers of prefix tokens fit, the smallest wins.
+    """
+    tokens, channels = output.shape[1:]
+    for prefix in range(min(MOST_PREFIX_TOKENS, tokens) + 1):
+        for height, width in grids(tokens - prefix, images[2:], exact):
+            return [tokens_reading(prefix, height, width, channels)]
+    return []
+
+
+def tokens_reading(prefix: int, height: int, width: int, channels: int) -> Reading:
+    def to_maps(x: Tensor) -> Tensor:
+        return x[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
+
+    def to_output(maps: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :prefix].detach(), maps.flatten(2).transpose(1, 2)], 1)
+
+    return Reading(channels, height, width, "tokens", to_maps, to_output)
+
+
+def transposed_readings(module: nn.Module, output: Tensor, images: torch.Size) -> list[Reading]:
+    """Readings of (batch, K, n), a grid without prefix tokens, unless the module shows that the last axis is K."""
+    channels, positions = output.shape[1:]
+    widths = {size for each in module.modules() for size in last_axis(each)}
+    if positions in widths and channels not in widths:
+        return []
+    return [transposed_reading(channels, height, width) for height, width in grids(positions, images[2:])]
+
+
+def transposed_reading(channels: int, height: int, width: int) -> Reading:
+    def to_maps(x: Tensor) -> Tensor:
+        return x.unflatten(2, (height, width))
+
+    return Reading(channels, height, width, to_maps, to_maps, lambda maps, _: maps.flatten(2))
+
+
+def last_axis(module: nn.Module) -> set[int]:
+    """Sizes of the last axis that a module takes or returns, if it is one that works on the last axis."""
+    weight = getattr(module, "weight", None)
+    return set(weight.shape) if type(module).__name__ in CHANNELS_LAST and isinstance(weight, Tensor) else set()
+
+
+def grids(positions: int, image: torch.Size, exact: bool = True) -> list[tuple[int, int]]:
+    """Grids (h, w), h and w > 1, of so many positions that keep the image's aspect; exact: by a whole stride."""
+    height, width = image
+    pairs = [(h, positions // h) for h in range(2, positions // 2 + 1) if positions % h == 0]
+    if exact:
+        return [(h, w) for h, w in pairs if height % h == 0 and width % w == 0 and height * w == width * h]
+    return [pair for pair in pairs if same_aspect(pair, image)]
+
+
+def same_aspect(size: tuple[int, int], image: torch.Size) -> bool:
+    """True if a chain of convolutions and poolings can take the image's size to this one.
+
+    Floors of floors are one floor: such a chain gives h = floor((H + c) / s), w = floor((W + c) / s), where s is the
+    product of the strides and c is padding less kernels. For square images this means h = w.
+    """
+    (h, w), (height, width) = size, image
+    for s in range(1, max(height, width) + 1):
+        low, high = max(h * s - height, w * s - width), min(h * s - height, w * s - width) + s - 1
+        if low <= high and low <= 3 * s and high >= -min(height, width) / 2:
+            return True
+    return False
+
+
+def function_reading(function: Callable[[Tensor], Tensor], layer: str, output: Tensor, images: torch.Size) -> Reading:
+    """The reading of the user's function, which rearranges or selects values."""
+    try:
+        maps = function(output.detach())
+    except Exception as error:  # the user's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"layout fails on the output {tuple(output.shape)} of layer {layer!r}: {reason}") from error
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != images[0]:
+        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise InputError(f"layout must return maps (batch, channels, height, width) of layer {layer!r}, not {found}")
+
+    def to_output(maps: Tensor, x: Tensor) -> Tensor:
+        return RearrangedGradient.apply(maps, x.detach(), function)
+
+    _, channels, height, width = maps.shape
+    return Reading(channels, height, width, function, function, to_output)
+
+
+class RearrangedGradient(torch.autograd.Function):
+    """The layer's output as a function of the maps that `layout` made from it.
+
+    A function that rearranges or selects values takes the output's gradient to the gradient of the maps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, output: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.function = function
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.function(gradients[0]), None, None

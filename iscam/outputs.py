@@ -1,0 +1,69 @@
+"""What a model returns, and the class scores in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from iscam.errors import InputError
+
+PROBABILITIES = ("softmax", "sigmoid")
+
+
+def read_logits(returned: Any, images: int, output: Callable[[Any], Tensor] | None, probability: str) -> Tensor:
+    """Logits (batch, classes) in what a model returned for a number of images.
+
+    Raises InputError if there are none; the message says what the model returned.
+    """
+    logits = class_scores(returned, output)
+    if probability == "sigmoid" and logits.ndim == 1:
+        logits = logits[:, None]
+    single = logits.shape in ((images,), (images, 1))
+    if single and probability == "softmax":
+        raise InputError(
+            f"the model returns one score per image, {tuple(logits.shape)}, whose softmax is always 1; pass "
+            f"probability='sigmoid'"
+        )
+    if logits.ndim != 2 or len(logits) != images or not logits.is_floating_point():
+        raise InputError(
+            f"the model must return floating point logits (batch, classes), one row per image; it returned "
+            f"{logits.dtype} {tuple(logits.shape)} for {images} images"
+        )
+    return logits
+
+
+def class_scores(returned: Any, output: Callable[[Any], Tensor] | None) -> Tensor:
+    """The tensor of class scores in what a model returned. Raises InputError if there is none."""
+    if output is not None:
+        try:
+            scores: Any = output(returned)
+        except Exception as error:  # the user's code
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"output fails on what the model returned, {described(returned)}: {reason}") from error
+        if not isinstance(scores, Tensor):
+            raise InputError(f"output must return the logits as a tensor, not {type(scores).__name__}")
+        return scores
+    scores = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", returned)
+    if not isinstance(scores, Tensor):
+        raise InputError(
+            f"the model must return logits (batch, classes); it returned {described(returned)}: pass output=lambda "
+            f"out: ... that picks the logits"
+        )
+    return scores
+
+
+def described(returned: Any) -> str:
+    """A model's output in a few words, such as "tuple of (Tensor (1, 10), Tensor (1, 4))"."""
+    if isinstance(returned, Tensor):
+        return f"Tensor {tuple(returned.shape)}"
+    if isinstance(returned, Mapping):
+        return f"{type(returned).__name__} with keys {', '.join(map(repr, returned))}"
+    if isinstance(returned, tuple | list):
+        return f"{type(returned).__name__} of ({', '.join(map(described, returned))})"
+    return type(returned).__name__
+
+
+def in_unit_range(x: Tensor) -> bool:
+    return bool(((x >= 0) & (x <= 1)).all())

@@ -1,0 +1,171 @@
+"""The automatic layer: which layer of a model to explain, found by one forward pass over a random image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iscam.capture import Call, call_model, grad_enabled, traced
+from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout
+
+#: Sizes to try if the model declares none or fails on the one that it declares.
+SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)
+
+#: Longest list of layers in an error message.
+MOST_NAMES = 20
+
+
+@dataclass
+class Candidate:
+    """A call of a module whose output reads as maps with h, w > 1."""
+
+    place: int  # in the order in which the calls finished
+    call: Call
+    reading: Reading
+
+
+def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor], layout: Layout) -> str:
+    """The name of the last executed module with a spatial output on which the class scores depend.
+
+    A spatial output reads as maps (batch, K, h, w) with h, w > 1. The search skips modules that return their input
+    unchanged, linear projections of tokens, and class maps, which only pooling follows. The tokens behind the last
+    attention of a vision transformer are skipped, too, if the class scores depend on the class token alone.
+
+    Raises InputError if there is no such layer, or the model fails on the probe image.
+    """
+    with grad_enabled(), torch.random.fork_rng(devices=[]):
+        images, calls, returned = probe(model)
+        logits = read_output(returned, 1)
+        candidates = [
+            candidate
+            for candidate in spatial(calls, layout, images.shape)
+            if not candidate.call.unchanged and not isinstance(candidate.call.module, nn.Linear)
+        ]
+        if logits.requires_grad:
+            candidates = depended_on(candidates, calls, logits)
+    last = max((place for place, call in enumerate(calls) if has_weights(call.module)), default=-1)
+    features = [c for c in candidates if c.place < last or c.reading.channels != logits.shape[1]]
+    if candidates:
+        return (features or candidates)[-1].call.name
+    raise InputError(
+        f"{type(model).__name__} has no layer with a spatial output (batch, channels, height, width) on which the "
+        f"class scores depend; pass layer=..., one of: {listed([name for name, _ in model.named_modules() if name])}"
+    )
+
+
+def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
+    """A random image (1, channels, height, width) that the model takes, the calls of its modules and its output."""
+    first_error = None
+    for size in dict.fromkeys([*declared_sizes(model), *((s, s) for s in SIZES)]):
+        images = random_image(model, *size)
+        with traced(model) as calls:
+            try:
+                return images, calls, call_model(model, images)
+            except MACHINE_ERRORS:
+                raise
+            except Exception as error:  # a model may raise anything on a size that it does not take
+                first_error = first_error or error
+    reason = " ".join(f"{type(first_error).__name__}: {first_error}".split())
+    names = [name for name, _ in model.named_modules() if name]
+    raise InputError(
+        f"no layer was given, and {type(model).__name__} fails on the random image that finds one: {reason[:300]}; "
+        f"pass layer=..., one of: {listed(names)}"
+    ) from first_error
+
+
+def random_image(model: nn.Module, height: int, width: int) -> Tensor:
+    """Normal noise (1, channels, height, width), the same at every call, in the model's type and on its device."""
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = convolution.in_channels if convolution else next(declared(model, "num_channels"), 3)
+    image = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return image.to(parameter.device, parameter.dtype).requires_grad_()
+
+
+def declared_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
+    """Image sizes (height, width) that timm, Hugging Face and torchvision models declare."""
+    for config in (*declared(model, "pretrained_cfg"), *declared(model, "default_cfg")):
+        if isinstance(config, dict) and len(config.get("input_size") or ()) == 3:
+            yield config["input_size"][1:]
+    for size in (*declared(model, "config", "image_size"), *declared(model, "image_size")):
+        if isinstance(size, int):
+            yield size, size
+        elif isinstance(size, Sequence) and len(size) == 2:
+            yield size[0], size[1]
+
+
+def declared(model: nn.Module, *path: str) -> Iterator[Any]:
+    """The values of an attribute, such as config.image_size, of the model and its submodules that have it."""
+    for module in model.modules():
+        value: Any = module
+        for name in path:
+            value = getattr(value, name, None)
+        if value is not None and not isinstance(value, nn.Module):
+            yield value
+
+
+def spatial(calls: Sequence[Call], layout: Layout, images: torch.Size) -> list[Candidate]:
+    """The calls whose output reads as maps with h, w > 1."""
+    found = []
+    for place, call in enumerate(calls):
+        try:
+            readings = [read_layout(layout, call.module, call.name, call.output, images)]
+        except AmbiguousLayout as error:
+            readings = error.readings
+        except InputError:
+            continue
+        if min(readings[0].height, readings[0].width) > 1:
+            found.append(Candidate(place, call, readings[0]))
+    return found
+
+
+def has_weights(module: nn.Module) -> bool:
+    """True if the module has parameters of its own."""
+    return any(True for _ in module.parameters(recurse=False))
+
+
+def depended_on(candidates: list[Candidate], calls: Sequence[Call], logits: Tensor) -> list[Candidate]:
+    """The candidates on whose maps the class scores depend, by the gradients of a random sum of the scores.
+
+    If all gradients are zero, as those through a new head of zeros, the input of the head takes the scores' place.
+    """
+    head = next((call.argument for call in reversed(calls) if has_weights(call.module)), None)
+    for scores in (logits, head):
+        if isinstance(scores, Tensor) and scores.requires_grad:
+            gradients = gradients_of(scores, [candidate.call.output for candidate in candidates])
+            pairs = zip(candidates, gradients, strict=True)
+            if found := [c for c, g in pairs if g is not None and c.reading.to_maps(g).any()]:
+                return found
+    return []
+
+
+def gradients_of(scores: Tensor, outputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradients of a random sum of the scores with respect to each output; None if the scores do not depend on it."""
+    noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
+    distinct = list({id(x): x for x in outputs if x.requires_grad}.values())
+    if not distinct:
+        return [None] * len(outputs)
+    found = torch.autograd.grad((scores * noise).sum(), distinct, retain_graph=True, allow_unused=True)
+    gradients = {id(x): gradient for x, gradient in zip(distinct, found, strict=True)}
+    return [gradients.get(id(x)) for x in outputs]
+
+
+def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
+    """Names of the layers whose output reads as maps with h, w > 1; all modules if the model fails on the probe."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            images, calls, _ = probe(model)
+    except InputError:
+        return [name for name, _ in model.named_modules() if name]
+    return list(dict.fromkeys(candidate.call.name for candidate in spatial(calls, layout, images.shape)))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The last names of a list, which are those nearest to the class scores."""
+    shown = ", ".join(names[-MOST_NAMES:])
+    return shown if len(names) <= MOST_NAMES else f"..., {shown} ({len(names)} in all)"
