@@ -104,11 +104,12 @@ def load_images(
 ) -> ImageDataset:
     r"""List images with targets, boxes and masks; each is read when it is asked for.
 
-    `source`: "menagerie" (drawings; 1,000 if `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
-    papers' Figure 2, downloaded once), a folder with `LOC_val_solution.csv` and `ILSVRC/`, a folder with
-    `ILSVRC/Annotations` (XML), a folder of images, or one image. `count`: at most this many images, chosen by `seed`,
-    in the order of the source; None: all. `transform`: from a PIL image to a tensor (3, height, width); None: short
-    side to 224, centre crop, ImageNet mean and standard deviation.
+    - `source`: "menagerie" (drawings; 1,000 if `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
+      papers' Figure 2, downloaded once), a folder with `LOC_val_solution.csv` and `ILSVRC/`, a folder with
+      `ILSVRC/Annotations` (XML), a folder of images, or one image.
+    - `count`: at most this many images, chosen by `seed`, in the order of the source; None: all.
+    - `transform`: from a PIL image to a tensor (3, height, width); None: short side to 224, centre crop, ImageNet mean
+      and standard deviation.
 
     Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, None if unlabelled), `.boxes` (n, 4) in
     the image's pixels, `.mask` (height, width) bool (None if the source has no masks) and `.drawing` (menagerie only).

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iscam.errors import InputError
 from iscam.explanation import explain
-from iscam.model import Network
+from iscam.model import Network, as_network
 
 #: Arguments that Quantus adds to those of the user: the device, and the name under which it lists the method.
 QUANTUS_ARGUMENTS = ("device", "method")
@@ -46,26 +46,26 @@ class CaptumAttribution:
         return (maps,) if isinstance(inputs, tuple) else maps
 
 
-def captum_attribution(net: Network, method: str = "is_cam", **options: Any) -> CaptumAttribution:
+def captum_attribution(net: Network | nn.Module, method: str = "is_cam", **options: Any) -> CaptumAttribution:
     """An object with Captum's `.attribute(inputs, target=None, additional_forward_args=None)`.
 
-    `method` and `options` are those of `explain`. The maps (batch, 1, height, width) broadcast over the channels of
-    the images; Captum's `infidelity`, which wants the images' shape, takes `maps.expand_as(images)`.
+    `net`, `method` and `options` are those of `explain`. The maps (batch, 1, height, width) broadcast over the
+    images' channels; Captum's `infidelity` needs the shape of the images: pass `maps.expand_as(images)`.
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> image = iscam.load_images("menagerie", count=1)[0].image[None]
     >>> iscam.captum_attribution(net, method="grad_cam").attribute(image, target=3).shape
     torch.Size([1, 1, 224, 224])
     """
-    return CaptumAttribution(net, method, options)
+    return CaptumAttribution(as_network(net), method, options)
 
 
-def quantus_explain(net: Network, method: str = "is_cam", **options: Any) -> Callable[..., np.ndarray]:
+def quantus_explain(net: Network | nn.Module, method: str = "is_cam", **options: Any) -> Callable[..., np.ndarray]:
     """A function for Quantus' `explain_func`, which returns maps (batch, 1, height, width) in [0, 1].
 
-    `method` and `options` are those of `explain`; Quantus' `explain_func_kwargs` may hold further options. If Quantus
-    passes another model than `net.model`, such as a copy with randomised weights, that model is explained at the layer
-    of the same name.
+    `net`, `method` and `options` are those of `explain`; Quantus' `explain_func_kwargs` may add options. If Quantus
+    passes another model than `net.model`, such as a copy with randomised weights, the function explains that model, at
+    the layer of the same name.
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> image = iscam.load_images("menagerie", count=1)[0].image[None]
@@ -74,9 +74,11 @@ def quantus_explain(net: Network, method: str = "is_cam", **options: Any) -> Cal
     (1, 1, 224, 224)
     """
 
+    network = as_network(net)
+
     def explain_func(model: nn.Module, inputs: Any, targets: Any = None, **kwargs: Any) -> np.ndarray:
         further = {name: value for name, value in kwargs.items() if name not in QUANTUS_ARGUMENTS}
-        explained = net if model is net.model else replace(net, model=model)
+        explained = network if model is network.model else replace(network, model=model)
         images = torch.as_tensor(inputs, dtype=explained.dtype, device=explained.device)
         maps = explain(explained, images, broadcast(targets, len(images)), method, **options | further)
         return maps[:, None].cpu().numpy()

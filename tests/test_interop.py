@@ -64,6 +64,18 @@ def test_captum_attribution_passes_options(pooled):
     assert torch.equal(found[:, 0], expected)
 
 
+def test_adapters_take_a_bare_module(pooled):
+    """The automatic layer is the last one with a spatial output."""
+    model, targets = pooled.net.model, pooled.targets
+    expected = iscam.explain(iscam.Network(model), pooled.images, targets, "grad_cam")[:, None]
+    assert torch.equal(iscam.captum_attribution(model, "grad_cam").attribute(pooled.images, targets), expected)
+    found = iscam.quantus_explain(model, "grad_cam")(model, pooled.images.numpy(), targets.numpy())
+    assert np.array_equal(found, expected.numpy())
+    for adapter in (iscam.captum_attribution, iscam.quantus_explain):
+        with refused("net must be"):
+            adapter("resnet18")
+
+
 def test_captum_attribution_of_a_tuple_is_a_tuple(pooled):
     attribute = iscam.captum_attribution(pooled.net, "grad_cam").attribute
     (found,) = attribute((pooled.images,), 1)
@@ -205,6 +217,23 @@ def test_quantus_sparseness_is_the_gini_index_of_our_maps(pooled, quantus):
         ordered = np.sort(saliency_map.double().numpy().ravel()) + 1e-7
         ranks, n = np.arange(1, ordered.size + 1), ordered.size
         assert np.isclose(value, ((2 * ranks - n - 1) * ordered).sum() / (n * ordered.sum()), atol=1e-4)
+
+
+def test_quantus_evaluate_takes_our_function(pooled, quantus):
+    """`evaluate` passes the name of the method, which is no option of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = quantus.evaluate(
+            metrics={"Sparseness": quantus.Sparseness(disable_warnings=True, display_progressbar=False)},
+            xai_methods={"My Grad-CAM": iscam.quantus_explain(pooled.net, "grad_cam")},
+            model=pooled.net.model,
+            x_batch=pooled.images.numpy(),
+            y_batch=pooled.targets.numpy(),
+            agg_func=np.mean,
+            explain_func_kwargs={},
+            call_kwargs={"first": {}},
+        )
+    assert 0 < found["My Grad-CAM"]["Sparseness"] < 1
 
 
 def test_quantus_mprt_explains_the_randomised_models(pooled, quantus):
