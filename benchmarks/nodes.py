@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 import iscam
 from iscam.maps import weighted_map
+from iscam.methods.options import ScoreOptions
 from iscam.methods.schedules import quadrature
 from iscam.methods.score import channel_weights
 from iscam.metrics.confidence import masked_confidence
@@ -123,7 +124,7 @@ def solved(view: ForwardRecord, rules: dict[Key, Rule], **options: Any) -> dict[
     column = torch.cat([torch.full(t.shape, i) for i, (t, _) in enumerate(rules.values())])
     w = torch.zeros(len(t), len(rules))
     w.index_put_((place, column), torch.cat([w for _, w in rules.values()]), accumulate=True)
-    return dict(zip(rules, channel_weights(view, t, w, **options).T, strict=True))
+    return dict(zip(rules, channel_weights(view, t, w, ScoreOptions(**options)).T, strict=True))
 
 
 def sum_rules(nodes: Sequence[int]) -> dict[Key, Rule]:

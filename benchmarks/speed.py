@@ -44,7 +44,6 @@ from iscam.engine import scoring
 from iscam.engine.allocator import keep_memory
 from iscam.engine.compiling import compiled_copy
 from iscam.maps import active, min_max, upsample
-from iscam.methods import score
 from iscam.record import forward_record
 from iscam.reproduction.archive import script_command
 from iscam.reproduction.benchmarks import benchmark_table
@@ -198,7 +197,6 @@ def explained(
     """What makes one map; IS-CAM shares the first layer between all t, or does not, however many the passes."""
 
     def run() -> Tensor:
-        score.MANY = 0 if first_layer_once else sys.maxsize
         return iscam.explain(net, image, method=method, **options)
 
     return run
@@ -209,9 +207,9 @@ def curves(net: iscam.Network, image: Tensor) -> dict[str, Line]:
     map = torch.rand(1, *image.shape[2:], generator=torch.Generator().manual_seed(0)).to(image.device)
     targets = net(image).argmax(1)
 
-    def both(compile: bool) -> Tensor:  # the metrics compile by themselves once the model has run for long
-        scoring.spent[net.model] = float("inf") if compile else float("-inf")
-        return torch.cat([find(net, image, map, targets).scores for find in (iscam.insertion, iscam.deletion)])
+    def both(compile: bool) -> Tensor:
+        found = [find(net, image, map, targets, compile=compile) for find in (iscam.insertion, iscam.deletion)]
+        return torch.cat([curve.scores for curve in found])
 
     return {
         f"iscam insertion + deletion, one map, {mode}": line(partial(both, mode == "compiled"), 2 * 225, "curves")
@@ -378,7 +376,7 @@ def bare(net: iscam.Network, image: Tensor, setting: Setting) -> dict[str, Line]
         def run() -> Tensor:
             keep_memory()
             with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                model = compiled_copy(net.model, [batch]) if compile else net.model
+                model = compiled_copy(net, [batch]) or net.model if compile else net.model
                 return torch.cat([model(batch) for _ in range(max(sizes) // len(batch))])
 
         return run

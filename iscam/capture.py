@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import MACHINE_ERRORS, InputError, is_out_of_memory
+from iscam.errors import DEVICE_ERRORS, InputError, is_out_of_memory
 from iscam.layouts import Reading
 
 
@@ -22,7 +22,7 @@ def model_errors(images: Tensor) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except MACHINE_ERRORS:
+    except DEVICE_ERRORS:
         raise
     except Exception as error:  # a model may raise anything
         reason = " ".join(str(error).split())

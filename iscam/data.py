@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from iscam.download import fetch
-from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.ilsvrc import IMAGES, labelled_files
 from iscam.image_files import list_image_files, printable, read_image
 from iscam.menagerie.draw import SPECIES, Drawing, draw
@@ -258,7 +258,7 @@ def transformed(name: str, transform: Callable[..., Any], *inputs: Any) -> tuple
     """What the transform makes of an image, boxes and mask; InputError if it fails or returns no image tensor."""
     try:
         outputs = transform(*inputs)
-    except MACHINE_ERRORS:
+    except DEVICE_ERRORS:
         raise
     except Exception as error:  # any transform of a user, any failure
         problem = " ".join(str(error).split())

@@ -1,26 +1,43 @@
-"""The errors that users of the package meet, and how an out-of-memory error is recognised."""
+"""The package's exceptions, and how an out-of-memory error is recognised."""
 
 from __future__ import annotations
 
 import torch
 
-#: What befalls the machine, not the image: a run ends with it, and may go on when the machine is well again.
-MACHINE_ERRORS: tuple[type[Exception], ...] = (
+
+class IscamError(Exception):
+    """Base class of the package's exceptions. The message is one line."""
+
+
+class InputError(IscamError, ValueError):
+    """Bad input. The message names the problem and the valid values."""
+
+
+class DownloadError(IscamError, OSError):
+    """A file is not in the cache and cannot be downloaded, or has the wrong hash."""
+
+
+class StoreError(IscamError, OSError):
+    """A study's folder cannot be read or written, or holds another study."""
+
+
+class ClusterError(IscamError, RuntimeError):
+    """Ray is not installed, or no cluster answers."""
+
+
+#: Hardware failures (out of memory, lost GPU). They abort a run, which can be resumed; other errors are recorded per
+#: image.
+DEVICE_ERRORS: tuple[type[Exception], ...] = (
     MemoryError,
     torch.OutOfMemoryError,
-    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),  # not in older versions of torch
+    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),  # absent before torch 2.8
 )
 
-
-#: What torch says where memory is wanting, but by another error than `torch.OutOfMemoryError`: a CPU's allocator,
-#: cuBLAS, and cuDNN, which finds no algorithm whose workspace there is room for.
+#: Out-of-memory messages that torch raises as a plain RuntimeError: a CPU's allocator, cuBLAS, and cuDNN, which finds
+#: no algorithm whose workspace fits.
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "STATUS_ALLOC_FAILED", "unable to find an engine")
 
 
-class InputError(ValueError):
-    """Bad input: one line that says what is wrong and what would do."""
-
-
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it was want of memory that raised the error."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_MESSAGES)
+    """True for an out-of-memory error."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)

@@ -2,59 +2,229 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Unpack, overload
 
+import numpy as np
 import torch
-from torch import Tensor
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 
-from iscam.maps import weighted_map
-from iscam.methods import METHODS, options
-from iscam.methods.controls import CONTROLS
-from iscam.model import Network, check_images
-from iscam.record import forward_record
-from iscam.validation import check_targets, unknown_choice
+from iscam import plots
+from iscam.errors import InputError
+from iscam.maps import scaled_map, weighted_sum
+from iscam.methods import CONTROLS, METHODS, Method, find_method
+from iscam.methods.options import MethodOptions
+from iscam.model import Network, as_network, check_images
+from iscam.record import ForwardRecord, forward_record
+from iscam.validation import check_targets
+
+#: Forward passes of one call on a CPU from which `explain` warns, since they take minutes.
+MANY_PASSES = 5000
 
 
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Saliency maps and how they were made, as `explain(..., details=True)` returns them.
+
+    - `maps` (batch, height, width) in [0, 1]; `raw`, the same before ReLU and min-max (equal to `maps` if the method
+      returns a map).
+    - `weights`: (batch, K), or (batch, K, h, w) if the method weighs each position; None if it returns a map.
+    - `targets` (batch,): the explained classes; `probabilities` (batch,): theirs on the full images.
+    - `method` and `options`: the name, and all options with their values.
+    - `images` and `labels`: what was explained, and the names of the classes.
+    """
+
+    maps: Tensor
+    raw: Tensor
+    weights: Tensor | None
+    targets: Tensor
+    probabilities: Tensor
+    method: str
+    options: Mapping[str, Any]
+    images: Tensor
+    labels: Sequence[str]
+    network: Network
+
+    def plot(self, index: int = 0) -> Figure:
+        """A figure of one image of the batch: image, map and overlay."""
+        title = f"{self.method}: {self.labels[index]} ({self.probabilities[index]:.1%})"
+        return plots.explanation_figure(self.images[index], self.maps[index], title, transform=self.network.transform)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `maps.npz` (maps, raw, weights, targets, probabilities), `explanation.json` and one PNG per image.
+
+        Returns the folder. Raises `InputError` if it cannot be written.
+        """
+        folder = Path(folder)
+        arrays = {name: getattr(self, name) for name in ("maps", "raw", "weights", "targets", "probabilities")}
+        found = {name: array.cpu().numpy() for name, array in arrays.items() if array is not None}
+        described = {"method": self.method, "options": dict(self.options), "layer": self.network.layer}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(folder / "maps.npz", **found)
+            text = json.dumps(described | {"labels": list(self.labels)}, indent=1, default=str)
+            (folder / "explanation.json").write_text(text, encoding="utf-8")
+            for index in range(len(self.maps)):
+                self.plot(index).savefig(folder / f"{index}.png", dpi=150)
+        except OSError as error:
+            raise InputError(f"cannot write the explanation to {folder}: {error.strerror or error}") from error
+        return folder
+
+
+Weights = Callable[[ForwardRecord], Tensor]
+
+
+@overload
 def explain(
-    net: Network, images: Tensor, targets: Tensor | None = None, method: str = "is_cam", **method_options: Any
-) -> Tensor:
+    net: Network | nn.Module,
+    images: Tensor,
+    targets: Any = None,
+    method: str | Weights = "is_cam",
+    *,
+    details: Literal[False] = False,
+    **options: Unpack[MethodOptions],
+) -> Tensor: ...
+@overload
+def explain(
+    net: Network | nn.Module,
+    images: Tensor,
+    targets: Any = None,
+    method: str | Weights = "is_cam",
+    *,
+    details: Literal[True],
+    **options: Unpack[MethodOptions],
+) -> Explanation: ...
+def explain(
+    net: Network | nn.Module,
+    images: Tensor,
+    targets: Any = None,
+    method: str | Weights = "is_cam",
+    *,
+    details: bool = False,
+    **options: Unpack[MethodOptions],
+) -> Tensor | Explanation:
     r"""Saliency maps,  L = s(ReLU(Σ_k α_k up(A_k))).
 
-    A (K, h, w) are the layer's activations, up(.) brings them to the image's size bilinearly, α are the weights that
-    the method gives the channels, s(.) is min-max to [0, 1]. A map that would be constant is all zeros, never NaN.
+    A (K, h, w) are the layer's activations, up(.) resizes them to the image bilinearly, α are the weights that the
+    method gives the channels, and s(.) is min-max to [0, 1]. A map that would be constant is all zeros, never NaN.
 
-    `images` (batch, channels, height, width), floating point, normalised as `net.transform` does. `targets` (batch,)
-    whole numbers, the class to explain in each; None: the class predicted on the whole image. `method`: one of
-    `iscam.METHODS` or `iscam.CONTROLS`; `method_options`: its options, listed in its docstring.
+    - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
+    - `images` (batch, channels, height, width): floating point, normalised as `net.transform` does.
+    - `targets`: the class to explain in each image: (batch,) ints as tensor, array or list; an int for all images;
+      None for the predicted class.
+    - `method`: a name in `iscam.METHODS` or `iscam.CONTROLS`, or a function `ForwardRecord -> weights` that returns
+      (K,) or (K, h, w).
+    - `details`: return an `Explanation` with raw maps, weights, targets and probabilities.
+    - `options`: the method's options. `iscam.METHODS[name].option_names` lists them; the docstring of the method and of
+      its option class define them.
 
-    Returns (batch, height, width) float32 in [0, 1] on the images' device. An image's map does not depend on the
-    others in its batch.
+    Returns maps (batch, height, width), float32 in [0, 1], on the images' device. An image's map never depends on the
+    rest of its batch.
 
-    Raises `InputError` for images or logits that are not finite, shapes, targets, methods and options that will not do.
+    Warns once per network if a map is all zeros, and if a call takes more than 5,000 forward passes on a CPU.
+
+    Raises `InputError` for invalid images, targets, methods or options, and if the model fails on the images.
 
     >>> net = iscam.load_model("menagerie/resnet")
-    >>> image = iscam.load_images("menagerie", count=1)[0]
-    >>> maps = iscam.explain(net, image.image[None], method="is_cam", steps=3)
+    >>> image = iscam.load_images("menagerie", count=1)[0].image
+    >>> maps = iscam.explain(net, image[None], method="is_cam", steps=3)
     >>> maps.shape, float(maps.min()), float(maps.max())
     (torch.Size([1, 224, 224]), 0.0, 1.0)
     """
-    if method not in METHODS and method not in CONTROLS:
-        raise unknown_choice("method", method, [*METHODS, *CONTROLS])
-    valid = options(METHODS.get(method) or CONTROLS[method])
-    for name in method_options:
-        if name not in valid:
-            raise unknown_choice(f"option of {method}:", name, valid or ["none"])
+    chosen = find_method(method, {**METHODS, **CONTROLS})
+    name = method if isinstance(method, str) else chosen.title
+    values = chosen.parse(options, name)
+    net = as_network(net)
     images = check_images(net, images)
-    wanted = [None] * len(images) if targets is None else check_targets(targets, len(images))
-    return torch.stack([saliency_map(net, *pair, method, method_options) for pair in zip(images, wanted, strict=True)])
+    classes = [None] * len(images) if targets is None else check_targets(targets, len(images))
+    parts = []
+    for index, (image, target) in enumerate(zip(images, classes, strict=True)):
+        record = forward_record(net, image, target)
+        if index == 0:
+            warn_of_many_passes(record, chosen, values, len(images))
+        parts.append(explain_record(record, chosen, values))
+    maps = torch.stack([part.map for part in parts])
+    if not details:
+        return maps
+    return collect(net, images, maps, parts, name, values)
 
 
-def saliency_map(
-    net: Network, image: Tensor, target: int | None, method: str, method_options: dict[str, Any]
-) -> Tensor:
-    """L (height, width) of one image (channels, height, width)."""
-    view = forward_record(net, image, target)
-    if method in CONTROLS:
-        return CONTROLS[method](view, **method_options)
-    weights = METHODS[method](view, **method_options)
-    return weighted_map(weights, view.activations.detach(), image.shape[1:])
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The explanation of one image."""
+
+    map: Tensor
+    raw: Tensor
+    weights: Tensor | None
+    target: int
+    probability: Tensor
+
+
+def explain_record(record: ForwardRecord, method: Method, options: Any) -> Part:
+    """The map of one image, from the record of its forward pass."""
+    found = method.function(record, options)
+    probability = record.net.scores_to_probabilities(record.logits.detach()[None])[0, record.target]
+    if method.kind == "map":
+        return Part(found, found, None, record.target, probability)
+    weights = check_weights(found, record.activations, method.title)
+    total = weighted_sum(weights, record.activations.detach())
+    saliency, raw = scaled_map(total, record.image.shape[1:])
+    if not saliency.any() and record.net.caches.first_time("zero map"):
+        warn_of_zero_map(record, weights)
+    return Part(saliency, raw, weights, record.target, probability)
+
+
+def check_weights(weights: object, activations: Tensor, name: str) -> Tensor:
+    """Return weights (K,) or (K, h, w) of the activations (K, h, w)."""
+    shapes = (activations.shape[:1], activations.shape)
+    if not isinstance(weights, Tensor) or weights.shape not in shapes:
+        found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise InputError(f"{name} must return weights of shape {tuple(shapes[0])} or {tuple(shapes[1])}; got {found}")
+    if not weights.isfinite().all():
+        raise InputError(f"{name} returned NaN or infinite weights")
+    return weights.detach()
+
+
+def warn_of_zero_map(record: ForwardRecord, weights: Tensor) -> None:
+    layer = record.net.layer
+    if record.activations[0].numel() == 1:
+        reason = f"layer {layer!r} has one spatial position, so its maps are constant; choose an earlier layer"
+    elif not weights.any():
+        reason = f"all weights of layer {layer!r} are zero; choose another layer, another class or score='logit'"
+    else:
+        reason = f"the weighted sum of layer {layer!r} is constant or nowhere positive; choose another layer or method"
+    warnings.warn(f"the map of class {record.target} is all zeros: {reason}", stacklevel=4)
+
+
+def warn_of_many_passes(record: ForwardRecord, method: Method, options: Any, count: int) -> None:
+    passes = count * method.passes(len(record.activations), options)
+    many = passes > MANY_PASSES and record.net.device.type == "cpu"
+    if many and record.net.caches.first_time("many passes"):
+        fewer = "nodes=5 takes a third of the passes" if hasattr(options, "nodes") else "method='grad_cam' takes 3"
+        warnings.warn(
+            f"{method.title} of {count} images takes up to {passes:,} forward passes on the CPU; a GPU is faster, and "
+            f"{fewer}",
+            stacklevel=3,
+        )
+
+
+def collect(net: Network, images: Tensor, maps: Tensor, parts: Sequence[Part], name: str, options: Any) -> Explanation:
+    weights = [part.weights for part in parts if part.weights is not None]
+    return Explanation(
+        maps=maps,
+        raw=torch.stack([part.raw for part in parts]),
+        weights=torch.stack(weights) if weights else None,
+        targets=torch.tensor([part.target for part in parts], device=images.device),
+        probabilities=torch.stack([part.probability for part in parts]),
+        method=name,
+        options=dataclasses.asdict(options),
+        images=images,
+        labels=[net.category(part.target) for part in parts],
+        network=net,
+    )

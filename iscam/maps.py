@@ -13,33 +13,47 @@ from iscam.errors import InputError
 
 
 def active(maps: Tensor) -> Tensor:
-    """Which of some maps or channels (K, h, w) are not constant, (K,) booleans."""
+    """Which of the maps or channels (K, h, w) are not constant, (K,) bool."""
     return maps.amax((1, 2)) > maps.amin((1, 2))
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """x in double precision, on the CPU where its device has none, as Apple's GPUs."""
+    """x in float64, on the CPU if its device has none (Apple GPUs)."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def weighted_map(weights: Tensor, activations: Tensor, size: torch.Size) -> Tensor:
-    """L = s(ReLU(Σ_k α_k up(A_k))), (height, width) float32; the sum is taken before up(.), which is linear."""
-    activations = activations.to(torch.promote_types(activations.dtype, torch.float32))  # half's sums may overflow
-    total = torch.einsum("k,khw->hw", weights.to(activations), activations)[None].float()
+def weighted_map(weights: Tensor, activations: Tensor, size: Sequence[int]) -> Tensor:
+    """L = s(ReLU(Σ_k α_k up(A_k))), (height, width) float32, from weights (K,) or (K, h, w)."""
+    return scaled_map(weighted_sum(weights, activations), size)[0]
+
+
+def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    """Σ_k α_k A_k, (h, w) float32, of activations (K, h, w) and weights (K,) or (K, h, w)."""
+    activations = activations.to(torch.promote_types(activations.dtype, torch.float32))  # float16 sums may overflow
+    formula = "k,khw->hw" if weights.ndim == 1 else "khw,khw->hw"
+    return torch.einsum(formula, weights.to(activations), activations).float()
+
+
+def scaled_map(total: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """s(ReLU(up(total))) and up(total), each (height, width); the first is all zeros where it would be constant.
+
+    The sum over channels is taken before upsampling, which is linear.
+    """
     if is_constant(total):  # before upsampling, whose rounding could turn a constant into noise
-        return torch.zeros(size, dtype=torch.float32, device=total.device)
-    rectified = upsample(total, size)[0].relu()
-    return torch.zeros_like(rectified) if is_constant(rectified) else min_max(rectified)
+        return total.new_zeros(tuple(size)), total.mean().expand(tuple(size)).clone()
+    raw = upsample(total[None], size)[0]
+    rectified = raw.relu()
+    return torch.zeros_like(rectified) if is_constant(rectified) else min_max(rectified), raw
 
 
 def is_constant(x: Tensor) -> bool:
-    """Whether x varies by no more than the rounding of its sum."""
+    """True if x varies by no more than the rounding of its sum."""
     low, high = x.aminmax()
     return bool(high - low <= 1e-6 * torch.maximum(high.abs(), low.abs()))
 
 
 def upsampled_masks(activations: Tensor, size: Sequence[int], normalise: str) -> Tensor:
-    """H_k (K, height, width) of channels (K, h, w)."""
+    """Masks H_k (K, height, width) of channels (K, h, w), scaled after ("upsampled") or before ("layer") upsampling."""
     if normalise == "layer":
         activations = min_max(activations)
     masks = upsample(activations, size)
@@ -47,27 +61,27 @@ def upsampled_masks(activations: Tensor, size: Sequence[int], normalise: str) ->
 
 
 def upsample(activations: Tensor, size: Sequence[int]) -> Tensor:
-    """up(A): (K, h, w) to (K, height, width), bilinear, pixel centres aligned (`align_corners=False`)."""
+    """up(A): resize (K, h, w) to (K, height, width) bilinearly, with `align_corners=False`."""
     return F.interpolate(activations[None], tuple(size), mode="bilinear", align_corners=False)[0]
 
 
 def min_max(x: Tensor) -> Tensor:
-    """s(x) = (x - min x) / (max x - min x), equation 8, of each (h, w) slice; 0 where that is constant."""
+    """s(x) = (x - min x) / (max x - min x), equation 8 of the IS-CAM paper, per (h, w) slice; 0 if it is constant."""
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
     return (x - low) / torch.where(high > low, high - low, 1)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    r"""Structural similarity of maps, the mean over all windows of
+    r"""Structural similarity of maps: the mean over all windows of
 
     (2 μ_a μ_b + C1)(2 σ_ab + C2) / ((μ_a² + μ_b² + C1)(σ_a² + σ_b² + C2)),  C1 = 0.01², C2 = 0.03².
 
-    Means μ, variances σ² and covariance σ_ab are weighted by a Gaussian of standard deviation 1.5 pixels in windows of
-    11x11 that lie inside the map. a, b (batch, height, width) in [0, 1]. Returns (batch,) in [-1, 1], in double
-    precision: 1 for equal maps, NaN where either map is constant, since it has no structure to compare: leave
-    it out and count it.
+    Means μ, variances σ² and covariance σ_ab are weighted by a Gaussian of standard deviation 1.5 pixels in 11x11
+    windows inside the map. a, b (batch, height, width) in [0, 1]. Returns (batch,) float64 in [-1, 1]: 1 for equal
+    maps, NaN if either map is constant, since it has no structure to compare. Exclude NaN values and report their
+    count.
 
-    Raises `InputError` for maps of different shapes, or smaller than the window.
+    Raises `InputError` for maps of different shapes or smaller than the window.
 
     Source: Wang et al. 2004, doi 10.1109/TIP.2003.819861, equation 13.
     """
@@ -91,7 +105,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two maps, equal values sharing their mean rank; NaN where one is constant.
+    """Spearman's rank correlation of two maps. Equal values share their mean rank. NaN if either map is constant.
 
     >>> round(rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 9.0])), 6)
     1.0

@@ -14,7 +14,7 @@ from matplotlib import figure
 from torch import Tensor
 
 from iscam.errors import InputError
-from iscam.metrics import Curves
+from iscam.methods import CONTROLS, METHODS
 from iscam.model import canonical_transform
 from iscam.transforms import normalisation
 
@@ -24,32 +24,15 @@ COLOURS = "inferno"
 #: Colours of lines, safe for colour-blind readers.
 LINE_COLOURS = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133")
 
-#: Method -> its title.
-TITLES = {
-    "cam": "CAM",
-    "grad_cam": "Grad-CAM",
-    "grad_cam_pp": "Grad-CAM++",
-    "smooth_grad_cam_pp": "Smooth Grad-CAM++",
-    "score_cam": "Score-CAM",
-    "ss_cam": "SS-CAM",
-    "is_cam": "IS-CAM",
+#: Method -> its title, and the titles of study entries that are no methods.
+TITLES = {name: method.title for name, method in {**METHODS, **CONTROLS}.items()} | {
     "is_cam_linear": "IS-CAM, linear",
-    "identity": "identity",
     "part_area": "part area",
     "oracle": "oracle",
-    "random": "random",
 }
 
 #: Method -> where its weights come from, in one line.
-LINES = {
-    "cam": "weights of the class in the last layer",
-    "grad_cam": "mean gradient of the class's logit",
-    "grad_cam_pp": "positive gradients, weighted by place",
-    "smooth_grad_cam_pp": "the same, averaged over noisy copies",
-    "score_cam": "probability of the image behind each mask",
-    "ss_cam": "the same, averaged over noise",
-    "is_cam": "the same, averaged as the masked image grows",
-}
+LINES = {name: method.summary for name, method in METHODS.items()}
 
 
 class Figure(figure.Figure):
@@ -168,8 +151,8 @@ def gallery(
     return drawn
 
 
-def curve_bands(curves: Mapping[str, Curves], xlabel: str) -> Figure:
-    """Mean insertion or deletion curve of each method, with a 95 % interval of the mean over images (normal)."""
+def curve_bands(curves: Mapping[str, Any], xlabel: str) -> Figure:
+    """Mean curve of each method with a 95 % interval over images (normal); `curves` as `iscam.insertion` returns."""
     drawn = Figure(figsize=(9.6, 4.8), layout="constrained")
     axes = drawn.subplots()
     looks = zip(itertools.cycle(LINE_COLOURS), itertools.cycle(["-", "--", "-.", ":"]), strict=False)

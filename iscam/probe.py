@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iscam.capture import Call, call_model, grad_enabled, traced
-from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout
 
 #: Sizes to try if the model declares none or fails on the one that it declares.
@@ -66,7 +66,7 @@ def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
         with traced(model) as calls:
             try:
                 return images, calls, call_model(model, images)
-            except MACHINE_ERRORS:
+            except DEVICE_ERRORS:
                 raise
             except Exception as error:  # a model may raise anything on a size that it does not take
                 first_error = first_error or error

@@ -81,10 +81,10 @@ TARGETS = {
     "too few": (torch.tensor([0, 1]), "3"),
     "too many": (torch.tensor([0, 1, 2, 3]), "3"),
     "a scalar": (torch.tensor(1), "3"),
-    "one number": (1, "3"),
+    "a bool": (True, "3"),
     "rank 2": (torch.tensor([[0, 1, 2]]), "(1, 3)"),
-    "names": (["cat", "dog", "cow"], "whole numbers"),
-    "a hole": ([0, None, 1], "whole numbers"),
+    "names": (["cat", "dog", "cow"], "integers"),
+    "a hole": ([0, None, 1], "integers"),
 }
 
 
@@ -225,9 +225,9 @@ def test_models_that_take_no_hooks(small):
 
 def test_things_that_are_no_network_study_or_source(small):
     with refused("iscam.Network"):
-        iscam.explain(small.net.model, small.images)
+        iscam.explain("resnet18", small.images)
     with refused("iscam.Network"):
-        iscam.insertion(small.net.model, small.images, torch.ones(3, 20, 16))
+        iscam.insertion("resnet18", small.images, torch.ones(3, 20, 16))
     with refused("iscam.Study"):
         iscam.run_study({"count": 1})
     with refused("source"):
@@ -357,8 +357,8 @@ def test_maps_of_confidence_are_shares(small, maps):
 
 
 PROBABILITIES = {
-    "NaN": ([torch.tensor([float("nan")]), torch.tensor([0.5])], "0 to 1"),
-    "logits": ([torch.tensor([0.5]), torch.tensor([-3.0])], "0 to 1"),
+    "NaN": ([torch.tensor([float("nan")]), torch.tensor([0.5])], "[0, 1]"),
+    "logits": ([torch.tensor([0.5]), torch.tensor([-3.0])], "[0, 1]"),
     "another shape": ([torch.rand(4), torch.rand(4, 1)], "(4, 1)"),
     "one for two": ([torch.rand(2), torch.rand(1)], "(1,)"),
     "lists": ([[0.5], [0.4]], "tensors"),

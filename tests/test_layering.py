@@ -32,13 +32,13 @@ LAYERS = (
     "zoo",
     "engine",
     "methods",
-    "explanation",
     "transforms",
+    "plots",
+    "explanation",
     "image_files",
     "ilsvrc",
     "data",
     "metrics",
-    "plots",
     "interop",
     "study",
     "cli",
@@ -49,7 +49,7 @@ LAYERS = (
 )
 
 #: Imports against the order, each to be removed.
-KNOWN = {("iscam.study.spec", "iscam.reproduction.toy_networks")}
+KNOWN: set[tuple[str, str]] = set()
 
 #: Most lines of a module. Drawings are lists of coordinates, which a limit would only scatter.
 MOST_LINES = 320

@@ -80,6 +80,7 @@ def agree(case: Case, method: str, options: dict, device: str = "cpu") -> None:
     assert maps.max() == 1, "the images would show nothing"
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize(("method", "options"), METHODS, ids=name_of)
 @pytest.mark.parametrize("name", ["bias-free", "pooled"])
 def test_fast_code_is_the_equation(name, method, options):
@@ -210,6 +211,7 @@ def test_cam_takes_the_row_of_the_class(name):
         assert_allclose(array(map), reference.saliency(weights, activations, 15, 12), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize("name", ["pool, linear", "pool, convolution", "convolution, pool"])
 def test_cam_is_grad_cam_behind_average_pooling(name):
     net = iscam.Network(Head(*HEADS[name]()).eval(), "features")
@@ -486,6 +488,7 @@ def test_constant_channels_cost_no_pass_and_weigh_nothing(name, options, passes)
     assert len(seen) == (len(activations) - len(constant)) * passes
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize("method", [*iscam.METHODS, "random"])
 def test_nothing_to_see_is_a_map_of_zeros(method):
     """A layer that is dead everywhere, and an image of zeros: zeros, never NaN, and no pass but the first."""
@@ -515,6 +518,7 @@ def test_channels_of_extreme_size_give_finite_maps(level):
         assert maps.isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 def test_a_layer_finer_than_the_image():
     """A channel whose only values fall between the sampled pixels is constant once it has the image's size."""
     model = nn.Sequential(nn.ConvTranspose2d(3, 2, 3, stride=3), nn.Flatten(), nn.Linear(2 * 36, 3))
@@ -526,6 +530,7 @@ def test_a_layer_finer_than_the_image():
         assert maps.isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 def test_a_layer_as_coarse_as_one_cell_gives_a_map_of_zeros():
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     for method in iscam.METHODS:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 import iscam
-from iscam.errors import MACHINE_ERRORS
+from iscam.errors import DEVICE_ERRORS
 from iscam.menagerie import draw
 from iscam.study.statistics import summary
 from iscam.study.store import fingerprint, locked, read_rows, write_part
@@ -399,7 +399,7 @@ def test_results_in_the_cache_are_those_of_the_files_that_were_meant(tmp_path, m
     assert len(set(names)) == 4 and names[-1] == fingerprint(iscam.Study(**fields, metrics=("complexity",)))
 
 
-@pytest.mark.parametrize("error", MACHINE_ERRORS)
+@pytest.mark.parametrize("error", DEVICE_ERRORS)
 def test_where_the_machine_fails_the_run_ends_and_nothing_is_held_against_the_image(
     table, tmp_path, monkeypatch, error
 ):

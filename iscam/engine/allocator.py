@@ -1,4 +1,4 @@
-"""Keep freed memory for the next batch (glibc only)."""
+"""An opt-in setting of the C library's allocator that speeds up long runs on a CPU."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import functools
 import sys
 from typing import Any
 
-#: glibc's parameters of `mallopt`: how many freed bytes the process keeps, and from how many on a block is asked of the
-#: system, and given back to it, by itself.
+#: glibc's parameters of `mallopt`: how many freed bytes the process keeps, and the size from which a block is requested
+#: from the system, and returned to it, on its own.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-
-
 MIB = 1 << 20
 
 
 @functools.cache
 def keep_memory() -> None:
-    """From now on, this process keeps up to 2 GB of the memory that the CPU's tensors free, to use it again.
+    """Let glibc keep up to 2 GB of freed memory for reuse. Process-wide; it cannot be undone.
 
-    Otherwise blocks of over 32 MB go back to the system, which clears every page when it hands them out again: that may
-    take as long as the pass that they are for. Where the C library is not glibc this does nothing.
+    Otherwise blocks of over 32 MB return to the system, which clears every page when it hands them out again. That may
+    take as long as the pass that needs them. Does nothing where the C library is not glibc. The command line and Ray's
+    workers call this in their own processes; the library never calls it by itself.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
-        libc.mallopt(MMAP_THRESHOLD, 32 * MIB)  # the most that older versions of glibc take
+        libc.mallopt(MMAP_THRESHOLD, 32 * MIB)  # the largest value that older versions of glibc accept
         libc.mallopt(MMAP_THRESHOLD, 1024 * MIB)
         libc.mallopt(TRIM_THRESHOLD, 2047 * MIB)

@@ -1,63 +1,97 @@
-"""Batch sizes: how many passes fit, how they are divided, and padding to one shape."""
+"""Batch sizes: how many passes fit, how they are divided, and what happens when memory runs out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from iscam.validation import check_int
+from iscam.errors import is_out_of_memory
+from iscam.model import Network
 
-#: Passes in a batch on a CPU, and at most on a GPU; larger ones gain little (benchmarks/speed.py tells), and compiled
-#: code, which wants batches of one shape, would leave more of a map to the uncompiled model.
-BATCH, LARGEST_BATCH = 32, 256
+#: Passes per batch on a CPU. Larger batches gain little (see benchmarks/speed.py), and compiled code, which needs
+#: batches of one shape, would leave more passes of a map to the eager model.
+CPU_BATCH = 32
+
+#: Most passes per batch on a GPU.
+LARGEST_GPU_BATCH = 256
 
 
-batch_sizes: WeakKeyDictionary[nn.Module, dict[tuple, int]] = WeakKeyDictionary()
+class Batches:
+    """The spans of passes of one call. The batch size is measured on a GPU and halved when memory runs out."""
+
+    def __init__(self, net: Network, passes: int, batch_size: str | int, group_size: int) -> None:
+        self.net, self.passes, self.group_size = net, passes, group_size
+        self.size = whole_groups(first_batch(batch_size), group_size)
+        self.must_measure = batch_size == "auto" and net.device.type == "cuda" and passes > self.size
+        self.done = 0
+
+    @property
+    def left(self) -> int:
+        return self.passes - self.done
+
+    def next_span(self, full: bool) -> range:
+        """The next passes: a batch of the largest size if `full`, else batches of nearly equal size."""
+        length = self.size if full else balanced_batch(self.left, self.size, self.group_size)
+        return range(self.done, self.done + min(self.left, length))
+
+    def measure(self, arguments: Sequence[Tensor], precision: str) -> None:
+        """Set the batch size to what half of the GPU's free memory holds; measured once per shape and precision."""
+        key = (precision, *arguments[0].shape[1:])
+        known = self.net.caches.batch_sizes
+        if key not in known:
+            known[key] = measured_batch(self.net, arguments)
+        self.size, self.must_measure = whole_groups(known[key], self.group_size), False
+
+    def shrink(self, error: RuntimeError, length: int) -> None:
+        """Halve the batch after an out-of-memory error. Re-raise any other error, or if the batch cannot shrink."""
+        if not is_out_of_memory(error) or length <= self.group_size:
+            raise error
+        self.size = whole_groups(length // 2, self.group_size)
+
+
+def measured_batch(net: Network, arguments: Sequence[Tensor]) -> int:
+    device = arguments[0].device
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    net.model(*arguments)
+    per_pass = max(torch.cuda.max_memory_allocated(device) - before, 1) / len(arguments[0])
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
+    return int(min(max(free / 2 // per_pass, 1), LARGEST_GPU_BATCH))
 
 
 def first_batch(batch_size: str | int) -> int:
     """Passes in the first batch."""
-    return BATCH if batch_size == "auto" else check_int("batch_size", batch_size)
+    return CPU_BATCH if batch_size == "auto" else int(batch_size)
+
+
+def group_that_fits(steps: int, batch_size: str | int) -> int:
+    """The largest divisor of `steps` that fits a batch."""
+    limit = min(CPU_BATCH, first_batch(batch_size))
+    return max(divisor for divisor in range(1, limit + 1) if steps % divisor == 0)
 
 
 def whole_groups(size: int, group_size: int) -> int:
-    """The largest multiple of `together` up to `size`, at least one."""
+    """The largest multiple of `group_size` up to `size`, at least one group."""
     return max(1, size // group_size) * group_size
 
 
 def balanced_batch(left: int, size: int, group_size: int) -> int:
-    """Passes of the next batch where `left` go in batches of about one length, at most `size`.
+    """Passes of the next batch if `left` are divided into batches of nearly equal size, at most `size`.
 
-    So none is of one pass, where that can be had: torch rounds such a batch otherwise than others.
+    Avoids single-input batches where possible: torch rounds them differently.
     """
     groups = left // group_size
     return math.ceil(groups / math.ceil(left / size)) * group_size
 
 
-def padded(x: Tensor, length: int) -> Tensor:
-    """x with its last row again and again, up to a length."""
+def pad(x: Tensor, length: int) -> Tensor:
+    """Pad x to `length` rows by repeating the last one."""
     return torch.cat([x, x[-1:].expand(length - len(x), *x.shape[1:])])
 
 
 def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Images in the memory layout that convolutions are fastest in."""
+    """Images in the memory layout in which convolutions are fastest."""
     return [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in arguments]
-
-
-def gpu_batch(model: nn.Module, arguments: Sequence[Tensor], precision: str) -> int:
-    """The passes in a batch that fill half of the GPU's free memory, measured once for a shape of input."""
-    known = batch_sizes.setdefault(model, {})
-    key = (precision, *arguments[0].shape[1:])
-    if key not in known:
-        device = arguments[0].device
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        passes = len(model(*arguments))
-        used = max(torch.cuda.max_memory_allocated(device) - before, 1) / passes
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
-        known[key] = int(min(max(free / 2 // used, 1), LARGEST_BATCH))
-    return known[key]

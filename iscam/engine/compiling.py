@@ -1,64 +1,66 @@
-"""Compiled copies of a model."""
+"""Forward passes of a model, or of its compiled copy."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from iscam.engine.batching import pad
+from iscam.engine.fingerprint import fingerprint
 from iscam.errors import is_out_of_memory
-
-#: Seconds that compiling may take: with `compile="auto"`, a model that has run for longer is compiled.
-COMPILING = 60.0
+from iscam.model import Network
 
 
-copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module | None]] = WeakKeyDictionary()
+class Forward:
+    """Calls the model, or with `compiled` its compiled copy on full batches. Returns float32 logits."""
+
+    def __init__(self, net: Network, compiled: bool) -> None:
+        self.net, self.compiled = net, compiled
+
+    def wants_full(self, left: int, size: int) -> bool:
+        """True if the next batch should have the largest size, since compiled code needs batches of one shape.
+
+        A rest of less than two thirds of a batch runs eagerly: padding it would cost more.
+        """
+        return self.compiled and left > size * 2 // 3
+
+    def __call__(self, arguments: Sequence[Tensor], count: int, size: int) -> Tensor:
+        """Logits (count, classes) of `count` passes; `size` is the size of a full batch."""
+        model, rows = self.net.model, count
+        if self.wants_full(count, size):
+            rows = size
+            arguments = [pad(x, len(x) * size // count) if count < size else x for x in arguments]
+            model = compiled_copy(self.net, arguments) or model
+        return self.net.read_output(model(*arguments), rows)[:count].float()
 
 
-def compiled_copy(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module:
-    """A copy of the model, compiled with its weights frozen; the model itself where that cannot be done, said once.
+def compiled_copy(net: Network, arguments: Sequence[Tensor]) -> nn.Module | None:
+    """A compiled copy of the model with frozen weights, made again when the model has changed.
 
-    It is made again when the model has changed.
+    None, with one warning, if the model cannot be compiled.
     """
-    now = state_of(model)
-    if model not in copies or copies[model][0] != now:
-        copies[model] = (now, compiled(model, arguments))
-    fast = copies[model][1]
-    return model if fast is None else fast
+    with net.caches.lock:
+        state = fingerprint(net.model)
+        known = net.caches.compiled
+        if state not in known:
+            known.clear()
+            known[state] = compile_model(net.model, arguments)
+        return known[state]
 
 
-def compiled(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
-    """A new compiled copy; None, with a warning, where that cannot be done."""
-    # Torch says that it looks for a CUDA that may not be there.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+def compile_model(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
     try:
-        fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        fast.compile(dynamic=False, options={"freezing": True})
-        fast(*arguments)
+        compiled = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        compiled.compile(dynamic=False, options={"freezing": True})
+        compiled(*arguments)
     except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
         return None
-    return fast
-
-
-def state_of(model: nn.Module) -> str:
-    """The model's modules, and of each tensor of its weights the sum and the sum of its neighbours' products.
-
-    The one changes with any value, the other also where values change places.
-    """
-    sums: list[Tensor] = []
-    for weights in [*model.parameters(), *model.buffers()]:
-        if weights.is_floating_point():
-            x = weights.detach().flatten().float()
-            wide = torch.float32 if x.device.type == "mps" else torch.float64
-            sums += [x.sum(dtype=wide), x[1:].dot(x[:-1]).to(wide)]
-    together = [value.to(sums[0]) for value in sums]  # looked at once: a GPU would wait for each look
-    return f"{model} {torch.stack(together).tolist() if together else []}"
+    return compiled

@@ -1,4 +1,4 @@
-"""The schedules of IS-CAM: scale factors t and their weights."""
+"""The schedules of IS-CAM: scale factors t and their weights w."""
 
 from __future__ import annotations
 
@@ -13,35 +13,49 @@ from iscam.validation import check_int, check_non_negative, unknown_choice
 
 SCHEDULES = ("cumulative", "linear", "integral")
 
+#: The name of a schedule, or the scale factors themselves.
+Schedule = str | Sequence[float] | np.ndarray | Tensor
 
-def quadrature(steps: int, schedule: str | Sequence[float], nodes: int | None) -> tuple[Tensor, Tensor]:
-    """Coefficients t and weights w (their sum is 1) of the scored inputs t X ∘ H."""
+
+def quadrature(steps: int, schedule: Schedule, nodes: int | None = None) -> tuple[Tensor, Tensor]:
+    """Scale factors t (N,) and weights w (N,) of the scored inputs t X ∘ H. The weights sum to 1.
+
+    `steps`, `schedule` and `nodes` are options of `is_cam`, whose docstring defines them.
+    """
     steps = check_int("steps", steps)
-    if isinstance(schedule, Tensor):
-        schedule = schedule.tolist()
-    if schedule not in SCHEDULES if isinstance(schedule, str) else not isinstance(schedule, Sequence | np.ndarray):
-        raise unknown_choice("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
     if not isinstance(schedule, str):
-        if nodes is not None:
-            raise InputError("nodes needs one of the schedules " + ", ".join(SCHEDULES) + ", not a sequence")
-        t = np.asarray([check_non_negative("a number of the schedule", value) for value in schedule])
-        if len(t) == 0:
-            raise InputError("the schedule is empty; give at least one number")
-        w = np.full(len(t), 1 / len(t))
-    elif schedule == "integral":
-        x, w = np.polynomial.legendre.leggauss(steps if nodes is None else check_int("nodes", nodes))
+        return given_factors(schedule, nodes)
+    if schedule not in SCHEDULES:
+        raise unknown_choice("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
+    count = steps if nodes is None else check_int("nodes", nodes)
+    if schedule == "integral":
+        x, w = np.polynomial.legendre.leggauss(count)
         t, w = (x + 1) / 2, w / 2
     else:
-        i, w = discrete_gauss(steps, steps if nodes is None else check_int("nodes", nodes))
+        i, w = discrete_gauss(steps, count)
         t = i * (i + 1) / (2 * steps) if schedule == "cumulative" else i / steps
     return torch.from_numpy(t).float(), torch.from_numpy(w).float()
 
 
+def given_factors(schedule: object, nodes: int | None) -> tuple[Tensor, Tensor]:
+    """The user's own scale factors, all of the same weight."""
+    if isinstance(schedule, Tensor | np.ndarray):
+        schedule = schedule.tolist()
+    if not isinstance(schedule, Sequence):
+        raise unknown_choice("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
+    if nodes is not None:
+        raise InputError(f"nodes needs a named schedule ({', '.join(SCHEDULES)}), not a sequence")
+    if len(schedule) == 0:
+        raise InputError("the schedule is empty; give at least one number")
+    t = torch.tensor([check_non_negative("each number of the schedule", value) for value in schedule])
+    return t.float(), torch.full((len(t),), 1 / len(t))
+
+
 def discrete_gauss(steps: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights that give the mean over i = 1..steps of every polynomial of degree < 2 nodes exactly.
+    """Nodes and weights whose weighted sum equals the mean over i = 1..steps for every polynomial of degree < 2 nodes.
 
     They are the eigenvalues, and squared first components of the eigenvectors, of the Jacobi matrix of the discrete
-    Chebyshev polynomials (Golub and Welsch 1969; Gautschi 2004, section 1.5). As many nodes as steps are the steps.
+    Chebyshev polynomials (Golub and Welsch 1969; Gautschi 2004, section 1.5). With nodes = steps they are the steps.
     """
     if nodes > steps:
         raise InputError(f"nodes must be at most steps ({steps}), not {nodes}")

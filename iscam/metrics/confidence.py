@@ -40,7 +40,7 @@ def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | Non
 
 def masked_confidence(net: Network, image: Tensor, mask: Tensor, target: int) -> Tensor:
     """C(X ∘ L) of one image (channels, height, width) and map (height, width): (1,), from a batch of one."""
-    return masked_scores(net, lambda _: ((image * mask.to(image))[None],), 1, target, compile=False)
+    return masked_scores(net, lambda _: ((image * mask.to(image))[None],), 1, target)
 
 
 def average_drop(original: Tensor, explained: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from iscam.engine.batching import channels_last
-from iscam.engine.scoring import masked_scores
+from iscam.engine.scoring import Scoring, masked_scores
 from iscam.errors import InputError
 from iscam.model import Network, check_images, predicted_classes
 from iscam.validation import check_int, check_maps, unknown_choice
@@ -126,7 +126,7 @@ def probability_curves(
         return (torch.where(ranks[row] < changed[point, None, None, None], after[row], before[row]),)
 
     classes = torch.tensor(predicted_classes(net, images, targets)).repeat_interleave(points)
-    scores = masked_scores(net, inputs, len(maps) * points, classes, compile=compile).reshape(-1, points)
+    scores = masked_scores(net, inputs, len(maps) * points, classes, Scoring(compile=compile)).reshape(-1, points)
     fraction = (changed / pixels).float()
     return Curves(fraction, scores, torch.trapezoid(scores, fraction))
 

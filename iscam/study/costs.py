@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from iscam.engine.scoring import masked_scores
-from iscam.methods import METHODS, options
+from iscam.methods import METHODS
 from iscam.metrics import needs
 from iscam.model import Network
 from iscam.study.spec import Study
@@ -45,12 +45,8 @@ def map_passes(method: str, chosen: Mapping[str, Any], channels: int) -> int:
     """Passes of one map; the first one records the activations."""
     if method not in METHODS:
         return 1
-    given: dict[str, Any] = {**options(METHODS[method]), **chosen}
-    if "score" not in given:
-        return 1 if method == "cam" else GRADIENT * (1 + given.get("samples", 0))
-    schedule = given.get("schedule", "")
-    repeats = given.get("nodes") or given.get("steps") or given.get("samples") or 1
-    return 1 + channels * (repeats if isinstance(schedule, str) else len(schedule))
+    own = {key: value for key, value in chosen.items() if key in METHODS[method].option_names}
+    return METHODS[method].passes(channels, METHODS[method].parse(own))
 
 
 def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:

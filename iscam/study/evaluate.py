@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from iscam.data import ImageDataset
-from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.explanation import explain
-from iscam.methods import METHODS, options
+from iscam.methods import METHODS
 from iscam.metrics import UNDEFINED, measured, needs
 from iscam.metrics.confidence import masked_confidence
 from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
@@ -95,7 +95,7 @@ def image_rows(study: Study, model: str, net: Network, dataset: ImageDataset, i:
         if item.drawing and asks_for_truth(study):
             given["importances"] = [part_importance(net, item.drawing.species, item.drawing.seed)]
         given["original"] = masked_confidence(net, image[0], torch.ones_like(image[0, 0]), base["target"])
-    except MACHINE_ERRORS:
+    except DEVICE_ERRORS:
         raise
     except Exception as error:  # one bad image must not end a run of thousands
         return [base | row for name in study.methods for row in failed_rows(study, name, error)]
@@ -105,7 +105,7 @@ def image_rows(study: Study, model: str, net: Network, dataset: ImageDataset, i:
         try:
             map = method_map(study, given, name)
             maps[name] = {"maps": map, "explained": masked_confidence(net, image[0], map[0], base["target"])}
-        except MACHINE_ERRORS:
+        except DEVICE_ERRORS:
             raise
         except Exception as error:
             rows += failed_rows(study, name, error)
@@ -140,7 +140,7 @@ def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
         resolution = forward_record(net, given["images"][0]).activations.shape[1:]
         map = DRAWN_CONTROLS[method](given["drawings"][0], given["importances"][0], resolution, **chosen)
         return map[None].to(net.device)
-    if method in METHODS and "precision" in options(METHODS[method]):
+    if method in METHODS and "precision" in METHODS[method].option_names:
         chosen = {"precision": study.precision, **chosen}
     return explain(net, given["images"], given["ranked"][:, rank - 1], method, **chosen)
 
@@ -160,7 +160,7 @@ def measured_row(
         row["value"] = float(maps[name][metric] if metric in maps[name] else measured(metric, own))
         if row["value"] != row["value"]:
             row["error"] = f"{metric} is not defined for this image: {UNDEFINED.get(metric.partition(':')[0], '')}"
-    except MACHINE_ERRORS:
+    except DEVICE_ERRORS:
         raise
     except Exception as error:
         row["error"] = f"{type(error).__name__}: {error}"

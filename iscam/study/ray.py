@@ -13,7 +13,7 @@ import torch
 
 from iscam.data import ImageDataset
 from iscam.download import cache_folder
-from iscam.errors import MACHINE_ERRORS, InputError
+from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.study.evaluate import Row, Task, failed_rows, get_network, image_rows
 from iscam.study.provenance import device_name
 from iscam.study.spec import Study
@@ -36,7 +36,7 @@ class Worker:
         try:
             net = get_network(model, self.study.weights.get(model, "default"))
             return image_rows(self.study, model, net, self.dataset, i)
-        except MACHINE_ERRORS:
+        except DEVICE_ERRORS:
             os._exit(1)
 
     def ready(self) -> str:

@@ -9,18 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from iscam.engine.scoring import PRECISIONS
 from iscam.errors import InputError
-from iscam.explanation import explain
 from iscam.menagerie.networks import NETWORKS
-from iscam.methods import METHODS, options
+from iscam.methods import METHODS, Method
 from iscam.methods.controls import CONTROLS
 from iscam.metrics import METRICS, needs
 from iscam.metrics.curves import STARTS
 from iscam.metrics.ground_truth import DRAWN_CONTROLS
-from iscam.reproduction.toy_networks import small
 from iscam.study.strict_yaml import read_yaml
 from iscam.validation import check_int, check_non_negative, unknown_choice
 from iscam.zoo import LAYERS
@@ -110,16 +106,16 @@ def check_method(name: str, chosen: Mapping[str, Any]) -> None:
     known: dict[str, Callable[..., Any]] = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
     if method not in known:
         raise unknown_choice(f"method of {name}:", method, known)
-    valid = [*COMMON, *options(known[method])]
-    if unknown := [option for option in chosen if option not in valid]:
-        raise unknown_choice(f"option of {name}:", unknown[0], valid)
+    entry = known[method]
+    names = entry.option_names if isinstance(entry, Method) else []
+    if unknown := [option for option in chosen if option not in (*COMMON, *names)]:
+        raise unknown_choice(f"option of {name}", unknown[0], [*COMMON, *names])
     check_int(f"rank of {name}", chosen.get("rank", 1))
     if not check_non_negative(f"temperature of {name}", chosen.get("temperature", 1)):
         raise InputError(f"temperature of {name} must be above 0")
-    if values := {option: value for option, value in chosen.items() if option not in COMMON}:
-        blank = torch.zeros(1, 3, 8, 8)  # whose channels are constant and cost no pass, whatever the steps
+    if isinstance(entry, Method):
         try:
-            explain(small(bias=False, pooled=True), blank, None, method, **values)
+            entry.parse({option: value for option, value in chosen.items() if option not in COMMON})
         except InputError as error:
             raise InputError(f"options of {name}: {error}") from error
 

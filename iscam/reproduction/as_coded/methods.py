@@ -10,6 +10,7 @@ from torch import Tensor
 
 from iscam.maps import weighted_map
 from iscam.methods.gradient import gradient, plus_plus_weights
+from iscam.methods.options import IsCamOptions, SsCamOptions
 from iscam.methods.score import is_cam, ss_cam
 from iscam.model import Network, check_images
 from iscam.record import ForwardRecord, forward_record
@@ -49,8 +50,8 @@ def smooth_grad_cam_pp(view: ForwardRecord, *, samples: int = 35, std: float = 4
 #: Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb.
 METHODS: dict[str, Callable[[ForwardRecord], Tensor]] = {
     "smooth_grad_cam_pp": smooth_grad_cam_pp,
-    "ss_cam": partial(ss_cam, samples=35),
-    "is_cam": partial(is_cam, steps=10),
+    "ss_cam": partial(ss_cam, options=SsCamOptions(samples=35)),
+    "is_cam": partial(is_cam, options=IsCamOptions(steps=10)),
 }
 
 

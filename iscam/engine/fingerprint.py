@@ -1,0 +1,78 @@
+"""A fingerprint of a model's state: it changes when a weight, an attribute, a hook or the structure changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Values hashed at once, so that the temporary tensors stay small.
+CHUNK = 1 << 22
+
+#: Attributes of every module that do not change what it computes in evaluation mode.
+IGNORED = {"training"}
+
+
+def fingerprint(model: nn.Module, values: bool = True) -> str:
+    """A digest of the model's modules, their attributes, hooks and tensors.
+
+    Tensors count by their values; with `values=False` by their identity, which is cheaper and misses in-place changes.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, module in model.named_modules():
+        digest.update(f"{name} {type(module).__qualname__} {id(type(module))}".encode())
+        attributes = {key: value for key, value in vars(module).items() if key not in IGNORED}
+        add(digest, attributes, values, {id(module)})
+    return digest.hexdigest()
+
+
+def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
+    """Add any object: containers and objects by their contents, modules (visited by name) and functions by identity."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
+        digest.update(f"{type(value).__name__} {value!r};".encode())
+    elif isinstance(value, Tensor):
+        digest.update(f"{id(value)} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(str(hash_values(value) if values else value.data_ptr()).encode())
+    elif isinstance(value, nn.Module) or callable(value):
+        digest.update(f"{id(value)};".encode())
+    elif id(value) in seen:
+        return
+    elif isinstance(value, Mapping):
+        seen.add(id(value))
+        for key, item in value.items():
+            digest.update(f"{key!r}:".encode())
+            add(digest, item, values, seen)
+    elif isinstance(value, list | tuple | set | frozenset):
+        seen.add(id(value))
+        digest.update(f"{type(value).__name__} {len(value)}".encode())
+        for item in value:
+            add(digest, item, values, seen)
+    else:
+        seen.add(id(value))
+        digest.update(f"{type(value).__qualname__} {id(value)}".encode())
+        add(digest, getattr(value, "__dict__", {}), values, seen)
+
+
+def hash_values(tensor: Tensor) -> int:
+    """A position-dependent hash of the tensor's bits, computed on its device.
+
+    Each 32-bit word is multiplied by an odd weight that a hash of its position gives; the products are summed modulo
+    2^64. Any change of one value changes the sum, and exchanging two unequal values does.
+    """
+    flat = tensor.detach().contiguous().flatten()
+    if flat.numel() == 0 or flat.is_meta:
+        return 0
+    if flat.is_complex():
+        flat = torch.view_as_real(flat).flatten()
+    words = flat.view(torch.uint8) if flat.element_size() % 4 else flat.view(torch.int32)
+    total = 0
+    for start in range(0, len(words), CHUNK):
+        part = words[start : start + CHUNK].to(torch.int64)
+        position = torch.arange(start, start + len(part), device=part.device)
+        mixed = (position + 1) * -7046029254386353131
+        weight = (mixed ^ (mixed >> 29)) * -4658895280553007687 | 1
+        total += int((part * weight).sum())
+    return total % (1 << 64)

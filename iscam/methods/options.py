@@ -1,0 +1,110 @@
+"""The options of the methods. Each class checks its values, so that a study fails before its first pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from iscam.engine.scoring import Scoring
+from iscam.methods.schedules import Schedule, quadrature
+from iscam.validation import check_choice, check_int, check_non_negative
+
+BASELINES = (None, "zeros")
+NORMALISATIONS = ("upsampled", "layer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """A method without options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Scoring):
+    """Options of the methods that score masked images: those of `iscam.engine.scoring.Scoring`, and
+
+    - `channel_softmax`: softmax of the weights across channels, as in the Score-CAM paper's Algorithm 1.
+    - `baseline`: "zeros" subtracts C(0), the score of the mean-grey image. A channel softmax makes it irrelevant.
+    - `normalise`: scale masks to [0, 1] after upsampling ("upsampled") or before ("layer").
+    """
+
+    channel_softmax: bool = False
+    baseline: str | None = None
+    normalise: str = "upsampled"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("channel_softmax", self.channel_softmax, (False, True))
+        check_choice("baseline", self.baseline, BASELINES)
+        check_choice("normalise", self.normalise, NORMALISATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IsCamOptions(ScoreOptions):
+    """Options of `is_cam`: those of `ScoreOptions`, and `steps`, `schedule`, `nodes` (see `is_cam`)."""
+
+    steps: int = 15
+    schedule: Schedule = "cumulative"
+    nodes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        quadrature(self.steps, self.schedule, self.nodes)  # raises InputError for invalid values
+
+
+@dataclass(frozen=True, kw_only=True)
+class SsCamOptions(ScoreOptions):
+    """Options of `ss_cam`: those of `ScoreOptions`, and `samples`, `sigma`, `seed` (see `ss_cam`)."""
+
+    samples: int = 15
+    sigma: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_noise(self.samples, self.sigma, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothOptions:
+    """Options of `smooth_grad_cam_pp`: `samples` noisy copies, noise level `sigma`, and the noise's `seed`."""
+
+    samples: int = 15
+    sigma: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_noise(self.samples, self.sigma, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomOptions:
+    """Option of the control `random`: its `seed`."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_int("seed", self.seed, minimum=0)
+
+
+def check_noise(samples: int, sigma: float, seed: int) -> None:
+    check_int("samples", samples)
+    check_non_negative("sigma", sigma)
+    check_int("seed", seed, minimum=0)
+
+
+class MethodOptions(TypedDict, total=False):
+    """The options of all methods, for editors and type checkers. Each method takes those of its own class."""
+
+    score: str
+    channel_softmax: bool
+    baseline: str | None
+    normalise: str
+    precision: str
+    compile: bool
+    batch_size: str | int
+    steps: int
+    schedule: Schedule
+    nodes: int | None
+    samples: int
+    sigma: float
+    seed: int
