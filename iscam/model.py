@@ -140,7 +140,8 @@ class Network:
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
         images = check_images(self, images)
-        with eval_mode(self.model), torch.no_grad(), model_errors(images):
+        full_precision = torch.autocast(images.device.type, enabled=False)  # even inside the caller's autocast
+        with eval_mode(self.model), torch.no_grad(), full_precision, model_errors(images):
             logits = checked_finite(self.read_output(self.model(images.clone()), len(images)))  # it may overwrite them
         self.check_probabilities(images, logits)
         return logits

@@ -69,7 +69,13 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
 
 def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
     """The recorded layer and the logits (classes,) of one image (1, channels, height, width)."""
-    with grad_enabled(), model_errors(images), recording(net.model, net.layer, reader(net, images)) as recorded:
+    full_precision = torch.autocast(images.device.type, enabled=False)  # even inside the caller's autocast
+    with (
+        grad_enabled(),
+        full_precision,
+        model_errors(images),
+        recording(net.model, net.layer, reader(net, images)) as recorded,
+    ):
         logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0]
     if not recorded.activations:
         raise InputError(
