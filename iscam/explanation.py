@@ -144,11 +144,12 @@ def explain(
     images = check_images(net, images)
     classes = [None] * len(images) if targets is None else check_targets(targets, len(images))
     parts = []
-    for index, (image, target) in enumerate(zip(images, classes, strict=True)):
-        record = forward_record(net, image, target)
-        if index == 0:
-            warn_of_many_passes(record, chosen, values, len(images))
-        parts.append(explain_record(record, chosen, values))
+    with torch.autocast(images.device.type, enabled=False):  # the caller's autocast would round the sums
+        for index, (image, target) in enumerate(zip(images, classes, strict=True)):
+            record = forward_record(net, image, target)
+            if index == 0:
+                warn_of_many_passes(record, chosen, values, len(images))
+            parts.append(explain_record(record, chosen, values))
     maps = torch.stack([part.map for part in parts])
     if not details:
         return maps
