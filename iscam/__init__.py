@@ -7,12 +7,12 @@ from importlib.metadata import version
 
 from iscam import menagerie
 from iscam.data import load_images
-from iscam.errors import InputError
-from iscam.explanation import explain
+from iscam.errors import ClusterError, DownloadError, InputError, IscamError, StoreError
+from iscam.explanation import Explanation, explain
 from iscam.interop import captum_attribution, quantus_explain
 from iscam.maps import ssim
-from iscam.methods import CONTROLS, METHODS
-from iscam.metrics import METRICS
+from iscam.methods import CONTROLS, METHODS, Method
+from iscam.metrics import METRICS, Metric
 from iscam.metrics.adcc import adcc, coherency, complexity
 from iscam.metrics.confidence import average_drop, average_gain, average_increase, confidence, win
 from iscam.metrics.curves import Curves, deletion, insertion
@@ -20,6 +20,7 @@ from iscam.metrics.ground_truth import decisive_part, part_correlation, part_imp
 from iscam.metrics.localisation import energy, pointing_game
 from iscam.metrics.sanity import randomised, shifted
 from iscam.model import Network
+from iscam.record import ForwardRecord
 from iscam.study import Study, paired, run_study, summary
 from iscam.zoo import load_model
 
@@ -29,9 +30,17 @@ __all__ = [
     "CONTROLS",
     "METHODS",
     "METRICS",
+    "ClusterError",
     "Curves",
+    "DownloadError",
+    "Explanation",
+    "ForwardRecord",
     "InputError",
+    "IscamError",
+    "Method",
+    "Metric",
     "Network",
+    "StoreError",
     "Study",
     "adcc",
     "average_drop",
