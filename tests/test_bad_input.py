@@ -344,16 +344,64 @@ MAPS = {
 
 @pytest.mark.parametrize("metric", ["insertion", "deletion", "confidence"])
 @pytest.mark.parametrize("kind", MAPS)
-def test_maps(small, kind, metric):
+def test_maps_of_another_shape_or_type_are_refused(small, kind, metric):
     maps, word = MAPS[kind]
     with refused("maps", word):
         getattr(iscam, metric)(small.net, small.images, maps, small.targets)
 
 
-@pytest.mark.parametrize("maps", [3 * torch.ones(3, 20, 16), -torch.ones(3, 20, 16)], ids=["large", "negative"])
-def test_maps_of_confidence_are_shares(small, maps):
+OUT_OF_RANGE = [3 * torch.ones(3, 20, 16), -torch.ones(3, 20, 16), torch.full((3, 20, 16), 255, dtype=torch.uint8)]
+
+
+@pytest.mark.parametrize("maps", OUT_OF_RANGE, ids=["large", "negative", "0 to 255"])
+def test_metrics_of_maps_outside_the_unit_range_are_refused(small, maps):
+    shares = torch.rand(3)
     with refused("maps", "[0, 1]"):
         iscam.confidence(small.net, small.images, maps, small.targets)
+    with refused("maps", "[0, 1]"):
+        iscam.complexity(maps)
+    with refused("maps", "[0, 1]"):
+        iscam.adcc(shares, shares, maps, torch.rand(3, 20, 16))
+
+
+BATCHES = {
+    "numpy": (np.ones((3, 20, 16), np.float32), "torch.from_numpy"),
+    "list": ([[[0.5]]], "list"),
+    "rank 2": (torch.rand(20, 16), "(20, 16)"),
+    "rank 4": (torch.rand(3, 1, 20, 16), "(3, 1, 20, 16)"),
+    "no maps": (torch.rand(0, 20, 16), "(0, 20, 16)"),
+    "NaN": (torch.full((3, 20, 16), float("nan")), "NaN"),
+}
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_map_metrics_of_other_tensors_are_refused(kind):
+    maps, word = BATCHES[kind]
+    shares, valid = torch.rand(3), torch.rand(3, 20, 16)
+    boxes = [torch.tensor([[0, 0, 9, 9]])] * 3
+    for metric, arguments in (
+        (iscam.complexity, (maps,)),
+        (iscam.coherency, (maps, valid)),
+        (iscam.coherency, (valid, maps)),
+        (iscam.adcc, (shares, shares, maps, valid)),
+        (iscam.adcc, (shares, shares, valid, maps)),
+        (iscam.energy, (maps, boxes)),
+        (iscam.pointing_game, (maps, boxes)),
+        (iscam.part_correlation, (maps, [None] * 3, [None] * 3)),
+    ):
+        with refused("maps", word):
+            metric(*arguments)
+
+
+def test_coherency_of_maps_of_two_shapes_is_refused():
+    with refused("one shape", "(3, 20, 16)", "(3, 16, 20)"):
+        iscam.coherency(torch.rand(3, 20, 16), torch.rand(3, 16, 20))
+
+
+def test_adcc_of_another_number_of_probabilities_is_refused():
+    maps = torch.rand(3, 20, 16)
+    with refused("per map", "3", "(1,)"):
+        iscam.adcc(torch.rand(1), torch.rand(1), maps, maps)
 
 
 PROBABILITIES = {
@@ -367,57 +415,79 @@ PROBABILITIES = {
 
 @pytest.mark.parametrize("metric", ["average_drop", "average_increase", "average_gain", "win"])
 @pytest.mark.parametrize("kind", PROBABILITIES)
-def test_probabilities(kind, metric):
+def test_probabilities_that_are_none_are_refused(kind, metric):
     (original, explained), word = PROBABILITIES[kind]
     with refused("probabilities", word):
         getattr(iscam, metric)(original, explained, *[explained] * (metric == "win"))
 
 
 @pytest.mark.parametrize("step", [0, -1, 2.5, "224", None, True])
-def test_steps_of_curves(small, step):
+def test_curves_with_a_wrong_step_are_refused(small, step):
     for metric in (iscam.insertion, iscam.deletion):
         with refused("pixels_per_step"):
             metric(small.net, small.images, torch.ones(3, 20, 16), small.targets, pixels_per_step=step)
 
 
-def test_starts_of_curves(small):
+@pytest.mark.parametrize("start", ["black", None, 0, torch.zeros(3, 20, 16)], ids=lambda x: type(x).__name__)
+def test_curves_from_an_unknown_start_are_refused(small, start):
     with refused("start", "zeros, blur"):
-        iscam.insertion(small.net, small.images, torch.ones(3, 20, 16), small.targets, start="black")
+        iscam.insertion(small.net, small.images, torch.ones(3, 20, 16), small.targets, start=start)
+
+
+def test_blur_of_an_image_smaller_than_its_kernel_is_refused():
+    net = iscam.Network(Answer(lambda s, x: s), "layer")
+    with refused("blur", "6x6", "(5, 5)", "zeros"):
+        iscam.insertion(net, torch.rand(1, 3, 5, 5), torch.rand(1, 5, 5), start="blur")
 
 
 BOXES = {
-    "to the right": [[8.0, 0, 9, 4]],
-    "above": [[0.0, -4, 4, 0]],
-    "empty": [[1.0, 1, 1, 4]],
-    "swapped": [[4.0, 1, 1, 4]],
-    "NaN": [[float("nan"), 1, 2, 4]],
-    "one of two": [[0.0, 0, 2, 2], [9.0, 9, 12, 12]],
-    "three numbers": [[0.0, 0, 2]],
-    "no list of boxes": [0.0, 0, 2, 2],
+    "to the right": (torch.tensor([[40.0, 0, 50, 4]]), "outside"),
+    "above": (torch.tensor([[0.0, -4, 4, 0]]), "outside"),
+    "empty": (torch.tensor([[1.0, 1, 1, 4]]), "empty"),
+    "swapped": (torch.tensor([[4.0, 1, 1, 4]]), "empty"),
+    "NaN": (torch.tensor([[float("nan"), 1, 2, 4]]), "nan"),
+    "one of two": (torch.tensor([[0.0, 0, 2, 2], [39, 39, 42, 42]]), "outside"),
+    "three numbers": (torch.tensor([[0.0, 0, 2]]), "(1, 3)"),
+    "one box without its list": (torch.tensor([0.0, 0, 2, 2]), "(n, 4)"),
+    "fractions": (torch.tensor([[0.1, 0.1, 0.9, 0.9]]), "pixels"),
+    "None": (None, "NoneType"),
+    "names": (["cat"], "list"),
+    "a mask in the list": (torch.ones(30, 40, dtype=torch.bool), "(30, 40)"),
 }
 
 
+@pytest.mark.parametrize("metric", [iscam.energy, iscam.pointing_game])
 @pytest.mark.parametrize("kind", BOXES)
-def test_boxes(kind):
-    with refused("box"):
-        iscam.energy(torch.ones(1, 6, 8), [torch.tensor(BOXES[kind])])
+def test_boxes_that_are_none_are_refused(kind, metric):
+    boxes, word = BOXES[kind]
+    with refused("box", word):
+        metric(torch.ones(1, 30, 40), [boxes])
 
 
-@pytest.mark.parametrize(
-    "maps",
-    [
-        torch.ones(6, 8),
-        torch.ones(2, 6, 8),
-        np.ones((1, 6, 8)),
-        torch.full((1, 6, 8), float("nan")),
-        torch.full((1, 6, 8), float("inf")),
-        -torch.ones(1, 6, 8),
-    ],
-    ids=["rank 2", "two maps", "numpy", "NaN", "infinite", "negative"],
-)
-def test_maps_of_energy(maps):
+BOX_LISTS = {
+    "None": (None, "NoneType"),
+    "numpy masks": (np.ones((2, 30, 40), bool), "ndarray"),
+    "too few": ([torch.tensor([[0, 0, 9, 9]])], "2 maps"),
+    "too many": ([torch.tensor([[0, 0, 9, 9]])] * 3, "2 maps"),
+    "masks of another size": (torch.ones(2, 40, 30, dtype=torch.bool), "(2, 30, 40)"),
+    "one mask for two": (torch.ones(30, 40, dtype=torch.bool), "(2, 30, 40)"),
+    "masks of numbers": (torch.ones(2, 30, 40), "masks > 0"),
+    "a word": ("object", "str"),
+}
+
+
+@pytest.mark.parametrize("metric", [iscam.energy, iscam.pointing_game])
+@pytest.mark.parametrize("kind", BOX_LISTS)
+def test_boxes_that_do_not_match_the_maps_are_refused(kind, metric):
+    boxes, word = BOX_LISTS[kind]
+    with refused(word):
+        metric(torch.ones(2, 30, 40), boxes)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_energy_of_negative_or_infinite_maps_is_refused(value):
     with refused("maps"):
-        iscam.energy(maps, [torch.tensor([[0, 0, 2, 2]])])
+        iscam.energy(torch.full((1, 30, 40), value), [torch.tensor([[0, 0, 2, 2]])])
 
 
 # --------------------------------------------------------------------------------------------------- models and weights

@@ -1,4 +1,4 @@
-"""The metrics: against the literal reference, against numbers worked out by hand, and their bounds."""
+"""Metrics compared with the slow reference, with values computed by hand, and with their bounds."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ import iscam
 from helpers import reference
 from helpers.images import array, smooth_images
 from helpers.networks import CASES
-from iscam.metrics import measured
 
 
 def maps_for(images: Tensor, seed: int = 0) -> Tensor:
-    """Random maps in [0, 1], a third of each zero, so that there are ties."""
+    """Random maps in [0, 1]. A third of each is zero, which makes ties."""
     g = torch.Generator().manual_seed(seed)
     return (torch.rand(len(images), *images.shape[2:], generator=g) * 1.5 - 0.5).clamp(min=0)
 
 
 class Mean(nn.Module):
-    """Two classes whose probabilities are the image's mean red m and 1 - m, for m in (0, 1)."""
+    """Two classes with the probabilities m and 1 - m, where m in (0, 1) is the mean of the image's red channel."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +47,7 @@ def by_mean() -> iscam.Network:
 @pytest.mark.parametrize("name", ["bias-free", "pooled"])
 @pytest.mark.parametrize("step", [37, 320, 10_000])
 @pytest.mark.parametrize("metric", ["zeros", "blur", "deletion"])
-def test_curves_are_the_references(name, metric, step, device):
+def test_curves_equal_the_reference(name, metric, step, device):
     case = CASES[name]()
     net, images, targets = case.net.to(device), case.images.to(device), case.targets.to(device)
     maps = maps_for(case.images)
@@ -66,7 +65,7 @@ def test_curves_are_the_references(name, metric, step, device):
         assert_allclose(array(found.auc[i]), expected[2], atol=1e-4)
 
 
-def test_the_papers_steps_give_225_points():
+def test_curves_of_224_pixel_steps_have_225_points():
     image = torch.full((1, 3, 224, 224), 0.5)
     found = iscam.insertion(by_mean(), image, torch.rand(1, 224, 224))
     assert found.fraction.shape == (225,)
@@ -76,8 +75,8 @@ def test_the_papers_steps_give_225_points():
     assert_allclose(array(found.scores[0]), 0.5 * np.arange(225) / 224, atol=1e-5)
 
 
-def test_areas_worked_out_by_hand():
-    """Red (.4 .3; .2 .1) of one class that is its mean, the map the image, one pixel a step.
+def test_curves_of_four_pixels_equal_hand_computed_areas():
+    """The red channel (.4 .3; .2 .1) is also the map; one pixel per step.
 
     Deletion: mean red 1, .6, .3, .1, 0 quarters; trapezoid (1/2 + .6 + .3 + .1 + 0) / 4 quarters = .375 / 4.
     Insertion: 0, .4, .7, .9, 1 quarters; (.4 + .7 + .9 + 1/2) / 4 = .625 / 4.
@@ -92,8 +91,8 @@ def test_areas_worked_out_by_hand():
     assert float(up.auc) == pytest.approx(0.625 / 4, abs=1e-6)
 
 
-def test_a_shorter_last_step_counts_by_its_length():
-    """The same with three pixels a step: 0, .9, 1 quarters at 0, 3/4, 1: 3/4 .45 + 1/4 .95 quarters."""
+def test_auc_weighs_a_short_last_step_by_its_length():
+    """As above with three pixels per step: 0, .9, 1 quarters at 0, 3/4, 1: 3/4 .45 + 1/4 .95 quarters."""
     red = torch.tensor([[0.4, 0.3], [0.2, 0.1]])
     image = torch.stack([red, red * 0, red * 0])[None]
     found = iscam.insertion(by_mean(), image, red[None], torch.tensor([0]), pixels_per_step=3)
@@ -104,8 +103,8 @@ def test_a_shorter_last_step_counts_by_its_length():
 
 @settings(max_examples=30)
 @given(height=st.integers(1, 6), width=st.integers(1, 6), step=st.integers(1, 40), seed=st.integers(0, 999))
-def test_area_of_a_straight_line(height, width, step, seed):
-    """An image of one colour c: the class's probability is c times the fraction, the area c / 2, whatever the map."""
+def test_auc_of_a_uniform_image_is_half_its_colour(height, width, step, seed):
+    """In an image of one colour c, the probability is c times the fraction and the area c / 2, for any map."""
     image = torch.full((1, 3, height, width), 0.8)
     map = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed))
     arguments = (by_mean(), image, map, torch.tensor([0]))
@@ -116,8 +115,8 @@ def test_area_of_a_straight_line(height, width, step, seed):
         assert float(found.auc) == pytest.approx(0.4, abs=1e-5)
 
 
-def test_ties_are_ordered_row_by_row():
-    """Under a map of ones pixels appear as one reads; under (0 1; 1 0) the second, third, first, fourth."""
+def test_curves_order_ties_row_by_row():
+    """A map of ones inserts pixels in row-major order, the map (0 1; 1 0) the second, third, first, fourth."""
     red = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
     image = torch.stack([red, red * 0, red * 0])[None]
     for map, order in ([[1.0, 1], [1, 1]], [0.1, 0.2, 0.3, 0.4]), ([[0.0, 1], [1, 0]], [0.2, 0.3, 0.1, 0.4]):
@@ -125,7 +124,7 @@ def test_ties_are_ordered_row_by_row():
         assert_allclose(array(found.scores[0]) * 4, np.cumsum([0, *order]), atol=1e-6)
 
 
-def test_identity_map_is_raster_order():
+def test_curves_of_the_identity_map_follow_raster_order():
     case = CASES["pooled"]()
     ones = iscam.explain(case.net, case.images, case.targets, "identity")
     falling = torch.linspace(1, 0, ones[0].numel()).view_as(ones[0]).expand_as(ones)
@@ -134,14 +133,14 @@ def test_identity_map_is_raster_order():
 
 
 @pytest.mark.parametrize("step", [320, 321, 10**6])
-def test_a_step_of_all_pixels_gives_two_points(case, step):
+def test_curves_with_one_step_have_two_points(case, step):
     found = iscam.insertion(case.net, case.images, maps_for(case.images), case.targets, pixels_per_step=step)
     assert found.fraction.tolist() == [0, 1]
     assert found.scores.shape == (3, 2)
     torch.testing.assert_close(found.auc, found.scores.mean(1))
 
 
-def test_curves_begin_and_end_where_they_must(case, gap):
+def test_curves_end_at_the_image_and_the_canvas(case, gap):
     for each in (case, gap):
         maps = maps_for(each.images)
         y, _ = iscam.confidence(each.net, each.images, maps, each.targets)
@@ -152,7 +151,7 @@ def test_curves_begin_and_end_where_they_must(case, gap):
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_metrics_of_an_image_do_not_depend_on_its_batch_mates(gap):
+def test_metrics_do_not_depend_on_batch_mates(gap):
     maps = maps_for(gap.images)
     together = iscam.insertion(gap.net, gap.images, maps, gap.targets, 50).scores
     y, o = iscam.confidence(gap.net, gap.images, maps, gap.targets)
@@ -164,7 +163,7 @@ def test_metrics_of_an_image_do_not_depend_on_its_batch_mates(gap):
         assert torch.equal(alone[1][0], o[i])
 
 
-def test_no_targets_are_the_predicted_classes(gap):
+def test_metrics_without_targets_use_predicted_classes(gap):
     maps, predicted = maps_for(gap.images), gap.net(gap.images).argmax(1)
     for metric in (iscam.insertion, iscam.deletion):
         assert torch.equal(
@@ -175,11 +174,50 @@ def test_no_targets_are_the_predicted_classes(gap):
     )
 
 
+def test_curves_rank_maps_in_their_own_precision(case):
+    """Differences far below the rounding of float32 and bfloat16 order the pixels all the same."""
+    falling = torch.arange(320, 0, -1).double().reshape(1, 20, 16)
+    images, target = case.images[:1], case.targets[:1]
+    expected = iscam.deletion(case.net, images, falling, target, 9)
+    found = iscam.deletion(case.net, images, 0.5 + 1e-12 * falling, target, 9)
+    assert torch.equal(found.scores, expected.scores)
+    half = iscam.Network(by_mean().model.bfloat16(), "layer")
+    steps = [iscam.deletion(half, images, maps, 0 * target, 9).auc for maps in (falling, 0.5 + 1e-5 * falling.float())]
+    assert torch.equal(*steps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+def test_curves_accept_maps_of_any_type(case, dtype):
+    maps = (maps_for(case.images) > 0.3).to(dtype)
+    found, expected = (iscam.insertion(case.net, case.images, each, case.targets, 50) for each in (maps, maps.float()))
+    assert torch.equal(found.scores, expected.scores)
+
+
+def test_curves_compiled_equal_uncompiled():
+    images, maps = torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8)
+    for metric in (iscam.insertion, iscam.deletion):
+        fast, slow = (metric(by_mean(), images, maps, pixels_per_step=1, compile=flag) for flag in (True, False))
+        torch.testing.assert_close(fast.scores, slow.scores, atol=1e-5, rtol=1e-4)
+
+
+def test_metrics_accept_a_bare_module():
+    images, maps = torch.rand(1, 3, 8, 8), torch.rand(1, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    for metric in (iscam.insertion, iscam.deletion, iscam.confidence):
+        found, expected = metric(model, images, maps), metric(iscam.Network(model, "1"), images, maps)
+        assert all(map(torch.equal, found, expected))
+
+
+def test_blur_of_the_smallest_image_has_finite_scores():
+    found = iscam.insertion(by_mean(), torch.rand(1, 3, 6, 6), torch.rand(1, 6, 6), start="blur")
+    assert found.scores.isfinite().all()
+
+
 # ----------------------------------------------------------------------------------------------- drop, increase and win
 
 
 @pytest.mark.parametrize("name", ["bias-free", "pooled"])
-def test_confidence_and_what_follows_are_the_references(name, device):
+def test_confidence_drop_increase_win_equal_the_reference(name, device):
     case = CASES[name]()
     net, images, targets = case.net.to(device), case.images.to(device), case.targets.to(device)
     maps, others = maps_for(images), maps_for(images, 1)
@@ -198,16 +236,16 @@ def test_confidence_and_what_follows_are_the_references(name, device):
         assert bool(wins[i]) == reference.win(*expected, expected_other)
 
 
-def test_drop_increase_and_win_worked_out_by_hand():
+def test_drop_increase_win_equal_hand_computed_values():
     y, o = torch.tensor([0.8, 0.5, 0.0, 0.0, 0.4]), torch.tensor([0.2, 0.9, 0.3, 0.0, 0.4])
     assert_allclose(array(iscam.average_drop(y, o)), [0.75, 0, 0, 0, 0], atol=1e-7)
     assert iscam.average_increase(y, o).tolist() == [False, True, True, False, False]
     assert iscam.win(y, o, torch.tensor([0.1, 0.9, 0.4, 0.0, 0.3])).tolist() == [True, False, False, False, True]
-    assert iscam.win(y[:1], torch.tensor([0.95]), torch.tensor([0.9])).tolist() == [True], "rises are not clipped"
+    assert iscam.win(y[:1], torch.tensor([0.95]), torch.tensor([0.9])).tolist() == [True], "O is not clipped at Y"
 
 
 def test_identity_map_has_neither_drop_nor_increase(case, gap):
-    """Exactly: rounding alone would raise a quarter of the images if Y and O came from batches of other shapes."""
+    """Exactly. If Y and O came from batches of different shapes, rounding alone would raise a quarter of them."""
     for each in (case, gap):
         images = smooth_images(40, *each.images.shape[2:], seed=9)
         ones = iscam.explain(each.net, images, method="identity")
@@ -219,14 +257,14 @@ def test_identity_map_has_neither_drop_nor_increase(case, gap):
 
 @settings(max_examples=200)
 @given(pairs=st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 2), min_size=1, max_size=20))
-def test_drop_and_increase_are_at_most_one_together(pairs):
+def test_drop_plus_increase_is_at_most_one(pairs):
     y, o = torch.tensor(pairs).T
     drop, rise = iscam.average_drop(y, o), iscam.average_increase(y, o).float()
     assert drop.isfinite().all()
     assert ((drop >= 0) & (drop <= 1)).all()
     assert float(drop.mean() + rise.mean()) <= 1 + 1e-6
     assert not ((drop > 0) & (rise > 0)).any()
-    assert iscam.average_drop(torch.tensor([1e-45]), torch.tensor([0.0])) == 1, "also for the smallest numbers"
+    assert iscam.average_drop(torch.tensor([1e-45]), torch.tensor([0.0])) == 1, "the smallest float, too"
     assert_allclose(array(drop), [reference.average_drop(*pair) for pair in array(torch.stack([y, o], 1))], atol=1e-6)
 
 
@@ -235,14 +273,14 @@ def test_drop_and_increase_are_at_most_one_together(pairs):
 
 @settings(max_examples=100)
 @given(pairs=st.lists(st.tuples(*[st.floats(0, 1, width=16)] * 2), min_size=1, max_size=20))
-def test_gain_is_the_references(pairs):
+def test_gain_equals_the_reference(pairs):
     y, o = torch.tensor(pairs).T
     found = iscam.average_gain(y, o)
     assert_allclose(array(found), [reference.average_gain(*pair) for pair in array(torch.stack([y, o], 1))], atol=1e-6)
     assert torch.equal(found > 0, iscam.average_increase(y, o)), "a gain is an increase"
 
 
-def test_coherency_complexity_and_adcc_are_the_references(gap, device):
+def test_coherency_complexity_adcc_equal_the_reference(gap, device):
     y, o = torch.tensor([0.8, 0.5, 0.3]), torch.tensor([0.2, 0.9, 0.3])
     maps, again = maps_for(gap.images), maps_for(gap.images, 1) + maps_for(gap.images) / 2
     found = [
@@ -260,10 +298,10 @@ def test_coherency_complexity_and_adcc_are_the_references(gap, device):
         assert_allclose([float(x[i]) for x in found], expected, atol=1e-6)
 
 
-def test_adcc_worked_out_by_hand():
-    """A half-marked map seen again unchanged, reversed and constant, with a drop of 1/2; then a drop of 1.
+def test_adcc_equals_hand_computed_values():
+    """A map of mean 1/2 whose second map is equal, inverted and constant, with a drop of 1/2; then a drop of 1.
 
-    Coherency 1, 0, none; complexity 1/2; ADCC 3 / (1 + 2 + 2) = 0.6, 0 and none; a drop of 1 makes it 0.
+    Coherency 1, 0, NaN; complexity 1/2; ADCC 3 / (1 + 2 + 2) = 0.6, 0, NaN; with a drop of 1 it is 0.
     """
     map = torch.tensor([[[1.0, 0], [0, 1]]]).expand(3, 2, 2)
     again = torch.stack([map[0], 1 - map[0], torch.ones(2, 2)])
@@ -273,7 +311,7 @@ def test_adcc_worked_out_by_hand():
     assert_allclose(array(iscam.adcc(y, o, map, again)), [0.6, 0, math.nan], atol=1e-6)
     assert iscam.adcc(y[:1], torch.zeros(1), map[:1], map[:1]).tolist() == [0]
     ones = torch.ones(1, 2, 2)
-    assert iscam.adcc(y[:1], y[:1], ones, ones).isnan().all(), "the identity control is left out"
+    assert iscam.adcc(y[:1], y[:1], ones, ones).isnan().all(), "the identity control"
 
 
 @settings(max_examples=100)
@@ -307,7 +345,7 @@ def boxes_on_maps(draw):
 
 @settings(max_examples=100)
 @given(drawn=boxes_on_maps())
-def test_energy_is_the_references(drawn):
+def test_energy_equals_the_reference(drawn):
     map, boxes = drawn
     found = iscam.energy(torch.from_numpy(map)[None], [torch.from_numpy(boxes)])
     everywhere = reference.energy(np.ones_like(map), boxes)  # 0 if no pixel's centre is inside
@@ -315,7 +353,7 @@ def test_energy_is_the_references(drawn):
     assert_allclose(float(found), expected, atol=1e-5)
 
 
-def test_energy_of_a_batch(device):
+def test_energy_of_a_batch_equals_hand_computed_values(device):
     maps = torch.tensor([[[1.0, 2], [3, 4]], [[1.0, 2], [3, 4]], [[0.0, 0], [0, 0]], [[1.0, 2], [3, 4]]], device=device)
     boxes = [[[0, 0, 1, 2]], [[0, 0, 1, 1], [0, 0, 1, 2], [1, 0, 2, 1]], [[0, 0, 1, 1]], []]
     found = iscam.energy(maps, [torch.tensor(each, dtype=torch.float32).reshape(-1, 4) for each in boxes])
@@ -324,14 +362,14 @@ def test_energy_of_a_batch(device):
 
 
 @pytest.mark.parametrize("box", [(0, 0, 3, 2), (2, 1, 8, 6), (0, 0, 8, 6), (5, 5, 6, 6)])
-def test_energy_of_a_uniform_map_is_the_boxs_share_of_the_area(box):
+def test_energy_of_a_uniform_map_is_the_share_of_the_area(box):
     xmin, ymin, xmax, ymax = box
     found = iscam.energy(torch.full((1, 6, 8), 0.3), [torch.tensor([box])])
     assert float(found) == pytest.approx((xmax - xmin) * (ymax - ymin) / 48)
 
 
-def test_a_pixel_counts_if_its_centre_lies_inside():
-    """The centre 0.5 belongs to a box that begins at it and not to one that ends there."""
+def test_energy_counts_pixels_whose_centre_is_inside():
+    """The centre 0.5 is inside a box that begins at 0.5 and outside a box that ends there."""
     map = torch.tensor([[[1.0, 0, 0]]])
     for box, expected in (
         ((0.5, 0, 3, 1), 1),
@@ -343,22 +381,72 @@ def test_a_pixel_counts_if_its_centre_lies_inside():
         assert_allclose(float(iscam.energy(map, [torch.tensor([box])])), expected)
 
 
-# -------------------------------------------------------------------------------------- by name, as the study asks them
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_energy_of_a_long_sum_does_not_overflow(dtype):
+    """In float16 the sum of 90,000 ones is infinite."""
+    found = iscam.energy(torch.ones(1, 300, 300, dtype=dtype), [torch.tensor([[0, 0, 150, 300]])])
+    assert float(found) == 0.5
+    assert found.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
 
 
-def test_measure_gives_each_metric_what_it_asks_for(gap):
-    map, y, o = maps_for(gap.images)[:1], torch.tensor([0.8]), torch.tensor([0.2])
-    given = {"net": gap.net, "images": gap.images[:1], "targets": gap.targets[:1], "maps": map, "original": y}
-    given |= {
-        "explained": o,
-        "explained_a": o,
-        "explained_b": torch.tensor([0.1]),
-        "boxes": [torch.tensor([[0, 0, 9, 9]])],
-    }
-    blurred = iscam.insertion(gap.net, gap.images[:1], map, gap.targets[:1], start="blur")
-    assert measured("insertion:blur", given) == float(blurred.auc) != measured("insertion", given)
-    assert measured("deletion", given) == float(iscam.deletion(gap.net, gap.images[:1], map, gap.targets[:1]).auc)
-    assert measured("average_drop", given) == pytest.approx(0.75)
-    assert measured("average_increase", given) == 0
-    assert measured("win", given) == 1
-    assert measured("energy", given) == float(iscam.energy(map, given["boxes"]))
+def test_energy_with_masks_equals_energy_with_boxes(device):
+    maps = torch.rand(3, 6, 8, device=device)
+    boxes = [torch.tensor([[0.0, 0, 3, 2]]), torch.tensor([[2.0, 1, 8, 6], [0, 0, 1, 1]]), torch.empty(0, 4)]
+    masks = torch.zeros(3, 6, 8, dtype=torch.bool, device=device)
+    masks[0, :2, :3] = masks[1, 1:, 2:] = masks[1, 0, 0] = True
+    assert_allclose(array(iscam.energy(maps, masks)), array(iscam.energy(maps, boxes)), atol=1e-7)
+    assert torch.equal(iscam.pointing_game(maps, masks), iscam.pointing_game(maps, boxes))
+
+
+def test_energy_without_a_pixel_centre_inside_is_nan():
+    thin, empty = torch.tensor([[2.1, 0, 2.4, 6]]), torch.empty(0, 4)
+    maps = torch.stack([torch.ones(6, 8), torch.zeros(6, 8), torch.ones(6, 8)])
+    assert iscam.energy(maps, [thin, thin, empty]).isnan().all()
+    assert iscam.energy(maps, torch.zeros(3, 6, 8, dtype=torch.bool)).isnan().all()
+
+
+def test_energy_of_thin_and_wide_boxes_ignores_the_thin():
+    found = iscam.energy(torch.ones(1, 6, 8), [torch.tensor([[2.1, 0, 2.4, 6], [0, 0, 4, 6]])])
+    assert float(found) == 0.5
+
+
+def test_energy_of_unit_boxes_in_small_images_is_defined():
+    """Pixel coordinates of a small image may all lie in [0, 1]; integers are never fractions."""
+    assert float(iscam.energy(torch.ones(1, 2, 2), [torch.tensor([[0.0, 0, 1, 1]])])) == 0.25
+    assert float(iscam.energy(torch.ones(1, 50, 2), [torch.tensor([[0, 0, 1, 1]])])) == pytest.approx(0.01)
+
+
+# -------------------------------------------------------------------------------------------------------- pointing game
+
+
+@settings(max_examples=100)
+@given(drawn=boxes_on_maps())
+def test_pointing_game_equals_a_search_for_the_maximum(drawn):
+    saliency, boxes = drawn
+    best = max(np.ndindex(saliency.shape), key=lambda pixel: saliency[pixel])  # the first of equal ones
+    y, x = best[0] + 0.5, best[1] + 0.5
+    expected = any(xmin <= x < xmax and ymin <= y < ymax for xmin, ymin, xmax, ymax in boxes)
+    found = iscam.pointing_game(torch.from_numpy(saliency)[None], [torch.from_numpy(boxes)])
+    assert (found.dtype, found.shape) == (torch.bool, (1,))
+    assert found.tolist() == [expected]
+
+
+def test_pointing_game_takes_the_first_of_equal_maxima():
+    maps = torch.zeros(2, 3, 3)
+    maps[0, 0, 2] = maps[0, 1, 0] = 1  # the first in row-major order is (0, 2)
+    maps[1] = 0.5
+    first_row, first_column = torch.tensor([[0, 0, 3, 1]]), torch.tensor([[0, 0, 1, 3]])
+    assert iscam.pointing_game(maps, [first_row] * 2).tolist() == [True, True]
+    assert iscam.pointing_game(maps, [first_column] * 2).tolist() == [False, True]
+
+
+def test_pointing_game_of_a_zero_map_or_no_box_is_false(device):
+    maps = torch.stack([torch.zeros(4, 4), torch.ones(4, 4)]).to(device)
+    found = iscam.pointing_game(maps, [torch.tensor([[0, 0, 4, 4]]), torch.empty(0, 4)])
+    assert found.device.type == device
+    assert found.tolist() == [False, False]
+
+
+def test_pointing_game_accepts_signed_maps():
+    maps = torch.tensor([[[-3.0, -1], [-2, -4]]])
+    assert iscam.pointing_game(maps, [torch.tensor([[1, 0, 2, 1]])]).tolist() == [True]

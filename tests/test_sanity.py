@@ -1,7 +1,8 @@
-"""Randomised and shifted networks, and the measures of how alike two maps are, against cases worked out by hand."""
+"""Randomised and shifted networks, and the similarity of maps, on cases computed by hand."""
 
 import copy
 import math
+import threading
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import iscam
+from helpers.errors import refused
 from iscam.metrics.sanity import SHIFTS, cascade, excess, explained_randomised, likeness, outcome
 from iscam.reproduction.archive import load_partial, recorded, save_run
 
@@ -17,7 +19,7 @@ TARGETS = torch.tensor([2, 3, 4])
 
 @pytest.fixture
 def wide():
-    """A network with padding, batch normalisation that has learned, and layers wide enough to see a distribution."""
+    """A network with padding, trained batch normalisation, and enough weights to test their distribution."""
     torch.manual_seed(3)
     head = nn.Linear(400, 5)
     model = nn.Sequential(
@@ -36,11 +38,11 @@ def state(net):
     return {name: tensor.clone() for name, tensor in net.model.state_dict().items()}
 
 
-def test_the_cascade_runs_from_the_logits_to_the_input_over_layers_with_parameters(gap):
+def test_cascade_runs_from_the_logits_to_the_input(gap):
     assert cascade(gap.net) == ["head", "last", "first.1", "first.0"]
 
 
-def test_each_depth_renews_its_layers_and_keeps_the_others(wide):
+def test_randomised_changes_only_the_last_layers(wide):
     trained, names = state(wide), {1: ["5"], 2: ["5", "1"], 3: ["5", "1", "0"]}
     for depth, new in names.items():
         found = state(iscam.randomised(wide, depth))
@@ -49,12 +51,12 @@ def test_each_depth_renews_its_layers_and_keeps_the_others(wide):
                 assert torch.equal(tensor, trained[name]) != (name.split(".")[0] in new), (depth, name)
 
 
-def test_a_deeper_copy_goes_on_from_the_one_before(wide):
+def test_randomised_more_layers_contain_those_of_fewer(wide):
     one, three = state(iscam.randomised(wide, 1)), state(iscam.randomised(wide, 3))
     assert torch.equal(one["5.weight"], three["5.weight"])
 
 
-def test_new_weights_keep_the_scale_and_the_rest_is_as_before_training(wide):
+def test_randomised_weights_have_the_scale_of_he(wide):
     found = state(iscam.randomised(wide))
     for name, inputs in (("0.weight", 27), ("5.weight", 400)):
         assert found[name].std().item() == pytest.approx(math.sqrt(2 / inputs), rel=0.05)
@@ -64,7 +66,7 @@ def test_new_weights_keep_the_scale_and_the_rest_is_as_before_training(wide):
     assert (found["1.running_mean"] == 0).all() and (found["1.running_var"] == 1).all()
 
 
-def test_the_network_its_mode_and_the_random_state_stay(wide):
+def test_randomised_leaves_the_network_unchanged(wide):
     before, random = state(wide), torch.get_rng_state()
     wide.model.train()
     copied = iscam.randomised(wide, 2)
@@ -73,21 +75,30 @@ def test_the_network_its_mode_and_the_random_state_stay(wide):
     assert torch.equal(random, torch.get_rng_state())
 
 
-def test_weights_are_fixed_by_the_seed_and_nothing_else(wide):
+def test_randomised_weights_depend_on_the_seed_only(wide):
     first = state(iscam.randomised(wide, seed=1))
     torch.manual_seed(99)
     assert torch.equal(first["0.weight"], state(iscam.randomised(wide, seed=1))["0.weight"])
     assert not torch.equal(first["0.weight"], state(iscam.randomised(wide, seed=2))["0.weight"])
 
 
-def test_no_layer_is_a_copy_and_too_many_are_refused(wide, gap):
+def test_randomised_zero_layers_is_a_copy(gap):
     assert torch.equal(iscam.randomised(gap.net, 0)(gap.images), gap.net(gap.images))
-    for wrong in (4, -1, 1.5):
-        with pytest.raises(iscam.InputError, match="layers must be"):
-            iscam.randomised(wide, wrong)
 
 
-def test_the_shifted_network_computes_the_same_and_a_bias_can_absorb_the_shift(gap):
+@pytest.mark.parametrize("layers", [4, -1, 1.5, "2"])
+def test_randomised_wrong_number_of_layers_is_refused(wide, layers):
+    with refused("layers must be"):
+        iscam.randomised(wide, layers)
+
+
+def test_randomised_model_that_cannot_be_copied_is_refused(wide):
+    wide.model.lock = threading.Lock()
+    with refused("cannot be copied"):
+        iscam.randomised(wide)
+
+
+def test_shifted_network_equals_a_bias_that_absorbs_it(gap):
     model = copy.deepcopy(gap.net.model).double()
     net, images = iscam.Network(model, "last"), gap.images.double()
     c = torch.tensor([0.5, -2.0, 1.0])
@@ -101,21 +112,67 @@ def test_the_shifted_network_computes_the_same_and_a_bias_can_absorb_the_shift(g
     torch.testing.assert_close(iscam.Network(absorbed, "last")(moved), expected)
 
 
-def test_behind_a_padded_layer_the_shift_is_exact_at_the_border_too(wide):
+def test_shifted_network_is_exact_at_the_padded_border(wide):
     net = iscam.Network(wide.model.double(), "2")
     images = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(iscam.shifted(net, 3.0)(images + 3), net(images))
 
 
+@pytest.mark.parametrize("by", ["1", float("nan"), torch.zeros(3, 1), []], ids=["word", "NaN", "rank 2", "empty"])
+def test_shifted_by_something_else_is_refused(gap, by):
+    with refused("by must be"):
+        iscam.shifted(gap.net, by)
+
+
+class Tokens(nn.Module):
+    """A model of image tokens, with a class token, that returns a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.first = nn.Parameter(torch.randn(1, 1, 8))
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = self.block(torch.cat([self.first.expand(len(x), -1, -1), tokens], 1))
+        return {"scores": self.head(tokens[:, 0] + tokens.mean(1))}
+
+
+def test_sanity_networks_keep_layout_output_and_probability():
+    """Both wrappers work on a token layer of a sigmoid network that returns a dictionary."""
+    torch.manual_seed(0)
+    output = lambda returned: returned["scores"]  # noqa: E731
+    net = iscam.Network(Tokens().eval(), "block", "tokens", output, "sigmoid")
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    moved = iscam.shifted(net, 2.0)
+    for same in (iscam.randomised(net, 0), moved):
+        assert (same.probability, same.output, same.layout) == ("sigmoid", output, "tokens")
+    torch.testing.assert_close(moved(images + 2), net(images), atol=1e-5, rtol=1e-5)
+    maps = iscam.explain(net, images, torch.tensor([0, 1]), "grad_cam")
+    again = iscam.explain(moved, images + 2, torch.tensor([0, 1]), "grad_cam")
+    torch.testing.assert_close(again, maps, atol=1e-4, rtol=0)
+    for layers in range(len(cascade(net)) + 1):
+        assert iscam.randomised(net, layers)(images).isfinite().all()
+
+
+def test_sanity_networks_accept_a_bare_module(gap):
+    model = gap.net.model
+    assert torch.equal(iscam.randomised(model, 0)(gap.images), gap.net(gap.images))
+    torch.testing.assert_close(iscam.shifted(model, 1.0)(gap.images + 1), gap.net(gap.images), atol=1e-4, rtol=1e-4)
+    assert cascade(model) == cascade(gap.net)
+
+
 @pytest.mark.parametrize("method", ["cam", "grad_cam", "grad_cam_pp"])
-def test_gradient_maps_do_not_depend_on_the_origin(gap, method):
+def test_shifted_network_has_equal_gradient_maps(gap, method):
     net, images = iscam.Network(gap.net.model.double(), "relu"), gap.images.double()  # where CAM is defined
     c = torch.tensor([0.5, -2.0, 1.0])
     found = iscam.explain(iscam.shifted(net, c), images + c[:, None, None], TARGETS, method)
     torch.testing.assert_close(found, iscam.explain(net, images, TARGETS, method), atol=1e-5, rtol=0)
 
 
-def test_smooth_grad_cam_pp_bears_one_constant_for_all_colours_and_no_other(gap):
+def test_shifted_smooth_grad_cam_pp_depends_on_its_range(gap):
     net, images = iscam.Network(gap.net.model.double(), "last"), gap.images.double()
     expected = iscam.explain(net, images, TARGETS, "smooth_grad_cam_pp", samples=2, sigma=0.5)
     for c, same in ((torch.ones(3), True), (torch.tensor([0.0, 0.0, 9.0]), False)):
@@ -124,7 +181,7 @@ def test_smooth_grad_cam_pp_bears_one_constant_for_all_colours_and_no_other(gap)
         assert torch.allclose(found, expected, atol=1e-5) is same
 
 
-def test_score_cam_after_a_shift_fills_hidden_pixels_with_minus_the_shift(gap):
+def test_shifted_score_cam_fills_with_minus_the_shift(gap):
     image, c = gap.images[0], torch.tensor([0.5, -2.0, 1.0])[:, None, None]
     view = iscam.record.forward_record(iscam.shifted(gap.net, c), image + c, 2)
     weights = iscam.METHODS["score_cam"](view)
@@ -138,7 +195,7 @@ def test_score_cam_after_a_shift_fills_hidden_pixels_with_minus_the_shift(gap):
             assert weights[k].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_ssim_is_its_formula_window_by_window():
+def test_ssim_equals_its_formula_per_window():
     g = torch.Generator().manual_seed(0)
     a, b = torch.rand(14, 12, generator=g).double(), torch.rand(14, 12, generator=g).double()
     bell = [[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)]
@@ -159,7 +216,7 @@ def test_ssim_is_its_formula_window_by_window():
     assert iscam.ssim(a[None], b[None]).item() == pytest.approx(sum(values) / len(values), abs=1e-12)
 
 
-def test_ssim_worked_out_by_hand():
+def test_ssim_equals_hand_computed_values():
     a = torch.zeros(11, 11)
     a[:, 5], a[:, 6:] = 0.5, 1  # one window, mean 1/2; the map turned round has the opposite covariance
     bell = [math.exp(-((i - 5) ** 2) / 4.5) for i in range(11)]
@@ -169,19 +226,19 @@ def test_ssim_worked_out_by_hand():
     assert found.tolist() == pytest.approx([1, turned])
 
 
-def test_ssim_of_a_constant_map_is_not_defined_and_its_batch_mates_are():
+def test_ssim_of_a_constant_map_is_nan():
     a = torch.rand(2, 11, 11, generator=torch.Generator().manual_seed(0))
     blank = torch.stack([torch.zeros(11, 11), a[1]])
     assert iscam.ssim(a, blank).isnan().tolist() == iscam.ssim(blank, a).isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("shapes", [((2, 11, 11), (1, 11, 11)), ((1, 10, 20), (1, 10, 20)), ((11, 11), (11, 11))])
-def test_ssim_refuses_maps_that_will_not_do(shapes):
+def test_ssim_of_other_shapes_is_refused(shapes):
     with pytest.raises(iscam.InputError, match="ssim needs two batches"):
         iscam.ssim(*(torch.zeros(shape) for shape in shapes))
 
 
-def test_likeness_has_a_row_for_each_method_image_and_metric():
+def test_likeness_has_a_row_per_method_image_metric():
     up = torch.arange(121.0).reshape(11, 11) / 120
     maps = {"one": torch.stack([up, up]), "two": torch.stack([up, torch.zeros(11, 11)])}
     others = {"one": torch.stack([up**2, 1 - up]), "two": torch.stack([up, up])}
@@ -195,7 +252,7 @@ def test_likeness_has_a_row_for_each_method_image_and_metric():
     assert math.isnan(found["two", 1, "rank_correlation"]) and math.isnan(found["two", 1, "ssim"])
 
 
-def test_every_image_meets_random_weights_of_its_own(gap):
+def test_explained_randomised_draws_weights_per_image(gap):
     methods = {"grad_cam": {}, "is_cam": {"steps": 2}}
     found = explained_randomised(gap.net, gap.images, TARGETS, methods, 2, seed=5)
     for i in range(3):
@@ -205,7 +262,7 @@ def test_every_image_meets_random_weights_of_its_own(gap):
             torch.testing.assert_close(found[method][i], expected[0])
 
 
-def test_excess_is_over_the_same_image_method_metric_and_model():
+def test_excess_subtracts_the_value_of_the_same_map():
     keys = ["model", "method", "image", "metric", "against", "layers", "value"]
     frame = pd.DataFrame(
         [
@@ -224,19 +281,19 @@ def test_excess_is_over_the_same_image_method_metric_and_model():
     assert found["layers"].tolist() == [4, 4, 9]
 
 
-def test_an_outcome_at_the_margin():
+def test_outcome_at_the_margin():
     assert outcome(-1, 0.2, 0.2) == "changes"
     assert outcome(0.2, 0.5, 0.2) == "undecided"
     assert outcome(0.21, 0.5, 0.2) == "stays alike"
 
 
-def test_black_is_where_the_shift_says():
+def test_shift_to_black_maps_black_to_zero():
     net = iscam.load_model("menagerie/resnet")
     black = net.transform(iscam.data.Image.new("RGB", (224, 224)))
     torch.testing.assert_close(black + SHIFTS["0 is black"][:, None, None], torch.zeros(3, 224, 224))
 
 
-def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
+def test_recorded_table_has_its_provenance(tmp_path, monkeypatch):
     frame = pd.DataFrame({"value": [1.0, float("nan")]})
     save_run(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
     monkeypatch.setenv("ISCAM_DATA", str(tmp_path))
@@ -246,7 +303,7 @@ def test_a_recorded_table_comes_back_with_what_made_it(tmp_path, monkeypatch):
     assert run["versions"]["torch"]
 
 
-def test_a_run_goes_on_from_what_it_has_recorded_and_from_nothing_else(tmp_path):
+def test_run_resumes_from_its_own_record_only(tmp_path):
     frame = pd.DataFrame({"model": ["m"], "image": ["p.JPEG"], "value": [1.0]})
     given = {"data": "/home/me/images", "weights": {"m": "/home/me/m.safetensors"}, "count": 2}
     for fresh in ("", tmp_path / "run"):

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iscam.engine.scoring import masked_scores
 from iscam.metrics.checks import check_unit_range
-from iscam.model import Network, check_images, predicted_classes
+from iscam.model import Network, as_network, check_images, predicted_classes
 from iscam.validation import check_maps, check_probabilities
 
 
-def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def confidence(
+    net: Network | nn.Module, images: Tensor, maps: Tensor, targets: Tensor | Sequence[int] | int | None = None
+) -> tuple[Tensor, Tensor]:
     r"""Class probability of the image, Y = C(X), and of the masked image, O = C(X ∘ L).
 
     The product is taken in normalised space, where 0 is ImageNet's mean colour. Y and O are computed in float32 with
     one image per batch. In batches of different shapes, rounding alone would raise the probability of a quarter of
     the images.
 
+    - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
     - `images` (batch, channels, height, width).
     - `maps` (batch, height, width) in [0, 1].
-    - `targets`: one class per image, or None for the predicted class.
+    - `targets`: one class per image, an int for all images, or None for the predicted class.
 
     Returns two tensors (batch,) float32 in [0, 1].
 
@@ -29,6 +34,7 @@ def confidence(net: Network, images: Tensor, maps: Tensor, targets: Tensor | Non
     Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook uses the top class of the masked
     image for both.
     """
+    net = as_network(net)
     images = check_images(net, images)
     check_maps(images, maps)
     check_unit_range(maps)

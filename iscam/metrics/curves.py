@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
 from iscam.engine.batching import channels_last
 from iscam.engine.scoring import Scoring, masked_scores
 from iscam.errors import InputError
-from iscam.model import Network, check_images, predicted_classes
+from iscam.model import Network, as_network, check_images, predicted_classes
 from iscam.validation import check_int, check_maps, unknown_choice
 
 #: Canvases from which insertion starts.
@@ -30,10 +31,10 @@ class Curves(NamedTuple):
 
 
 def insertion(
-    net: Network,
+    net: Network | nn.Module,
     images: Tensor,
     maps: Tensor,
-    targets: Tensor | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
     pixels_per_step: int = 224,
     start: str = "zeros",
     compile: bool = False,  # noqa: A002
@@ -44,10 +45,11 @@ def insertion(
     ordered row by row. AUC = (p_0/2 + p_1 + ... + p_{J-1} + p_J/2) / J, the trapezoid rule; a shorter last step counts
     by its length. 224x224 pixels in steps of 224 give 225 points, the canvas and the full image included.
 
+    - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
     - `images` (batch, channels, height, width).
     - `maps` (batch, height, width) of any finite values: only their order matters. They are ranked in their own
       precision.
-    - `targets`: one class per image, or None for the predicted class.
+    - `targets`: one class per image, an int for all images, or None for the predicted class.
     - `start`: the canvas. "zeros" in normalised space is ImageNet's mean colour. "blur" is the image under a Gaussian
       of 11x11 pixels with σ = 5.
     - `compile`: run the model through `torch.compile`. It pays off for thousands of passes and changes scores by
@@ -61,18 +63,19 @@ def insertion(
     Source: Petsiuk et al. 2018, arXiv 1806.07421 (start: blur); the IS-CAM paper, section 4.1, and its authors' code
     (start: zeros). The authors set the first point to 0; here it is computed.
     """
-    if start not in STARTS:
-        raise unknown_choice("start", start, STARTS)
+    if not isinstance(start, str) or start not in STARTS:
+        raise unknown_choice("start", start if isinstance(start, str) else type(start).__name__, STARTS)
+    net = as_network(net)
     images = check_images(net, images)
     canvases = torch.zeros_like(images) if start == "zeros" else blurred(images)
     return probability_curves(net, images, maps, targets, pixels_per_step, compile, before=canvases, after=images)
 
 
 def deletion(
-    net: Network,
+    net: Network | nn.Module,
     images: Tensor,
     maps: Tensor,
-    targets: Tensor | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
     pixels_per_step: int = 224,
     compile: bool = False,  # noqa: A002
 ) -> Curves:
@@ -81,6 +84,7 @@ def deletion(
     The curve runs from the full image to zeros in normalised space. Arguments, points, AUC, errors and source are
     those of `insertion`. Returns `Curves`. A lower AUC is better.
     """
+    net = as_network(net)
     images = check_images(net, images)
     canvases = torch.zeros_like(images)
     return probability_curves(net, images, maps, targets, pixels_per_step, compile, before=images, after=canvases)
@@ -101,7 +105,7 @@ def probability_curves(
     net: Network,
     images: Tensor,
     maps: Tensor,
-    targets: Tensor | None,
+    targets: Tensor | Sequence[int] | int | None,
     pixels_per_step: int,
     compile: bool,  # noqa: A002
     *,

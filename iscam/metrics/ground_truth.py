@@ -11,31 +11,29 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from iscam.errors import InputError
 from iscam.maps import is_constant, min_max, to_float64, upsample
 from iscam.menagerie.draw import Drawing, draw
 from iscam.metrics.checks import check_map_batch
-from iscam.model import Network
+from iscam.model import Network, as_network
 
 #: Pixels that must be visible for a part to count.
 VISIBLE = 50
 
-#: Most parts of a drawing for exact Shapley values, which take 2^n drawings.
-MAX_SHAPLEY_PARTS = 8
 
-
-def part_importance(net: Network, species: str, seed: int, shapley: bool = False) -> pd.Series:
+def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: bool = False) -> pd.Series:
     r"""Importance of each part of a drawing for the class c that the network predicts on the full image.
 
     The importance is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without the part. A removed
     part shows what it covered. With `shapley=True` it is the part's Shapley value: its mean gain in log-odds over all
-    orders in which the parts can be added. Parts that cover each other then share their effect. It takes 2^n drawings.
+    orders in which the parts can be added. Parts that cover each other then share their effect. This takes 2^n drawings
+    for n parts, of which a drawing has at most 8.
 
     Returns a Series part -> importance (log-odds, any sign), in the drawing's order of parts.
 
-    Raises `InputError` for an unknown species or seed, and for Shapley values of more than 8 parts.
+    Raises `InputError` for an unknown species or seed.
 
     Source: this project.
 
@@ -43,9 +41,8 @@ def part_importance(net: Network, species: str, seed: int, shapley: bool = False
     >>> iscam.part_importance(net, "Basenji", 0).index.tolist()
     ['ears', 'brow', 'muzzle', 'chest', 'coat', 'legs', 'tail']
     """
+    net = as_network(net)
     parts = list(draw(species, seed).parts)
-    if shapley:
-        check_part_count(parts, species)
     sizes = range(len(parts) + 1) if shapley else range(2)
     removed = [frozenset(chosen) for size in sizes for chosen in combinations(parts, size)]
     odds = dict(zip(removed, log_odds(net, species, seed, removed), strict=True))
@@ -53,15 +50,6 @@ def part_importance(net: Network, species: str, seed: int, shapley: bool = False
         full = odds[frozenset()]
         return pd.Series({part: full - odds[frozenset([part])] for part in parts})
     return pd.Series({part: shapley_value(odds, part, len(parts)) for part in parts})
-
-
-def check_part_count(parts: Sequence[str], species: str) -> None:
-    """Raise `InputError` for more parts than exact Shapley values allow."""
-    if len(parts) > MAX_SHAPLEY_PARTS:
-        raise InputError(
-            f"the exact Shapley value needs at most {MAX_SHAPLEY_PARTS} parts; {species} has {len(parts)}: "
-            "use shapley=False"
-        )
 
 
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
@@ -78,7 +66,6 @@ def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[
 
 def as_input(net: Network, drawing: Drawing) -> Tensor:
     """A drawing as a batch of one image, on the network's device."""
-    assert net.transform is not None
     return net.transform(Image.fromarray(drawing.image))[None].to(net.device, net.dtype)
 
 

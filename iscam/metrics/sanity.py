@@ -1,4 +1,4 @@
-"""Sanity checks: does a map depend on what the network learned?"""
+"""Sanity checks: does a map depend on the weights that the network learned?"""
 
 from __future__ import annotations
 
@@ -12,62 +12,78 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from iscam.errors import MACHINE_ERRORS as DEVICE_ERRORS
 from iscam.errors import InputError
 from iscam.explanation import explain
 from iscam.maps import rank_correlation, ssim
-from iscam.model import MEAN, STD, Network
+from iscam.model import MEAN, STD, Network, as_network
 from iscam.rng import generator
 from iscam.validation import check_int
 
-#: How far a rank correlation may lie above that of unrelated maps and still count as unrelated.
+#: Largest excess of a rank correlation, over that of unrelated maps, that still counts as unrelated.
 MARGIN = 0.2
 
 
-#: Constants to add to a normalised image, by what they do. Without one, the input 0 is the mean grey.
+#: Constants to add to a normalised image, by name. Without one, the input 0 is ImageNet's mean colour.
 SHIFTS = {"0 is black": torch.tensor(MEAN) / torch.tensor(STD), "plus 1": torch.ones(3)}
 
 
-def cascade(net: Network) -> list[str]:
-    """Names of the network's layers with parameters, from the logits to the input.
+def cascade(net: Network | nn.Module) -> list[str]:
+    """Names of the layers with parameters, from the logits to the input.
 
-    The order is that of their definition, backwards; in torchvision's networks this is the order of computation.
+    The order is the reverse of their definition. In torchvision's networks this is the reverse of their computation.
     """
-    return [name for name, module in net.model.named_modules() if [*module.parameters(recurse=False)]][::-1]
+    return [name for name, module in as_network(net).model.named_modules() if [*module.parameters(recurse=False)]][::-1]
 
 
-def randomised(net: Network, layers: int | None = None, seed: int = 0) -> Network:
-    r"""A copy of the network whose last `layers` layers are as before training; None: all of them.
+def randomised(net: Network | nn.Module, layers: int | None = None, seed: int = 0) -> Network:
+    r"""A copy of the network with new random weights in its last `layers` layers. None: in all layers.
 
-    Weights are drawn anew from Normal(0, 2 / inputs of a unit), He's initialisation, which keeps the scale of what
-    passes through; biases are 0; batch normalisation is the identity. Layers count from the logits as in `cascade`. A
-    layer's new weights are fixed by (`seed`, its place), so that each copy of a cascade goes on from the one before.
-    The network itself is left as it is.
+    Parameters of two or more dimensions are drawn from Normal(0, 2 / inputs of a unit), He's initialisation, which
+    preserves the scale of the activations. Biases become 0. Normalisation layers become the identity: weight 1, mean 0
+    and variance 1.
 
-    Raises `InputError` for more layers than there are.
+    `layers` counts from the logits, in the order of `cascade`. The new weights of a layer depend only on `seed` and on
+    its position, so that a copy with more layers contains those of a copy with fewer. The network itself does not
+    change.
 
-    Source: Adebayo et al. 2018, arXiv 1810.03292, "cascading randomization", which draws from the initial distribution
-    of its own network.
+    Raises `InputError` for more layers than the network has, and for a model that cannot be copied.
+
+    Source: Adebayo et al. 2018, arXiv 1810.03292, "cascading randomization". They draw from the initial distribution
+    of their own network.
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> untrained_head = iscam.randomised(net, layers=1)
     """
+    net = as_network(net)
     names = cascade(net)
     layers = len(names) if layers is None else check_int("layers", layers, minimum=0)
     if layers > len(names):
-        raise InputError(f"layers must be at most {len(names)}, the network's layers with parameters, not {layers}")
+        raise InputError(f"layers must be at most {len(names)}, the network's layers with parameters; got {layers}")
     seed = check_int("seed", seed, minimum=0)
-    model = copy.deepcopy(net.model)
-    for place, name in enumerate(names[:layers]):
-        initialise(model.get_submodule(name), generator(seed, place))
+    model = copied(net.model)
+    for position, name in enumerate(names[:layers]):
+        initialise(model.get_submodule(name), generator(seed, position))
     return replace(net, model=model)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy. Raises `InputError` for a model that cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except DEVICE_ERRORS:
+        raise
+    except Exception as error:  # the model's own `__deepcopy__` may raise anything
+        reason = " ".join(str(error).split())
+        raise InputError(f"{type(model).__name__} cannot be copied: {type(error).__name__}: {reason}") from error
 
 
 @torch.no_grad()
 def initialise(module: nn.Module, random: torch.Generator) -> None:
-    """Set the module's own parameters and running statistics as before training."""
+    """Set the module's own parameters and running statistics to those of an untrained module."""
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.ndim > 1:
-            weights = torch.randn(parameter.shape, generator=random)  # on the CPU: the same on every device
+            weights = torch.randn(parameter.shape, generator=random)  # on the CPU: equal on every device
             parameter.copy_(weights * math.sqrt(2 / parameter[0].numel()))
         else:
             parameter.fill_(0 if "bias" in name else 1)
@@ -76,7 +92,7 @@ def initialise(module: nn.Module, random: torch.Generator) -> None:
 
 
 class Shifted(nn.Module):
-    """A model behind a subtraction: what `model` makes of X, this makes of X + by."""
+    """A model that subtracts a constant from its input first: its output for X + by is that of `model` for X."""
 
     by: Tensor
 
@@ -89,30 +105,49 @@ class Shifted(nn.Module):
         return self.model(images - self.by)
 
 
-def shifted(net: Network, by: Tensor | float) -> Network:
-    r"""The network that does with X + `by` what `net` does with X: the same activations, logits and gradients.
+def shifted(net: Network | nn.Module, by: Tensor | float) -> Network:
+    r"""A network with the same activations, logits and gradients for X + `by` as `net` has for X.
 
-    `by`: a number, or one a colour (3,). The first layer could absorb it: W(X + c) + (b - W c) = W X + b. With zero
-    padding that is exact away from the border only, where the padding would have to be c; subtracting c before the
-    first layer is exact everywhere.
+    `by`: a number, or one number per colour channel.
+
+    The first layer could absorb the shift: W(X + c) + (b - W c) = W X + b. With zero padding this fails at the border,
+    where the padding would have to be c. Here c is subtracted before the first layer, which is exact everywhere.
+
+    Raises `InputError` for a shift of another shape, NaN or infinity.
 
     Source: Kindermans et al. 2017, arXiv 1711.00867, "input invariance".
     """
-    constant = torch.as_tensor(by, dtype=net.dtype, device=net.device).reshape(-1, 1, 1)
+    net = as_network(net)
+    constant = check_shift(by).to(net.device, net.dtype).reshape(-1, 1, 1)
     return replace(net, model=Shifted(net.model, constant).eval(), layer=f"model.{net.layer}")
+
+
+def check_shift(by: object) -> Tensor:
+    """Return a shift: a number or one number per channel.
+
+    Raises `InputError` for anything else.
+    """
+    try:
+        found = torch.as_tensor(by)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"by must be a number, or one number per colour channel; got {by!r}") from error
+    per_channel = found.ndim in (1, 3) and found.numel() == len(found) > 0  # (channels,) or (channels, 1, 1)
+    if not (found.ndim == 0 or per_channel) or not found.isfinite().all():
+        raise InputError(f"by must be a finite number, or one per colour channel; got {found.tolist()}")
+    return found
 
 
 def explained(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Tensor]:
-    """Maps (batch, height, width) of every method, name -> options."""
+    """Maps (batch, height, width) of each method; `methods` maps names to options."""
     return {method: explain(net, images, targets, method, **options) for method, options in methods.items()}
 
 
 def explained_randomised(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]], layers: int, seed: int = 0
 ) -> dict[str, Tensor]:
-    """`explained` after the last `layers` layers are randomised, anew for each image: image i by `seed` + i."""
+    """`explained` with the last `layers` layers randomised. Image i has its own weights, of seed `seed` + i."""
     each = [
         explained(randomised(net, layers, seed + i), images[i : i + 1], targets[i : i + 1], methods)
         for i in range(len(images))
@@ -121,10 +156,10 @@ def explained_randomised(
 
 
 def likeness(maps: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> pd.DataFrame:
-    """How alike two maps of each method and image are: rows method, image, metric, value.
+    """Similarity of two maps of each method and image: a frame with the columns method, image, metric, value.
 
-    Metrics: "rank_correlation", "ssim" and "largest", the largest absolute difference. The first two are NaN where a
-    map is constant.
+    The metrics are "rank_correlation", "ssim" and "largest", the largest absolute difference. The first two are NaN if
+    one of the maps is constant.
     """
     rows: list[dict[str, Any]] = []
     for method in maps:
@@ -138,9 +173,10 @@ def likeness(maps: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> pd.Dat
 
 
 def excess(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `against` "randomised", each less the value of the same map `against` "another image".
+    """Similarity after randomisation minus the similarity of unrelated maps.
 
-    `frame` has the rows of `likeness` with the columns model, against and layers.
+    `frame` has the rows of `likeness` with the columns model, against and layers. From each row with `against` equal to
+    "randomised", the value of the same model, method, image and metric `against` "another image" is subtracted.
     """
     keys = ["model", "method", "image", "metric"]
     unrelated = frame[frame["against"] == "another image"].set_index(keys)["value"].rename("unrelated")
@@ -149,7 +185,10 @@ def excess(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcome(low: float, high: float, margin: float = MARGIN) -> str:
-    """What an interval of `excess` says: "changes", at most `margin`; "stays alike", above it; else "undecided".
+    """Verdict on an interval from `low` to `high` of `excess`.
+
+    "changes" if it lies at or below `margin`, "stays alike" if it lies above, otherwise "undecided". "not defined" for
+    NaN.
 
     >>> [outcome(-0.1, 0.1), outcome(0.5, 0.7), outcome(0.1, 0.5), outcome(math.nan, math.nan)]
     ['changes', 'stays alike', 'undecided', 'not defined']
