@@ -1,4 +1,4 @@
-"""The small networks of the derivations page do what their names say."""
+"""The small networks of the derivations page have the properties that the page uses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ X = image()
 BATCH = torch.stack([image(seed) for seed in range(1, 9)])
 
 
-def test_image_and_weights_are_fixed_by_the_seed():
+def test_image_and_small_are_fixed_by_the_seed():
     assert torch.equal(image(3), image(3))
     assert not torch.equal(image(3), image(4))
     assert torch.equal(small(3)(X[None]), small(3)(X[None]))
@@ -32,34 +32,34 @@ def test_image_and_weights_are_fixed_by_the_seed():
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"pooled": True}])
-def test_small_has_six_live_channels_of_half_the_size(options):
-    view = forward_record(small(**options), X)
-    assert view.activations.shape == (6, 8, 8)
-    assert active(view.activations).all()
-    assert len(view.logits) == 5
+def test_small_has_six_active_channels_of_half_the_size(options):
+    record = forward_record(small(**options), X)
+    assert record.activations.shape == (6, 8, 8)
+    assert active(record.activations).all()
+    assert len(record.logits) == 5
 
 
-def test_small_without_bias_is_homogeneous_and_with_bias_is_not():
+def test_small_is_homogeneous_without_bias_only():
     free, net = small(bias=False), small()
     torch.testing.assert_close(free(3 * BATCH), 3 * free(BATCH))
     assert (net(3 * BATCH) - 3 * net(BATCH)).abs().max() > 0.1
 
 
-def test_cam_is_defined_for_the_pooled_head_alone():
+def test_cam_is_defined_for_the_pooled_head_only():
     assert len(iscam.METHODS["cam"](forward_record(small(pooled=True), X))) == 6
     with pytest.raises(iscam.InputError):
         iscam.METHODS["cam"](forward_record(small(), X))
 
 
 @pytest.mark.parametrize("row", range(4))
-def test_one_pixel_flips_the_prediction(row):
+def test_flipping_changes_its_prediction_for_one_pixel(row):
     net, dot = flipping(), torch.zeros(2, 1, 4, 4)
     dot[1, 0, row, 3 - row] = 1
     assert net(dot).argmax(1).tolist() == [0, 1]
     assert forward_record(net, dot[1]).activations[0, row, 3 - row] == 0
 
 
-def test_the_half_blind_network_ignores_the_right_half():
+def test_half_blind_ignores_the_right_half():
     net, x = half_blind(), torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(0))
     right, left = x.clone(), x.clone()
     right[..., 4:] += 1
@@ -69,14 +69,14 @@ def test_the_half_blind_network_ignores_the_right_half():
     assert torch.equal(forward_record(net, x[0]).activations.sum(0), x[0, 0])
 
 
-def test_the_constant_network_is_constant():
+def test_constant_returns_the_same_logits_for_all_images():
     net = small()
     logits = constant(net)(BATCH)
     assert (logits == logits[0]).all()
-    assert net(BATCH).std(0).min() > 0, "the original stays as it was"
+    assert net(BATCH).std(0).min() > 0, "the original network changed"
 
 
-def test_rewritten_is_the_same_function_with_other_activations():
+def test_rewritten_keeps_logits_and_changes_activations():
     net = small()
     other = rewritten(net, lambda a: 2 * a, lambda a: a / 2)
     assert torch.equal(other(BATCH), net(BATCH))
