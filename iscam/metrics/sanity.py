@@ -12,8 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from iscam.errors import MACHINE_ERRORS as DEVICE_ERRORS
-from iscam.errors import InputError
+from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.explanation import explain
 from iscam.maps import rank_correlation, ssim
 from iscam.model import MEAN, STD, Network, as_network
