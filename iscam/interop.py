@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iscam.errors import InputError
-from iscam.explanation import explain
+from iscam.explanation import Weights, explain
 from iscam.model import Network, as_network
 
 #: Arguments that Quantus adds to those of the user: the device, and the name under which it lists the method.
@@ -23,7 +23,7 @@ class CaptumAttribution:
     """Saliency maps behind the interface of Captum's attribution methods; made by `captum_attribution`."""
 
     net: Network
-    method: str
+    method: str | Weights
     options: dict[str, Any] = field(default_factory=dict)
 
     def attribute(
@@ -46,7 +46,7 @@ class CaptumAttribution:
         return (maps,) if isinstance(inputs, tuple) else maps
 
 
-def captum_attribution(net: Network | nn.Module, method: str = "is_cam", **options: Any) -> CaptumAttribution:
+def captum_attribution(net: Network | nn.Module, method: str | Weights = "is_cam", **options: Any) -> CaptumAttribution:
     """An object with Captum's `.attribute(inputs, target=None, additional_forward_args=None)`.
 
     `net`, `method` and `options` are those of `explain`. The maps (batch, 1, height, width) broadcast over the

@@ -64,6 +64,16 @@ def test_captum_attribution_passes_options(pooled):
     assert torch.equal(found[:, 0], expected)
 
 
+def test_adapters_take_a_function_as_method(pooled):
+    def strongest(record):
+        return record.activations.detach().amax((1, 2))
+
+    expected = iscam.explain(pooled.net, pooled.images, 1, strongest)[:, None]
+    assert torch.equal(iscam.captum_attribution(pooled.net, strongest).attribute(pooled.images, 1), expected)
+    found = iscam.quantus_explain(pooled.net, strongest)(pooled.net.model, pooled.images.numpy(), 1)
+    assert np.array_equal(found, expected.numpy())
+
+
 def test_adapters_take_a_bare_module(pooled):
     """The automatic layer is the last one with a spatial output."""
     model, targets = pooled.net.model, pooled.targets
@@ -96,13 +106,21 @@ def test_captum_attribution_other_inputs_are_refused(pooled):
         attribute(pooled.images, 1, additional_forward_args=3)
 
 
-def test_captum_layer_grad_cam_is_our_weighted_sum(pooled, captum):
+def test_captum_layer_grad_cam_is_our_raw_map(pooled, captum):
     attr, _ = captum
-    image, target = pooled.images[:1], int(pooled.targets[0])
-    found = attr.LayerGradCam(pooled.net.model, pooled.net.model.last).attribute(image, target)
-    record = forward_record(pooled.net, image[0], target)
-    weights = METHODS["grad_cam"](record)
-    ours = torch.einsum("k,khw->hw", weights, record.activations)
+    layer_grad_cam = attr.LayerGradCam(pooled.net.model, pooled.net.model.last)
+    found = layer_grad_cam.attribute(pooled.images, pooled.targets)
+    upsampled = attr.LayerAttribution.interpolate(found, pooled.images.shape[2:], "bilinear")
+    ours = iscam.explain(pooled.net, pooled.images, pooled.targets, "grad_cam", details=True)
+    assert torch.allclose(upsampled[:, 0], ours.raw, atol=1e-5)
+
+
+def test_captum_layer_grad_cam_from_our_weights(pooled, captum):
+    attr, _ = captum
+    image, target = pooled.images[0], int(pooled.targets[0])
+    found = attr.LayerGradCam(pooled.net.model, pooled.net.model.last).attribute(image[None], target)
+    record = forward_record(pooled.net, image, target)
+    ours = torch.einsum("k,khw->hw", METHODS["grad_cam"](record), record.activations)
     assert torch.allclose(found[0, 0], ours, atol=1e-5)
 
 
