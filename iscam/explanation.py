@@ -8,11 +8,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from iscam import plots
@@ -23,6 +22,9 @@ from iscam.methods.options import MethodOptions
 from iscam.model import Network, as_network, check_images
 from iscam.record import ForwardRecord, forward_record
 from iscam.validation import check_targets
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Forward passes of one call on a CPU from which `explain` warns, since they take minutes.
 MANY_PASSES = 5000

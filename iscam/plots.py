@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from matplotlib import figure
 from torch import Tensor
 
 from iscam.errors import InputError
 from iscam.methods import CONTROLS, METHODS
 from iscam.model import canonical_transform
 from iscam.transforms import normalisation
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 #: Colour map of saliency: perceptually uniform and safe for colour-blind readers.
 COLOURS = "inferno"
@@ -35,13 +38,28 @@ TITLES = {name: method.title for name, method in {**METHODS, **CONTROLS}.items()
 LINES = {name: method.summary for name, method in METHODS.items()}
 
 
-class Figure(figure.Figure):
-    """A figure that notebooks show as the value of a cell."""
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, which notebooks show as the value of a cell.
 
-    def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.savefig(file, format="png")
-        return file.getvalue()
+    Raises InputError if matplotlib cannot be imported because MPLBACKEND names an unknown backend.
+    """
+    try:
+        return figure_class()(figsize=(width, height), layout="constrained")
+    except ValueError as error:
+        raise InputError(f"matplotlib cannot be imported: {error}") from error
+
+
+@functools.cache
+def figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return NotebookFigure
 
 
 def to_pixels(image: Tensor, transform: Callable[..., Any] | None = canonical_transform) -> np.ndarray:
@@ -116,7 +134,7 @@ def explanation_figure(
 
     Raises InputError if image and map differ in size, or the map is not in [0, 1].
     """
-    drawn = Figure(figsize=(10, 3.8), layout="constrained")
+    drawn = new_figure(10, 3.8)
     left, middle, right = drawn.subplots(1, 3)
     show_image(left, image, "image", transform)
     scale = middle.imshow(map_values(image, saliency_map), cmap=COLOURS, vmin=0, vmax=1)
@@ -139,7 +157,7 @@ def gallery(
     `maps`: method -> one map (height, width) per image.
     """
     columns = len(maps) + 1
-    drawn = Figure(figsize=(1.75 * columns, 2.05 * len(images)), layout="constrained")
+    drawn = new_figure(1.75 * columns, 2.05 * len(images))
     axes = drawn.subplots(len(images), columns, squeeze=False)
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
         show_image(axes[row, 0], image, label, transform)
@@ -153,7 +171,7 @@ def gallery(
 
 def curve_bands(curves: Mapping[str, Any], xlabel: str) -> Figure:
     """Mean curve of each method with a 95 % interval over images (normal); `curves` as `iscam.insertion` returns."""
-    drawn = Figure(figsize=(9.6, 4.8), layout="constrained")
+    drawn = new_figure(9.6, 4.8)
     axes = drawn.subplots()
     looks = zip(itertools.cycle(LINE_COLOURS), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
     for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=False):
@@ -172,8 +190,7 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
     """Mean and 95 % interval of each method in percent, one panel per model; `summary` as `iscam.summary` returns."""
     chosen = summary[summary["metric"] == metric]
     models = list(dict.fromkeys(chosen["model"]))
-    size = (2.9 * len(models) + 1.5, 0.36 * chosen["method"].nunique() + 1.3)
-    drawn = Figure(figsize=size, layout="constrained")
+    drawn = new_figure(2.9 * len(models) + 1.5, 0.36 * chosen["method"].nunique() + 1.3)
     axes = drawn.subplots(1, len(models), squeeze=False, sharey=True)
     for axis, model in zip(axes[0], models, strict=True):
         rows = chosen[chosen["model"] == model].iloc[::-1]

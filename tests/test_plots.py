@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from torchvision.transforms import v2
 
 import iscam
 from helpers.errors import refused
+from helpers.repository import ROOT
 from iscam import plots
 from iscam.metrics import Curves
 
@@ -112,6 +117,21 @@ def test_figures_leave_no_pyplot_state():
     plots.explanation_figure(torch.zeros(3, 8, 8), torch.zeros(8, 8), "a")
     plots.gallery([torch.zeros(3, 8, 8)], {"cam": [torch.zeros(8, 8)]}, ["a"])
     assert plt.get_fignums() == before
+
+
+def test_figure_with_an_unknown_backend_is_refused(tmp_path):
+    """The package itself can be imported, since it imports matplotlib only for a figure."""
+    code = (
+        "import torch, iscam\nfrom iscam import plots\n"
+        "try: plots.explanation_figure(torch.zeros(3, 8, 8), torch.zeros(8, 8), '')\n"
+        "except iscam.InputError as error: print(error)"
+    )
+    environment = os.environ | {"MPLBACKEND": "nonsense", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.startswith("matplotlib cannot be imported: ")
+    assert "nonsense" in found
+    assert found.count("\n") == 1
 
 
 def test_figure_is_shown_by_notebooks():
