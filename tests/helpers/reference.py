@@ -1,7 +1,7 @@
-"""The equations again, slow and literal, in float64: what the fast code is compared with.
+"""The equations written a second time, slowly and literally, in float64. The package is compared with them.
 
-Nothing is shared with the package but its noise, which is a choice and no equation. A network is two functions here,
-`front` (image to activations A) and `back` (A to logits), each given one image at a time.
+The only code shared with the package is its noise, which is a convention and not an equation. A network consists of two
+functions here, `front` (image to activations A) and `back` (A to logits). Both take one image at a time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Split:
 
 
 def split(model: nn.Module, front: Callable, back: Callable) -> Split:
-    """A float64 copy of a model, in evaluation mode, cut in two: `front(model, x)` and `back(model, a)`."""
+    """A float64 copy of a model in evaluation mode, in two parts: `front(model, x)` and `back(model, a)`."""
     double = copy.deepcopy(model).double().eval().requires_grad_(False)
     return Split(lambda x: front(double, x), lambda a: back(double, a))
 
@@ -59,7 +59,7 @@ def split(model: nn.Module, front: Callable, back: Callable) -> Split:
 
 
 def upsample(a: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear interpolation, align_corners=False: pixel centres at 1/2, values beyond the outer centres repeated."""
+    """Bilinear interpolation, align_corners=False: pixel centres lie at 1/2; the outer values extend to the border."""
     h, w = a.shape
     out = np.empty((height, width))
     for i in range(height):
@@ -77,7 +77,7 @@ def upsample(a: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def min_max(a: np.ndarray) -> np.ndarray:
-    """Equation 8; all zeros for a constant."""
+    """Equation 8. A constant becomes all zeros."""
     if a.max() == a.min():
         return np.zeros_like(a)
     return (a - a.min()) / (a.max() - a.min())
@@ -113,7 +113,7 @@ def grad_cam_pp(net: Split, x: np.ndarray, target: int) -> np.ndarray:
 def smooth_grad_cam_pp(
     net: Split, x: np.ndarray, target: int, *, samples: int = 15, sigma: float = 0.15, seed: int = 0
 ) -> np.ndarray:
-    """First to third powers of the gradient, each averaged over noisy images; the class and A of the clean one."""
+    """The first three powers of the gradient, averaged over noisy images. Class and A are those of the clean image."""
     std = sigma * (x.max() - x.min())
     gradients = []
     for n in range(samples):
@@ -180,7 +180,7 @@ def integrated(
     baseline: str | None = None,
     normalise: str = "upsampled",
 ) -> np.ndarray:
-    """alpha_k = sum over n of w_n (C(input_kn) - C(0) if a baseline is asked for), one pass after the other."""
+    """alpha_k = sum over n of w_n C(input_kn), minus w_n C(0) with a baseline. One pass after the other."""
     c = {"probability": net.probability, "logit": net.logit}[score]
     activations = net.activations(x)
 
@@ -205,7 +205,7 @@ def integrated(
 
 
 def schedule_of(steps: int, schedule, nodes: int | None) -> tuple[list[float], list[float]]:
-    """The numbers t and weights w of IS-CAM's sum over C(t X o H)."""
+    """The numbers t and the weights w in IS-CAM's sum over C(t X o H)."""
     if not isinstance(schedule, str):
         return list(schedule), [1 / len(schedule)] * len(schedule)
     if schedule == "integral":
@@ -217,16 +217,16 @@ def schedule_of(steps: int, schedule, nodes: int | None) -> tuple[list[float], l
 
 
 def gauss_on_unit_interval(nodes: int) -> tuple[list[float], list[float]]:
-    """Gauss-Legendre on [0, 1]: the zeros z of P_n, weights 2 / ((1 - z^2) P_n'(z)^2), brought from [-1, 1]."""
+    """Gauss-Legendre on [0, 1]: the zeros z of P_n and weights 2 / ((1 - z^2) P_n'(z)^2), mapped from [-1, 1]."""
     p = legendre.Legendre.basis(nodes)
     zeros = sorted(np.real(p.roots()))
     return [(z + 1) / 2 for z in zeros], [1 / ((1 - z**2) * p.deriv()(z) ** 2) for z in zeros]
 
 
 def gauss_on_integers(steps: int, nodes: int) -> tuple[list[float], list[float]]:
-    """Gauss's rule for the mean over i = 1..steps: the zeros of the discrete orthogonal polynomial, weights by moments.
+    """Gauss's rule for the mean over i = 1..steps: zeros of the discrete orthogonal polynomial, weights from moments.
 
-    The polynomial of degree n that is orthogonal to all lower ones on the points is the last column of Gram-Schmidt.
+    Least squares gives the polynomial of degree n that is orthogonal on the points to all polynomials of lower degree.
     """
     points = (np.arange(1, steps + 1) - (steps + 1) / 2) / steps
     if nodes == steps:
@@ -244,19 +244,19 @@ def gauss_on_integers(steps: int, nodes: int) -> tuple[list[float], list[float]]
 
 
 def insertion(
-    net: Split, x: np.ndarray, map: np.ndarray, target: int, step: int = 224, start: str = "zeros"
+    net: Split, x: np.ndarray, saliency_map: np.ndarray, target: int, step: int = 224, start: str = "zeros"
 ) -> tuple[list[float], list[float], float]:
-    return curve(net, np.zeros_like(x) if start == "zeros" else blurred(x), x, map, target, step)
+    return curve(net, np.zeros_like(x) if start == "zeros" else blurred(x), x, saliency_map, target, step)
 
 
-def deletion(net: Split, x: np.ndarray, map: np.ndarray, target: int, step: int = 224):
-    return curve(net, x, np.zeros_like(x), map, target, step)
+def deletion(net: Split, x: np.ndarray, saliency_map: np.ndarray, target: int, step: int = 224):
+    return curve(net, x, np.zeros_like(x), saliency_map, target, step)
 
 
-def curve(net: Split, before: np.ndarray, after: np.ndarray, map: np.ndarray, target: int, step: int):
-    """Fractions, probabilities and the area under them while pixels change one after the other, the highest first."""
-    height, width = map.shape
-    order = sorted(range(height * width), key=lambda p: (-map[p // width, p % width], p))
+def curve(net: Split, before: np.ndarray, after: np.ndarray, saliency_map: np.ndarray, target: int, step: int):
+    """Fractions, probabilities and the area under the curve while pixels change one by one, the highest first."""
+    height, width = saliency_map.shape
+    order = sorted(range(height * width), key=lambda p: (-saliency_map[p // width, p % width], p))
     canvas = before.copy()
     fractions, scores = [0.0], [net.probability(canvas, target)]
     for done, pixel in enumerate(order, start=1):
@@ -271,7 +271,7 @@ def curve(net: Split, before: np.ndarray, after: np.ndarray, map: np.ndarray, ta
 
 
 def blurred(x: np.ndarray, size: int = 11, sigma: float = 5.0) -> np.ndarray:
-    """Gaussian blur with a kernel of size x size, its sum 1, the image mirrored at its borders."""
+    """Gaussian blur with a normalised kernel of size x size. The image is mirrored at its borders."""
     r = size // 2
     padded = np.pad(x, ((0, 0), (r, r), (r, r)), mode="reflect")
     out, total = np.zeros_like(x), 0.0
@@ -283,8 +283,8 @@ def blurred(x: np.ndarray, size: int = 11, sigma: float = 5.0) -> np.ndarray:
     return out / total
 
 
-def confidence(net: Split, x: np.ndarray, map: np.ndarray, target: int) -> tuple[float, float]:
-    return net.probability(x, target), net.probability(x * map, target)
+def confidence(net: Split, x: np.ndarray, saliency_map: np.ndarray, target: int) -> tuple[float, float]:
+    return net.probability(x, target), net.probability(x * saliency_map, target)
 
 
 def average_drop(y: float, o: float) -> float:
@@ -299,17 +299,17 @@ def average_gain(y: float, o: float) -> float:
     return math.nan if y == 1 else max(0, o - y) / (1 - y)
 
 
-def complexity(map: np.ndarray) -> float:
-    """The sum of the map's absolute values over the number of its pixels."""
+def complexity(saliency_map: np.ndarray) -> float:
+    """The mean absolute value of the map."""
     total = 0.0
-    for value in map.flat:
+    for value in saliency_map.flat:
         total += abs(value)
-    return total / map.size
+    return total / saliency_map.size
 
 
-def coherency(map: np.ndarray, again: np.ndarray) -> float:
-    """Pearson's correlation of two maps, covariance over standard deviations, brought from [-1, 1] to [0, 1]."""
-    a, b = list(map.flat), list(again.flat)
+def coherency(saliency_map: np.ndarray, again: np.ndarray) -> float:
+    """Pearson's correlation of two maps, mapped from [-1, 1] to [0, 1]. NaN if a map is constant."""
+    a, b = list(saliency_map.flat), list(again.flat)
     mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
     covariance = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True)) / len(a)
     deviations = [math.sqrt(sum((x - m) ** 2 for x in each) / len(each)) for each, m in ((a, mean_a), (b, mean_b))]
@@ -318,24 +318,24 @@ def coherency(map: np.ndarray, again: np.ndarray) -> float:
     return (covariance / (deviations[0] * deviations[1]) + 1) / 2
 
 
-def adcc(y: float, o: float, map: np.ndarray, again: np.ndarray) -> float:
-    parts = [coherency(map, again), 1 - complexity(map), 1 - average_drop(y, o)]
+def adcc(y: float, o: float, saliency_map: np.ndarray, again: np.ndarray) -> float:
+    parts = [coherency(saliency_map, again), 1 - complexity(saliency_map), 1 - average_drop(y, o)]
     return 0 if 0 in parts else 3 / (1 / parts[0] + 1 / parts[1] + 1 / parts[2])
 
 
 def win(y: float, o_a: float, o_b: float) -> bool:
-    """a wins by the smaller drop Y - O."""
+    """a wins if its drop Y - O is smaller."""
     return y - o_a < y - o_b
 
 
-def energy(map: np.ndarray, boxes: np.ndarray) -> float:
-    """The map's share inside the boxes, pixel by pixel."""
+def energy(saliency_map: np.ndarray, boxes: np.ndarray) -> float:
+    """The share of the map inside the boxes, pixel by pixel."""
     if len(boxes) == 0:
         return math.nan
     inside = total = 0.0
-    for i in range(map.shape[0]):
-        for j in range(map.shape[1]):
-            total += map[i, j]
+    for i in range(saliency_map.shape[0]):
+        for j in range(saliency_map.shape[1]):
+            total += saliency_map[i, j]
             if any(xmin <= j + 0.5 < xmax and ymin <= i + 0.5 < ymax for xmin, ymin, xmax, ymax in boxes):
-                inside += map[i, j]
+                inside += saliency_map[i, j]
     return inside / total if total > 0 else 0.0
