@@ -1,148 +1,176 @@
-"""What only a GPU can show: the loop never makes it wait, its batches fit its memory, its maps are the CPU's."""
+"""What only a GPU can show: the loop does not wait for it, batches fit its memory, its maps equal the CPU's."""
 
 from __future__ import annotations
 
 import copy
-from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import Tensor
 
 import iscam
 from helpers.images import array, smooth_images
 from helpers.networks import squeezenet
-from iscam.engine.batching import BATCH, LARGEST_BATCH, batch_sizes
-from iscam.engine.first_layer import scaled
-from iscam.engine.scoring import PRECISIONS, masked_scores, spent
+from iscam.engine.batching import CPU_BATCH, LARGEST_GPU_BATCH
+from iscam.engine.first_layer import split_network
+from iscam.engine.scoring import PRECISIONS, Scoring, masked_scores
 from iscam.record import forward_record
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
-    # Torch warns of its sync debug mode, and its compiler of what it would like; ours of not compiling counts.
+    # torch warns about its synchronisation debug mode, and its compiler gives advice. Our own warning is an error.
     pytest.mark.filterwarnings("ignore::UserWarning", "error:the passes run uncompiled"),
 ]
 
+SCORE_METHODS = ("score_cam", "is_cam", "ss_cam")
 
-BY_PASSES = ("score_cam", "is_cam", "ss_cam")
+#: Noise depends on the kind of device, so maps of two devices are compared without it.
+WITHOUT_NOISE = {"ss_cam": {"sigma": 0.0}, "smooth_grad_cam_pp": {"sigma": 0.0}}
 
 
 @pytest.fixture
-def gpu(strict_float32):
+def gpu_network(strict_float32) -> iscam.Network:
     return iscam.Network(squeezenet(), "features.3").to("cuda")
 
 
 @pytest.fixture
-def image():
+def gpu_image() -> Tensor:
     return smooth_images(1, 64, 60).to("cuda")
 
 
-@pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("work", ["score_cam", "is_cam", "ss_cam", "insertion"])
-def test_the_gpu_never_waits_in_the_loop(gpu, image, work, precision, compile, monkeypatch):
-    """Torch is asked to fail where the loop, after its first batch, looks at what the GPU has yet to compute."""
-    asked = []
+class SynchronisationCheck:
+    """A network's `output` that forbids waiting for the GPU between the first batch and the last.
 
-    def caught(net, inputs, passes, target, *, together=1, **engine):
-        asked.append((net, inputs, passes, target, together))
-        return torch.rand(passes, device="cuda")
+    `expected` is the number of batches. While it is None, batches are counted only. Up to four inputs are no batch of
+    the loop, but the record's pass or a comparison of the shared first layer.
+    """
 
-    monkeypatch.setattr("iscam.methods.score.masked_scores", caught)
-    monkeypatch.setattr("iscam.metrics.curves.masked_scores", caught)
-    monkeypatch.setattr("iscam.metrics.confidence.masked_scores", caught)
-    monkeypatch.setattr("iscam.methods.score.MANY", 0)
-    if work == "insertion":
-        iscam.insertion(gpu, image, torch.rand(1, 64, 60, device="cuda"), pixels_per_step=40)
-    else:
-        iscam.METHODS[work](forward_record(gpu, image[0]))
-    net, inputs, passes, target, together = asked[0]
+    def __init__(self) -> None:
+        self.batches, self.expected = 0, None
 
-    def watched(batch):
-        """With the first batch compiled code looks at the weights, after the last the scores are looked at."""
-        torch.cuda.set_sync_debug_mode("error" if batch.start > 0 and batch.stop < passes else "default")
-        return inputs(batch)
+    def __call__(self, logits: Tensor) -> Tensor:
+        if len(logits) > 4:
+            self.batches += 1
+            forbidden = self.expected is not None and self.batches < self.expected
+            torch.cuda.set_sync_debug_mode("error" if forbidden else "default")
+        return logits
 
-    def run(inputs):
-        options = {"precision": precision, "compile": compile, "batch_size": 30, "together": together}
-        return masked_scores(net, inputs, passes, target, **options)
 
-    expected = run(inputs)  # compiles
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("work", "options"),
+    [
+        *((method, {"batch_size": 30, "precision": precision}) for method in SCORE_METHODS for precision in PRECISIONS),
+        ("insertion", {"pixels_per_step": 4}),
+    ],
+)
+def test_loop_does_not_wait_for_the_gpu(gpu_image, strict_float32, work, options, compiled):
+    """torch raises an error where the loop, after its first batch, reads what the GPU has yet to compute."""
+    check = SynchronisationCheck()
+    net = iscam.Network(squeezenet(), "features.3", output=check).to("cuda")
+    saliency = torch.rand(1, 64, 60, device="cuda")
+
+    def run() -> Tensor:
+        if work == "insertion":
+            return iscam.insertion(net, gpu_image, saliency, 3, compile=compiled, **options).scores
+        return iscam.METHODS[work](forward_record(net, gpu_image[0], 3), compile=compiled, **options)
+
+    expected = run()  # compiles, measures the batch size and counts the batches
+    check.batches, check.expected = 0, check.batches
     try:
-        found = run(watched)
+        found = run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert passes > 60
+    assert check.expected >= 3
+    assert check.batches == check.expected
     assert_allclose(array(found), array(expected), rtol=1e-4)
 
 
-@pytest.mark.parametrize("method, compile", [*product(iscam.METHODS, [False]), *product(BY_PASSES, [True])])
-def test_maps_are_those_of_the_cpu(gpu, image, method, compile):
-    """But for noise, of which each kind of device draws its own."""
-    options = {"compile": compile} if method in BY_PASSES else {}
-    options |= {"sigma": 0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
-    on_cpu = iscam.Network(copy.deepcopy(gpu.model).cpu(), gpu.layer)
-    target = torch.tensor([3])
+def maps_on_both(net: iscam.Network, images: Tensor, method: str, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The maps of a GPU and of a CPU."""
     if method == "cam":
-        gpu, on_cpu = (iscam.Network(net.model, "features") for net in (gpu, on_cpu))
-    found = iscam.explain(gpu, image, target, method, **options)
-    expected = iscam.explain(on_cpu, image.cpu(), target, method, **options)
+        net = net.with_layer("features")
+    on_cpu = iscam.Network(copy.deepcopy(net.model).cpu(), net.layer)
+    found = iscam.explain(net, images, 3, method, **options)
     assert found.device.type == "cuda"
+    return found, iscam.explain(on_cpu, images.cpu(), 3, method, **options)
+
+
+@pytest.mark.parametrize("method", iscam.METHODS)
+def test_maps_equal_those_of_the_cpu(gpu_network, gpu_image, method):
+    found, expected = maps_on_both(gpu_network, gpu_image, method, WITHOUT_NOISE.get(method, {}))
     assert_allclose(array(found), array(expected), atol=1e-4)
-    if method in BY_PASSES:
-        half = iscam.explain(gpu, image, target, method, precision="bf16", **options)
-        assert 0 < (half - found).abs().max() < 0.1
 
 
-def test_noise_is_fixed_by_its_key_whatever_the_batch(gpu, image):
-    maps = [iscam.explain(gpu, image, method="ss_cam", samples=3, batch_size=size) for size in (7, 200, "auto")]
+@pytest.mark.parametrize("method", SCORE_METHODS)
+def test_compiled_maps_equal_those_of_the_cpu(gpu_network, gpu_image, method):
+    options = WITHOUT_NOISE.get(method, {}) | {"compile": True}
+    found, expected = maps_on_both(gpu_network, gpu_image, method, options)
+    assert_allclose(array(found), array(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("method", SCORE_METHODS)
+def test_bf16_changes_maps_a_little(gpu_network, gpu_image, method, compiled):
+    options = WITHOUT_NOISE.get(method, {}) | {"compile": compiled}
+    full = iscam.explain(gpu_network, gpu_image, 3, method, **options)
+    half = iscam.explain(gpu_network, gpu_image, 3, method, precision="bf16", **options)
+    assert 0 < (half - full).abs().max() < 0.1
+
+
+def test_noise_does_not_depend_on_the_batch_size(gpu_network, gpu_image):
+    sizes = (7, 200, "auto")
+    maps = [iscam.explain(gpu_network, gpu_image, method="ss_cam", samples=3, batch_size=size) for size in sizes]
     assert_allclose(array(maps[0]), array(maps[1]), atol=1e-4)
     assert_allclose(array(maps[0]), array(maps[2]), atol=1e-4)
 
 
-def test_the_batch_is_measured_and_want_of_memory_halves_it(gpu):
-    """With room for about 300 MB, where a batch of all passes would take over 1 GB."""
+MANY = 2000
+
+
+def repeated_images(images: Tensor):
+    """Inputs of any number of passes: the images again and again."""
+    return lambda passes: (images[torch.arange(passes.start, passes.stop, device="cuda") % len(images)],)
+
+
+def test_automatic_batch_size_is_measured_once(gpu_network):
     images = smooth_images(8, 224, 224).to("cuda")
-    many, inputs = 2000, lambda passes: (images[torch.arange(passes.start, passes.stop, device="cuda") % 8],)
-    expected = gpu(images).softmax(1)[:, 2].repeat(many // 8)
-    assert_allclose(array(masked_scores(gpu, inputs, many, 2)), array(expected), rtol=1e-4)
-    ((key, size),) = batch_sizes[gpu.model].items()
-    assert key == ("fp32", 3, 224, 224) and BATCH < size <= LARGEST_BATCH
+    expected = gpu_network(images).softmax(1)[:, 2].repeat(MANY // 8)
+    for _ in range(2):
+        found = masked_scores(gpu_network, repeated_images(images), MANY, 2)
+        assert_allclose(array(found), array(expected), rtol=1e-4)
+    ((key, size),) = gpu_network.caches.batch_sizes.items()
+    assert key == ("fp32", 3, 224, 224)
+    assert CPU_BATCH < size <= LARGEST_GPU_BATCH
+
+
+def test_out_of_memory_halves_the_batch(gpu_network):
+    """With room for about 300 MB, where one batch of all passes would need over 1 GB."""
+    images = smooth_images(8, 224, 224).to("cuda")
+    expected = gpu_network(images).softmax(1)[:, 2].repeat(MANY // 8)
     torch.cuda.empty_cache()
-    everything = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 300e6) / everything)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 300e6) / total)
     try:
-        found = masked_scores(gpu, inputs, many, 2, batch_size=many)
+        found = masked_scores(gpu_network, repeated_images(images), MANY, 2, Scoring(batch_size=MANY))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert_allclose(array(found), array(expected), rtol=1e-4)
 
 
-def test_the_time_that_a_model_has_run_is_the_gpus(gpu, image):
-    """A GPU takes work and returns at once: what counts is when it is done."""
-    many = smooth_images(1, 224, 224).to("cuda").expand(512, -1, -1, -1).contiguous()
-    run = lambda: masked_scores(gpu, lambda passes: (many,), 512, 2, batch_size=512)  # noqa: E731
-    run()
-    before = spent[gpu.model]
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    run()
-    end.record()
-    torch.cuda.synchronize()
-    assert spent[gpu.model] - before >= 0.8e-3 * start.elapsed_time(end)
-
-
-def test_the_first_layer_is_shared_in_tensorfloat32_too(gpu, image, monkeypatch):
-    """Whose rounding, were it in the check, would look as if the model did not allow it."""
+def test_first_layer_is_shared_with_tensorfloat32(gpu_network, gpu_image, monkeypatch):
+    """The comparison that allows sharing must not depend on the rounding of TensorFloat-32."""
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
-    assert scaled(forward_record(gpu, image[0]), torch.tensor([0.1, 0.7, 8.0], device="cuda")) is not None
+    record = forward_record(gpu_network, gpu_image[0])
+    assert split_network(record, torch.tensor([0.1, 0.7, 8.0], device="cuda")) is not None
 
 
-def test_memory_is_the_same_for_few_steps_and_many(gpu, monkeypatch):
-    monkeypatch.setattr("iscam.methods.score.MANY", 0)
-    image, peaks = smooth_images(1, 224, 224).to("cuda"), {}
-    for steps in (25, 25, 100):  # all in batches of two images' 25 steps
+def test_memory_does_not_grow_with_the_steps(gpu_network):
+    images, peaks = smooth_images(1, 224, 224).to("cuda"), {}
+    for steps in (25, 25, 100):  # every batch holds 25 steps of two channels
         torch.cuda.reset_peak_memory_stats()
-        iscam.explain(gpu, image, steps=steps, batch_size=50, compile=False)
+        iscam.explain(gpu_network, images, steps=steps, batch_size=50)
         peaks[steps] = torch.cuda.max_memory_allocated() / 1e6
     assert abs(peaks[100] - peaks[25]) < 10, peaks
