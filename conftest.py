@@ -1,4 +1,4 @@
-"""Names that the doctests of the package use."""
+"""Names that the package's doctests use without importing them."""
 
 import pytest
 import torch
@@ -7,5 +7,5 @@ import iscam
 
 
 @pytest.fixture(autouse=True)
-def _names_of_doctests(doctest_namespace):
+def _doctest_names(doctest_namespace):
     doctest_namespace.update(iscam=iscam, torch=torch)

@@ -48,9 +48,6 @@ LAYERS = (
     "menagerie.train",
 )
 
-#: Imports against the order, each to be removed.
-KNOWN: set[tuple[str, str]] = set()
-
 #: Most lines of a module. Drawings are lists of coordinates, which a limit would only scatter.
 MOST_LINES = 320
 DRAWINGS = ("dogs", "monkeys")
@@ -92,7 +89,7 @@ def layer(module: str) -> int:
 
 
 def cycles(graph: dict[str, frozenset[str]]) -> set[str]:
-    """The modules on a cycle: what is left after modules without imports are removed, again and again."""
+    """The modules on a cycle or above one: those left after removing modules without imports, again and again."""
     left = dict(graph)
     while removed := {module for module, imports in left.items() if not imports & left.keys()}:
         left = {module: imports for module, imports in left.items() if module not in removed}
@@ -100,8 +97,7 @@ def cycles(graph: dict[str, frozenset[str]]) -> set[str]:
 
 
 def test_imports_have_no_cycle():
-    allowed = {module: frozenset(i for i in imported(module) if (module, i) not in KNOWN) for module in MODULES}
-    assert cycles(allowed) == set()
+    assert cycles({module: imported(module) for module in MODULES}) == set()
 
 
 def test_cycles_finds_a_cycle():
@@ -117,22 +113,14 @@ def test_module_is_in_a_layer(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_to_earlier_layers(module):
-    wrong = {other for other in imported(module) if layer(other) > layer(module) and (module, other) not in KNOWN}
+    wrong = {other for other in imported(module) if layer(other) > layer(module)}
     assert not wrong
-
-
-@pytest.mark.parametrize("edge", KNOWN)
-def test_known_exceptions_still_exist(edge):
-    """An exception is deleted from `KNOWN` together with the import."""
-    module, other = edge
-    assert other in imported(module)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_library_does_not_import_the_reproduction(module):
     inside = module.startswith("iscam.reproduction")
-    wrong = {i for i in imported(module) if i.startswith("iscam.reproduction") and (module, i) not in KNOWN}
-    assert inside or not wrong
+    assert inside or not {name for name in imported(module) if name.startswith("iscam.reproduction")}
 
 
 @pytest.mark.parametrize("module", MODULES)
