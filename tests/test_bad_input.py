@@ -371,6 +371,10 @@ BATCHES = {
     "rank 4": (torch.rand(3, 1, 20, 16), "(3, 1, 20, 16)"),
     "no maps": (torch.rand(0, 20, 16), "(0, 20, 16)"),
     "NaN": (torch.full((3, 20, 16), float("nan")), "NaN"),
+    "sparse": (torch.rand(3, 20, 16).to_sparse(), "sparse"),
+    "complex": (torch.rand(3, 20, 16) + 1j, "complex"),
+    "8-bit floats": (torch.rand(3, 20, 16).to(torch.float8_e4m3fn), "float8"),
+    "meta": (torch.rand(3, 20, 16, device="meta"), "meta"),
 }
 
 
@@ -391,6 +395,14 @@ def test_map_metrics_of_other_tensors_are_refused(kind):
     ):
         with refused("maps", word):
             metric(*arguments)
+
+
+@pytest.mark.parametrize("metric", ["insertion", "deletion", "confidence"])
+@pytest.mark.parametrize("kind", ["sparse", "complex", "8-bit floats", "meta"])
+def test_maps_of_an_unusual_kind_are_refused(small, kind, metric):
+    maps, word = BATCHES[kind]
+    with refused("maps", word):
+        getattr(iscam, metric)(small.net, small.images, maps, small.targets)
 
 
 def test_coherency_of_maps_of_two_shapes_is_refused():

@@ -14,7 +14,7 @@ import iscam
 from helpers.errors import refused
 from helpers.images import smooth_images
 from helpers.networks import pooled
-from iscam.metrics import METRICS, ImageBatch, MetricInputs, Need, parse_metric
+from iscam.metrics import METRICS, ImageBatch, Metric, MetricInputs, Need, parse_metric
 
 NAMES = (
     *("insertion", "deletion", "average_drop", "average_increase", "average_gain", "explained_confidence", "win"),
@@ -112,6 +112,19 @@ def test_entry_says_what_readers_need(name):
     assert metric.title
     assert metric.heading.endswith({"higher": "(%) ↑", "lower": "(%) ↓"}[metric.better])
     assert (metric.passes == 225) == (name in ("insertion", "deletion"))
+
+
+def test_entry_with_an_unknown_direction_is_refused():
+    with refused("better", "higher, lower"):
+        Metric(lambda inputs: inputs.maps.mean((1, 2)), "mean", "mean (%) ↑", "up")
+
+
+def test_own_metric_is_found_and_computed(monkeypatch):
+    monkeypatch.setitem(
+        METRICS, "peak", Metric(lambda inputs: inputs.maps.amax((1, 2)), "peak", "peak (%) ↑", "higher")
+    )
+    inputs = MetricInputs(batch_of(iscam.Network(pooled(), "last")), torch.full((2, 25, 31), 0.25))
+    assert parse_metric("peak").compute(inputs).tolist() == [0.25, 0.25]
 
 
 def test_entries_of_lower_is_better_are_three():

@@ -208,6 +208,42 @@ def test_metrics_accept_a_bare_module():
         assert all(map(torch.equal, found, expected))
 
 
+def test_metrics_broadcast_an_int_target(case):
+    maps, classes = maps_for(case.images), torch.tensor([3, 3, 3])
+    for metric in (iscam.insertion, iscam.deletion, iscam.confidence):
+        found, expected = (metric(case.net, case.images, maps, targets) for targets in (3, classes))
+        assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_metrics_of_a_sigmoid_network_use_its_probabilities(classes):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
+    net = iscam.Network(nn.Sequential(*layers).eval(), "1", probability="sigmoid")
+    images, maps = smooth_images(2, 9, 8), torch.rand(2, 9, 8)
+    targets = torch.tensor([0, classes - 1])
+
+    def sigmoid(x: Tensor) -> Tensor:
+        return net.model(x).detach().sigmoid()[torch.arange(2), targets]
+
+    y, o = iscam.confidence(net, images, maps, targets)
+    torch.testing.assert_close(y, sigmoid(images))
+    torch.testing.assert_close(o, sigmoid(images * maps[:, None]))
+    up, down = (metric(net, images, maps, targets, 9).scores for metric in (iscam.insertion, iscam.deletion))
+    blank = sigmoid(torch.zeros_like(images))
+    for found, expected in (up[:, 0], blank), (up[:, -1], y), (down[:, 0], y), (down[:, -1], blank):
+        torch.testing.assert_close(found, expected)
+
+
+def test_metrics_ignore_the_callers_autocast(case):
+    maps = maps_for(case.images)
+    for metric in (iscam.insertion, iscam.deletion, iscam.confidence):
+        expected = metric(case.net, case.images, maps, case.targets)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = metric(case.net, case.images, maps, case.targets)
+        assert all(map(torch.equal, found, expected))
+
+
 def test_blur_of_the_smallest_image_has_finite_scores():
     found = iscam.insertion(by_mean(), torch.rand(1, 3, 6, 6), torch.rand(1, 6, 6), start="blur")
     assert found.scores.isfinite().all()

@@ -42,7 +42,8 @@ def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
         raise InputError(
             f"maps and maps_again must have one shape; got {tuple(maps.shape)} and {tuple(maps_again.shape)}"
         )
-    centred = [x - x.mean(1, keepdim=True) for x in (to_float64(maps.flatten(1)), to_float64(maps_again.flatten(1)))]
+    rows = [to_float64(x.to(maps.device).flatten(1)) for x in (maps, maps_again)]
+    centred = [x - x.mean(1, keepdim=True) for x in rows]
     a, b = (x / x.norm(dim=1, keepdim=True) for x in centred)  # 0 / 0 = NaN for a constant map
     return ((1 + (a * b).sum(1).clamp(-1, 1)) / 2).float().to(maps.device)
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from iscam.errors import InputError
+
+#: Types of maps.
+DTYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 #: Largest value of a map in [0, 1], rounding included.
 LARGEST = 1.001
@@ -15,13 +22,25 @@ def check_map_batch(maps: object, name: str = "maps") -> Tensor:
 
     Raises `InputError` for anything else.
     """
+    tensor = check_dense(maps, name)
+    if tensor.ndim != 3 or 0 in tensor.shape:
+        raise InputError(f"{name} must be (batch, height, width); got {tuple(tensor.shape)}")
+    if not tensor.isfinite().all():
+        raise InputError(f"{name} contain NaN or infinite values")
+    return tensor
+
+
+def check_dense(maps: object, name: str = "maps") -> Tensor:
+    """Return a dense tensor of real numbers.
+
+    Raises `InputError` for anything else.
+    """
     if not isinstance(maps, Tensor):
         hint = "; convert it with torch.from_numpy" if type(maps).__name__ == "ndarray" else ""
         raise InputError(f"{name} must be a tensor (batch, height, width); got {type(maps).__name__}{hint}")
-    if maps.ndim != 3 or 0 in maps.shape:
-        raise InputError(f"{name} must be (batch, height, width); got {tuple(maps.shape)}")
-    if not maps.isfinite().all():
-        raise InputError(f"{name} contain NaN or infinite values")
+    if maps.is_nested or maps.layout != torch.strided or maps.is_meta or maps.dtype not in DTYPES:
+        kind = "nested" if maps.is_nested else "meta" if maps.is_meta else f"{maps.layout} {maps.dtype}"
+        raise InputError(f"{name} must be a dense tensor of integers or floats; got a {kind} tensor")
     return maps
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iscam.engine.scoring import masked_scores
-from iscam.metrics.checks import check_unit_range
+from iscam.metrics.checks import check_dense, check_unit_range
 from iscam.model import Network, as_network, check_images, predicted_classes
 from iscam.validation import check_maps, check_probabilities
 
@@ -36,7 +36,7 @@ def confidence(
     """
     net = as_network(net)
     images = check_images(net, images)
-    check_maps(images, maps)
+    check_maps(images, check_dense(maps))
     check_unit_range(maps)
     classes = predicted_classes(net, images, targets)
     original = [masked_confidence(net, x, torch.ones_like(x[0]), c) for x, c in zip(images, classes, strict=True)]

@@ -12,8 +12,9 @@ from torchvision.transforms.v2 import functional as tv
 from iscam.engine.batching import channels_last
 from iscam.engine.scoring import Scoring, masked_scores
 from iscam.errors import InputError
+from iscam.metrics.checks import check_dense
 from iscam.model import Network, as_network, check_images, predicted_classes
-from iscam.validation import check_int, check_maps, unknown_choice
+from iscam.validation import check_choice, check_int, check_maps
 
 #: Canvases from which insertion starts.
 STARTS = ("zeros", "blur")
@@ -63,8 +64,7 @@ def insertion(
     Source: Petsiuk et al. 2018, arXiv 1806.07421 (start: blur); the IS-CAM paper, section 4.1, and its authors' code
     (start: zeros). The authors set the first point to 0; here it is computed.
     """
-    if not isinstance(start, str) or start not in STARTS:
-        raise unknown_choice("start", start if isinstance(start, str) else type(start).__name__, STARTS)
+    check_choice("start", start if isinstance(start, str) else type(start).__name__, STARTS)
     net = as_network(net)
     images = check_images(net, images)
     canvases = torch.zeros_like(images) if start == "zeros" else blurred(images)
@@ -114,7 +114,7 @@ def probability_curves(
 ) -> Curves:
     """Class probability while pixels change from `before` to `after` by decreasing saliency."""
     step = check_int("pixels_per_step", pixels_per_step)
-    check_maps(images, maps)
+    check_maps(images, check_dense(maps))
     pixels = maps[0].numel()
     changed = torch.arange(0, pixels + step, step, device=images.device).clamp(max=pixels).int()  # (points,)
     # The ranks are expanded to the images' shape and memory format once, not again in each batch.

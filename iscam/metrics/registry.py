@@ -17,7 +17,7 @@ from iscam.metrics.curves import STARTS, deletion, insertion
 from iscam.metrics.ground_truth import decisive_part, part_correlation
 from iscam.metrics.inputs import MetricInputs
 from iscam.metrics.localisation import energy, inside_masks, pointing_game
-from iscam.validation import unknown_choice
+from iscam.validation import check_choice, unknown_choice
 
 #: Points of an insertion or deletion curve over 224x224 pixels in steps of 224.
 CURVE_POINTS = 225
@@ -56,6 +56,9 @@ class Metric:
     arguments: tuple[str, ...] = ()
     undefined: str = ""
     passes: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("better", self.better, ("higher", "lower"))
 
 
 def insertion_auc(inputs: MetricInputs, start: str = "zeros") -> Tensor:
