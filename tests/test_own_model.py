@@ -1,0 +1,237 @@
+"""The page "Use it on your own model" and the README's example run exactly as printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18, vgg16
+
+import iscam
+from helpers.repository import ROOT
+from iscam.menagerie import draw
+from iscam.reproduction.archive import recorded
+
+PAGE = (ROOT / "book/own_model.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code on a page, with the heading above it."""
+
+    heading: str
+    language: str
+    code: str
+
+    @property
+    def file(self) -> str:
+        """The file that the block shows, or "" for code to run."""
+        found = re.match(r"# (\w+\.py)\n", self.code)
+        return found[1] if found else ""
+
+
+def read_blocks(text: str) -> list[Block]:
+    found, heading = [], ""
+    for match in re.finditer(r"^#+ ([^\n]+)$|^```(bash|python)\n(.*?)^```$", text, re.M | re.S):
+        if match[1]:
+            heading = match[1]
+        else:
+            found.append(Block(heading, match[2], match[3]))
+    return found
+
+
+BLOCKS = read_blocks(PAGE)
+PYTHON = [block for block in BLOCKS if block.language == "python" and not block.file]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A reader's folder: two images, the model file of the page, no network. Registries are restored."""
+    (tmp_path / "my_images").mkdir()
+    for seed, species in enumerate(("Basenji", "Whippet")):
+        Image.fromarray(draw(species, seed).image).save(tmp_path / "my_images" / f"{species}.png")
+    shutil.copy(tmp_path / "my_images" / "Basenji.png", tmp_path / "dog.jpg")
+    for block in BLOCKS:
+        if block.file:
+            (tmp_path / block.file).write_text(block.code, encoding="utf-8")
+    for name, value in {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TORCH_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    registries = [(registry, dict(registry)) for registry in (iscam.METHODS, iscam.METRICS)]
+    yield tmp_path
+    for registry, entries in registries:
+        registry.clear()
+        registry.update(entries)
+
+
+def run(code: str) -> dict[str, object]:
+    """The names that the code defines, run from an empty namespace."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(code, "page", "exec"), names)
+    return names
+
+
+def number(block: Block) -> str:
+    same = [other for other in PYTHON if other.heading == block.heading]
+    return f"{block.heading} {same.index(block) + 1}"
+
+
+#: Headings whose blocks need own models in studies and on the command line.
+LATER = ("Run a study", "Add a metric", "Explain from the command line")
+
+
+def runnable(blocks: list[Block]) -> list[object]:
+    later = pytest.mark.xfail(reason="own models are not in studies yet", strict=True)
+    return [pytest.param(block, marks=[later] if block.heading in LATER else []) for block in blocks]
+
+
+@pytest.mark.parametrize("block", runnable(PYTHON), ids=number)
+def test_own_model_block_runs_as_printed(block: Block, folder: Path) -> None:
+    for module in filter(None, re.findall(r"^(?:from|import) (\w+)", block.code, re.M)):
+        pytest.importorskip(module)
+    torch.manual_seed(0)  # random weights, the same in each run
+    maps = run(block.code).get("maps")
+    if isinstance(maps, torch.Tensor):
+        assert maps.shape[1:] == (224, 224)
+        assert maps.min() == 0 and maps.amax((1, 2)).tolist() == [1] * len(maps)
+
+
+@pytest.mark.parametrize(
+    "block", runnable([block for block in BLOCKS if block.language == "bash"]), ids=lambda b: b.heading
+)
+def test_own_model_command_runs_as_printed(block: Block, folder: Path) -> None:
+    subprocess.run(["bash", "-euc", block.code], check=True)
+    assert len([*(folder / "maps").glob("*.png")]) == 2
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=number)
+def test_own_model_block_has_ten_lines_at_most(block: Block) -> None:
+    assert len([line for line in block.code.splitlines() if line.strip()]) <= 10
+
+
+def test_readme_example_runs_as_printed(folder: Path) -> None:
+    readme = read_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    (example,) = [block for block in readme if block.language == "python"]
+    weights = folder / "hub/checkpoints" / ResNet18_Weights.DEFAULT.url.rpartition("/")[2]  # as if downloaded before
+    weights.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(resnet18().state_dict(), weights)
+    run(example.code)
+    with Image.open(folder / "dog_map.png") as figure:
+        assert min(figure.size) > 100
+
+
+# ------------------------------------------------------------------------------------ what went wrong, by message
+
+
+class Returns(nn.Module):
+    """A classifier whose output `wrap` changes; `branch` does not reach the scores."""
+
+    def __init__(self, wrap: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.model, self.branch, self.wrap = resnet18(num_classes=5), nn.Conv2d(3, 4, 3), wrap
+
+    def forward(self, images: torch.Tensor) -> object:
+        self.branch(images)
+        return self.wrap(self.model(images))
+
+
+def negative_head() -> nn.Module:
+    """A network whose classes are all less likely, the more is seen."""
+    model = resnet18(num_classes=5)
+    nn.init.constant_(model.fc.weight, -1)
+    return model
+
+
+def token_mixer() -> nn.Module:
+    """Its layer 1 returns (batch, 64, 49): 64 channels of 7x7, or 49 channels of 8x8."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 32, 32), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(64, 5)
+    )
+
+
+def grad_cam(net: iscam.Network | nn.Module, channels: int = 3, target: int = 3) -> None:
+    iscam.explain(net, torch.rand(1, channels, 224, 224), target, method="grad_cam")
+
+
+#: What causes each message of the page, in the page's order.
+CAUSES: list[Callable[[], object]] = [
+    lambda: grad_cam(iscam.Network(resnet18(num_classes=5), "avgpool")),
+    lambda: grad_cam(negative_head()),
+    lambda: grad_cam(Returns(lambda scores: scores.softmax(1))),
+    lambda: iscam.explain(resnet18(num_classes=5), torch.rand(1, 3, 64, 64)),
+    lambda: grad_cam(iscam.Network(token_mixer(), "1")),
+    lambda: grad_cam(iscam.Network(resnet18(num_classes=5), "layer4.1.relu")),
+    lambda: grad_cam(Returns(lambda scores: {"scores": scores})),
+    lambda: grad_cam(iscam.Network(Returns(lambda scores: scores), "branch")),
+    lambda: iscam.explain(vgg16(num_classes=5), torch.rand(1, 3, 224, 224), method="cam"),
+    lambda: grad_cam(resnet18(num_classes=5), channels=1),
+]
+
+MESSAGES = re.findall(r"^\| `(.+?)` \|", PAGE.partition("## What went wrong")[2].partition("Some mistakes")[0], re.M)
+
+
+def test_own_model_every_message_has_its_cause() -> None:
+    assert len(MESSAGES) == len(CAUSES)
+
+
+@pytest.mark.parametrize(("message", "cause"), zip(MESSAGES, CAUSES, strict=False), ids=MESSAGES)
+def test_own_model_message_is_the_librarys(message: str, cause: Callable[[], object]) -> None:
+    torch.manual_seed(0)
+    with pytest.raises((iscam.InputError, UserWarning), match=re.escape(message)):  # warnings are errors in tests
+        cause()
+
+
+# ------------------------------------------------------------------------------- what the page says of the methods
+
+
+def differences(name: str, method: str, other: str) -> pd.DataFrame:
+    """Paired differences of a recorded run: "better" is 1, -1, or 0 if the interval includes zero."""
+    frame = iscam.paired(recorded(name)[0], method, other)
+    frame = frame[frame["metric"].isin(iscam.METRICS)]
+    lower = frame["metric"].map(lambda metric: iscam.METRICS[metric].better == "lower")
+    sign = (frame["low"] > 0).astype(int) - (frame["high"] < 0).astype(int)
+    return frame.assign(better=sign.where(~lower, -sign)).set_index(["model", "metric"])
+
+
+PAPER = ["insertion", "deletion", "average_drop", "average_increase", "energy"]
+
+
+@pytest.mark.parametrize("method", ["score_cam", "grad_cam_pp"])
+def test_own_model_claim_vgg_grad_cam_is_worse(method: str) -> None:
+    better = differences("tables_menagerie", method, "grad_cam")["better"]
+    assert (better["menagerie/vgg"][PAPER] == 1).all()
+
+
+def test_own_model_claim_no_method_wins_all_on_pooled_networks() -> None:
+    for name, network in (("tables_menagerie", "menagerie/resnet"), ("tables_menagerie", "menagerie/squeezenet"),
+                          ("tables_squeezenet", "squeezenet1_0")):  # fmt: skip
+        for method in ("score_cam", "grad_cam_pp", "is_cam", "ss_cam"):
+            better = differences(name, method, "grad_cam")["better"][network]
+            assert (better[[metric for metric in PAPER if metric in better]] < 1).any(), (network, method)
+
+
+def test_own_model_claim_is_cam_and_score_cam_differ_little() -> None:
+    runs = ("tables_menagerie", "tables_squeezenet", "ground_truth")
+    better = pd.concat([differences(name, "is_cam", "score_cam")["better"] for name in runs])
+    assert (better == 0).mean() > 0.7
+    photographs = differences("tables_squeezenet", "is_cam", "score_cam").loc["squeezenet1_0"]
+    assert photographs.loc["average_drop", "better"] == -1
+    assert photographs.loc["complexity", "high"] < 0
+
+
+def test_own_model_claim_ss_cam_agrees_less_with_the_truth() -> None:
+    better = differences("ground_truth", "ss_cam", "score_cam")["better"].xs("part_correlation", level="metric")
+    assert sorted(better) == [-1, -1, 0]
