@@ -55,8 +55,8 @@ def test_curves_equal_the_reference(name, metric, step, device):
         found = iscam.deletion(net, images, maps.to(device), targets, pixels_per_step=step)
     else:
         found = iscam.insertion(net, images, maps.to(device), targets, pixels_per_step=step, start=metric)
-    for i, (image, map, target) in enumerate(zip(case.images, maps, case.targets.tolist(), strict=True)):
-        arguments = (case.split, array(image), array(map), target, step)
+    for i, (image, saliency, target) in enumerate(zip(case.images, maps, case.targets.tolist(), strict=True)):
+        arguments = (case.split, array(image), array(saliency), target, step)
         expected = (
             reference.deletion(*arguments) if metric == "deletion" else reference.insertion(*arguments, start=metric)
         )
@@ -106,8 +106,8 @@ def test_auc_weighs_a_short_last_step_by_its_length():
 def test_auc_of_a_uniform_image_is_half_its_colour(height, width, step, seed):
     """In an image of one colour c, the probability is c times the fraction and the area c / 2, for any map."""
     image = torch.full((1, 3, height, width), 0.8)
-    map = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed))
-    arguments = (by_mean(), image, map, torch.tensor([0]))
+    saliency = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed))
+    arguments = (by_mean(), image, saliency, torch.tensor([0]))
     for found in (iscam.insertion(*arguments, step), iscam.deletion(*arguments, step)):
         assert len(found.fraction) == math.ceil(height * width / step) + 1
         assert float(found.fraction[0]) == 0
@@ -119,8 +119,8 @@ def test_curves_order_ties_row_by_row():
     """A map of ones inserts pixels in row-major order, the map (0 1; 1 0) the second, third, first, fourth."""
     red = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
     image = torch.stack([red, red * 0, red * 0])[None]
-    for map, order in ([[1.0, 1], [1, 1]], [0.1, 0.2, 0.3, 0.4]), ([[0.0, 1], [1, 0]], [0.2, 0.3, 0.1, 0.4]):
-        found = iscam.insertion(by_mean(), image, torch.tensor([map]), torch.tensor([0]), pixels_per_step=1)
+    for saliency, order in ([[1.0, 1], [1, 1]], [0.1, 0.2, 0.3, 0.4]), ([[0.0, 1], [1, 0]], [0.2, 0.3, 0.1, 0.4]):
+        found = iscam.insertion(by_mean(), image, torch.tensor([saliency]), torch.tensor([0]), pixels_per_step=1)
         assert_allclose(array(found.scores[0]) * 4, np.cumsum([0, *order]), atol=1e-6)
 
 
@@ -133,15 +133,21 @@ def test_curves_of_the_identity_map_follow_raster_order():
 
 
 @pytest.mark.parametrize("step", [320, 321, 10**6])
-def test_curves_with_one_step_have_two_points(case, step):
-    found = iscam.insertion(case.net, case.images, maps_for(case.images), case.targets, pixels_per_step=step)
+def test_curves_with_one_step_have_two_points(bias_free_case, step):
+    found = iscam.insertion(
+        bias_free_case.net,
+        bias_free_case.images,
+        maps_for(bias_free_case.images),
+        bias_free_case.targets,
+        pixels_per_step=step,
+    )
     assert found.fraction.tolist() == [0, 1]
     assert found.scores.shape == (3, 2)
     torch.testing.assert_close(found.auc, found.scores.mean(1))
 
 
-def test_curves_end_at_the_image_and_the_canvas(case, gap):
-    for each in (case, gap):
+def test_curves_end_at_the_image_and_the_canvas(bias_free_case, pooled_case):
+    for each in (bias_free_case, pooled_case):
         maps = maps_for(each.images)
         y, _ = iscam.confidence(each.net, each.images, maps, each.targets)
         blank, _ = iscam.confidence(each.net, torch.zeros_like(each.images), maps, each.targets)
@@ -151,35 +157,37 @@ def test_curves_end_at_the_image_and_the_canvas(case, gap):
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_metrics_do_not_depend_on_batch_mates(gap):
-    maps = maps_for(gap.images)
-    together = iscam.insertion(gap.net, gap.images, maps, gap.targets, 50).scores
-    y, o = iscam.confidence(gap.net, gap.images, maps, gap.targets)
+def test_metrics_do_not_depend_on_batch_mates(pooled_case):
+    maps = maps_for(pooled_case.images)
+    together = iscam.insertion(pooled_case.net, pooled_case.images, maps, pooled_case.targets, 50).scores
+    y, o = iscam.confidence(pooled_case.net, pooled_case.images, maps, pooled_case.targets)
     for i in range(3):
-        one = (gap.net, gap.images[i : i + 1], maps[i : i + 1], gap.targets[i : i + 1])
+        one = (pooled_case.net, pooled_case.images[i : i + 1], maps[i : i + 1], pooled_case.targets[i : i + 1])
         assert torch.equal(iscam.insertion(*one, 50).scores[0], together[i])
         alone = iscam.confidence(*one)
         assert torch.equal(alone[0][0], y[i])
         assert torch.equal(alone[1][0], o[i])
 
 
-def test_metrics_without_targets_use_predicted_classes(gap):
-    maps, predicted = maps_for(gap.images), gap.net(gap.images).argmax(1)
+def test_metrics_without_targets_use_predicted_classes(pooled_case):
+    maps, predicted = maps_for(pooled_case.images), pooled_case.net(pooled_case.images).argmax(1)
     for metric in (iscam.insertion, iscam.deletion):
         assert torch.equal(
-            metric(gap.net, gap.images, maps).scores, metric(gap.net, gap.images, maps, predicted).scores
+            metric(pooled_case.net, pooled_case.images, maps).scores,
+            metric(pooled_case.net, pooled_case.images, maps, predicted).scores,
         )
     assert torch.equal(
-        iscam.confidence(gap.net, gap.images, maps)[1], iscam.confidence(gap.net, gap.images, maps, predicted)[1]
+        iscam.confidence(pooled_case.net, pooled_case.images, maps)[1],
+        iscam.confidence(pooled_case.net, pooled_case.images, maps, predicted)[1],
     )
 
 
-def test_curves_rank_maps_in_their_own_precision(case):
+def test_curves_rank_maps_in_their_own_precision(bias_free_case):
     """Differences far below the rounding of float32 and bfloat16 order the pixels all the same."""
     falling = torch.arange(320, 0, -1).double().reshape(1, 20, 16)
-    images, target = case.images[:1], case.targets[:1]
-    expected = iscam.deletion(case.net, images, falling, target, 9)
-    found = iscam.deletion(case.net, images, 0.5 + 1e-12 * falling, target, 9)
+    images, target = bias_free_case.images[:1], bias_free_case.targets[:1]
+    expected = iscam.deletion(bias_free_case.net, images, falling, target, 9)
+    found = iscam.deletion(bias_free_case.net, images, 0.5 + 1e-12 * falling, target, 9)
     assert torch.equal(found.scores, expected.scores)
     half = iscam.Network(by_mean().model.bfloat16(), "layer")
     steps = [iscam.deletion(half, images, maps, 0 * target, 9).auc for maps in (falling, 0.5 + 1e-5 * falling.float())]
@@ -187,9 +195,12 @@ def test_curves_rank_maps_in_their_own_precision(case):
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
-def test_curves_accept_maps_of_any_type(case, dtype):
-    maps = (maps_for(case.images) > 0.3).to(dtype)
-    found, expected = (iscam.insertion(case.net, case.images, each, case.targets, 50) for each in (maps, maps.float()))
+def test_curves_accept_maps_of_any_type(bias_free_case, dtype):
+    maps = (maps_for(bias_free_case.images) > 0.3).to(dtype)
+    found, expected = (
+        iscam.insertion(bias_free_case.net, bias_free_case.images, each, bias_free_case.targets, 50)
+        for each in (maps, maps.float())
+    )
     assert torch.equal(found.scores, expected.scores)
 
 
@@ -208,10 +219,10 @@ def test_metrics_accept_a_bare_module():
         assert all(map(torch.equal, found, expected))
 
 
-def test_metrics_broadcast_an_int_target(case):
-    maps, classes = maps_for(case.images), torch.tensor([3, 3, 3])
+def test_metrics_broadcast_an_int_target(bias_free_case):
+    maps, classes = maps_for(bias_free_case.images), torch.tensor([3, 3, 3])
     for metric in (iscam.insertion, iscam.deletion, iscam.confidence):
-        found, expected = (metric(case.net, case.images, maps, targets) for targets in (3, classes))
+        found, expected = (metric(bias_free_case.net, bias_free_case.images, maps, targets) for targets in (3, classes))
         assert all(map(torch.equal, found, expected))
 
 
@@ -235,12 +246,12 @@ def test_metrics_of_a_sigmoid_network_use_its_probabilities(classes):
         torch.testing.assert_close(found, expected)
 
 
-def test_metrics_ignore_the_callers_autocast(case):
-    maps = maps_for(case.images)
+def test_metrics_ignore_the_callers_autocast(bias_free_case):
+    maps = maps_for(bias_free_case.images)
     for metric in (iscam.insertion, iscam.deletion, iscam.confidence):
-        expected = metric(case.net, case.images, maps, case.targets)
+        expected = metric(bias_free_case.net, bias_free_case.images, maps, bias_free_case.targets)
         with torch.autocast("cpu", torch.bfloat16):
-            found = metric(case.net, case.images, maps, case.targets)
+            found = metric(bias_free_case.net, bias_free_case.images, maps, bias_free_case.targets)
         assert all(map(torch.equal, found, expected))
 
 
@@ -280,9 +291,9 @@ def test_drop_increase_win_equal_hand_computed_values():
     assert iscam.win(y[:1], torch.tensor([0.95]), torch.tensor([0.9])).tolist() == [True], "O is not clipped at Y"
 
 
-def test_identity_map_has_neither_drop_nor_increase(case, gap):
+def test_identity_map_has_neither_drop_nor_increase(bias_free_case, pooled_case):
     """Exactly. If Y and O came from batches of different shapes, rounding alone would raise a quarter of them."""
-    for each in (case, gap):
+    for each in (bias_free_case, pooled_case):
         images = smooth_images(40, *each.images.shape[2:], seed=9)
         ones = iscam.explain(each.net, images, method="identity")
         y, o = iscam.confidence(each.net, images, ones)
@@ -316,9 +327,9 @@ def test_gain_equals_the_reference(pairs):
     assert torch.equal(found > 0, iscam.average_increase(y, o)), "a gain is an increase"
 
 
-def test_coherency_complexity_adcc_equal_the_reference(gap, device):
+def test_coherency_complexity_adcc_equal_the_reference(pooled_case, device):
     y, o = torch.tensor([0.8, 0.5, 0.3]), torch.tensor([0.2, 0.9, 0.3])
-    maps, again = maps_for(gap.images), maps_for(gap.images, 1) + maps_for(gap.images) / 2
+    maps, again = maps_for(pooled_case.images), maps_for(pooled_case.images, 1) + maps_for(pooled_case.images) / 2
     found = [
         iscam.coherency(maps.to(device), again.to(device)),
         iscam.complexity(maps.to(device)),
@@ -339,13 +350,13 @@ def test_adcc_equals_hand_computed_values():
 
     Coherency 1, 0, NaN; complexity 1/2; ADCC 3 / (1 + 2 + 2) = 0.6, 0, NaN; with a drop of 1 it is 0.
     """
-    map = torch.tensor([[[1.0, 0], [0, 1]]]).expand(3, 2, 2)
-    again = torch.stack([map[0], 1 - map[0], torch.ones(2, 2)])
+    saliency = torch.tensor([[[1.0, 0], [0, 1]]]).expand(3, 2, 2)
+    again = torch.stack([saliency[0], 1 - saliency[0], torch.ones(2, 2)])
     y, o = torch.tensor([0.8] * 3), torch.tensor([0.4] * 3)
-    assert iscam.complexity(map).tolist() == [0.5] * 3
-    assert_allclose(array(iscam.coherency(map, again)), [1, 0, math.nan], atol=1e-7)
-    assert_allclose(array(iscam.adcc(y, o, map, again)), [0.6, 0, math.nan], atol=1e-6)
-    assert iscam.adcc(y[:1], torch.zeros(1), map[:1], map[:1]).tolist() == [0]
+    assert iscam.complexity(saliency).tolist() == [0.5] * 3
+    assert_allclose(array(iscam.coherency(saliency, again)), [1, 0, math.nan], atol=1e-7)
+    assert_allclose(array(iscam.adcc(y, o, saliency, again)), [0.6, 0, math.nan], atol=1e-6)
+    assert iscam.adcc(y[:1], torch.zeros(1), saliency[:1], saliency[:1]).tolist() == [0]
     ones = torch.ones(1, 2, 2)
     assert iscam.adcc(y[:1], y[:1], ones, ones).isnan().all(), "the identity control"
 
@@ -375,17 +386,17 @@ def boxes_on_maps(draw):
             draw(number.filter(lambda y, low=ymin: y > max(low, 0))),
         )
         boxes.append([xmin, ymin, xmax, ymax])
-    map = np.random.default_rng(draw(st.integers(0, 99))).uniform(0, 1, (height, width)) ** 3
-    return np.float32(map), np.float32(boxes).reshape(-1, 4)
+    saliency = np.random.default_rng(draw(st.integers(0, 99))).uniform(0, 1, (height, width)) ** 3
+    return np.float32(saliency), np.float32(boxes).reshape(-1, 4)
 
 
 @settings(max_examples=100)
 @given(drawn=boxes_on_maps())
 def test_energy_equals_the_reference(drawn):
-    map, boxes = drawn
-    found = iscam.energy(torch.from_numpy(map)[None], [torch.from_numpy(boxes)])
-    everywhere = reference.energy(np.ones_like(map), boxes)  # 0 if no pixel's centre is inside
-    expected = reference.energy(np.float64(map), boxes) if everywhere else math.nan
+    saliency, boxes = drawn
+    found = iscam.energy(torch.from_numpy(saliency)[None], [torch.from_numpy(boxes)])
+    everywhere = reference.energy(np.ones_like(saliency), boxes)  # 0 if no pixel's centre is inside
+    expected = reference.energy(np.float64(saliency), boxes) if everywhere else math.nan
     assert_allclose(float(found), expected, atol=1e-5)
 
 
@@ -406,7 +417,7 @@ def test_energy_of_a_uniform_map_is_the_share_of_the_area(box):
 
 def test_energy_counts_pixels_whose_centre_is_inside():
     """The centre 0.5 is inside a box that begins at 0.5 and outside a box that ends there."""
-    map = torch.tensor([[[1.0, 0, 0]]])
+    saliency = torch.tensor([[[1.0, 0, 0]]])
     for box, expected in (
         ((0.5, 0, 3, 1), 1),
         ((0, 0, 0.5, 1), math.nan),
@@ -414,7 +425,7 @@ def test_energy_counts_pixels_whose_centre_is_inside():
         ((0, 0.5, 0.6, 1), 1),
         ((0, 0, 3, 0.5), math.nan),
     ):
-        assert_allclose(float(iscam.energy(map, [torch.tensor([box])])), expected)
+        assert_allclose(float(iscam.energy(saliency, [torch.tensor([box])])), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

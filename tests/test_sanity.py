@@ -18,7 +18,7 @@ TARGETS = torch.tensor([2, 3, 4])
 
 
 @pytest.fixture
-def wide():
+def wide_net():
     """A network with padding, trained batch normalisation, and enough weights to test their distribution."""
     torch.manual_seed(3)
     head = nn.Linear(400, 5)
@@ -38,26 +38,26 @@ def state(net):
     return {name: tensor.clone() for name, tensor in net.model.state_dict().items()}
 
 
-def test_cascade_runs_from_the_logits_to_the_input(gap):
-    assert cascade(gap.net) == ["head", "last", "first.1", "first.0"]
+def test_cascade_runs_from_the_logits_to_the_input(pooled_case):
+    assert cascade(pooled_case.net) == ["head", "last", "first.1", "first.0"]
 
 
-def test_randomised_changes_only_the_last_layers(wide):
-    trained, names = state(wide), {1: ["5"], 2: ["5", "1"], 3: ["5", "1", "0"]}
+def test_randomised_changes_only_the_last_layers(wide_net):
+    trained, names = state(wide_net), {1: ["5"], 2: ["5", "1"], 3: ["5", "1", "0"]}
     for depth, new in names.items():
-        found = state(iscam.randomised(wide, depth))
+        found = state(iscam.randomised(wide_net, depth))
         for name, tensor in found.items():
             if name.endswith(("weight", "bias", "running_mean", "running_var")):
                 assert torch.equal(tensor, trained[name]) != (name.split(".")[0] in new), (depth, name)
 
 
-def test_randomised_more_layers_contain_those_of_fewer(wide):
-    one, three = state(iscam.randomised(wide, 1)), state(iscam.randomised(wide, 3))
+def test_randomised_more_layers_contain_those_of_fewer(wide_net):
+    one, three = state(iscam.randomised(wide_net, 1)), state(iscam.randomised(wide_net, 3))
     assert torch.equal(one["5.weight"], three["5.weight"])
 
 
-def test_randomised_weights_have_the_scale_of_he(wide):
-    found = state(iscam.randomised(wide))
+def test_randomised_weights_have_the_scale_of_he(wide_net):
+    found = state(iscam.randomised(wide_net))
     for name, inputs in (("0.weight", 27), ("5.weight", 400)):
         assert found[name].std().item() == pytest.approx(math.sqrt(2 / inputs), rel=0.05)
         assert abs(found[name].mean().item()) < 0.1 * math.sqrt(2 / inputs)
@@ -66,41 +66,41 @@ def test_randomised_weights_have_the_scale_of_he(wide):
     assert (found["1.running_mean"] == 0).all() and (found["1.running_var"] == 1).all()
 
 
-def test_randomised_leaves_the_network_unchanged(wide):
-    before, random = state(wide), torch.get_rng_state()
-    wide.model.train()
-    copied = iscam.randomised(wide, 2)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state(wide).items())
-    assert wide.model.training and copied.layer == wide.layer and copied.transform is wide.transform
+def test_randomised_leaves_the_network_unchanged(wide_net):
+    before, random = state(wide_net), torch.get_rng_state()
+    wide_net.model.train()
+    copied = iscam.randomised(wide_net, 2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state(wide_net).items())
+    assert wide_net.model.training and copied.layer == wide_net.layer and copied.transform is wide_net.transform
     assert torch.equal(random, torch.get_rng_state())
 
 
-def test_randomised_weights_depend_on_the_seed_only(wide):
-    first = state(iscam.randomised(wide, seed=1))
+def test_randomised_weights_depend_on_the_seed_only(wide_net):
+    first = state(iscam.randomised(wide_net, seed=1))
     torch.manual_seed(99)
-    assert torch.equal(first["0.weight"], state(iscam.randomised(wide, seed=1))["0.weight"])
-    assert not torch.equal(first["0.weight"], state(iscam.randomised(wide, seed=2))["0.weight"])
+    assert torch.equal(first["0.weight"], state(iscam.randomised(wide_net, seed=1))["0.weight"])
+    assert not torch.equal(first["0.weight"], state(iscam.randomised(wide_net, seed=2))["0.weight"])
 
 
-def test_randomised_zero_layers_is_a_copy(gap):
-    assert torch.equal(iscam.randomised(gap.net, 0)(gap.images), gap.net(gap.images))
+def test_randomised_zero_layers_is_a_copy(pooled_case):
+    assert torch.equal(iscam.randomised(pooled_case.net, 0)(pooled_case.images), pooled_case.net(pooled_case.images))
 
 
 @pytest.mark.parametrize("layers", [4, -1, 1.5, "2"])
-def test_randomised_wrong_number_of_layers_is_refused(wide, layers):
+def test_randomised_wrong_number_of_layers_is_refused(wide_net, layers):
     with refused("layers must be"):
-        iscam.randomised(wide, layers)
+        iscam.randomised(wide_net, layers)
 
 
-def test_randomised_model_that_cannot_be_copied_is_refused(wide):
-    wide.model.lock = threading.Lock()
+def test_randomised_model_that_cannot_be_copied_is_refused(wide_net):
+    wide_net.model.lock = threading.Lock()
     with refused("cannot be copied"):
-        iscam.randomised(wide)
+        iscam.randomised(wide_net)
 
 
-def test_shifted_network_equals_a_bias_that_absorbs_it(gap):
-    model = copy.deepcopy(gap.net.model).double()
-    net, images = iscam.Network(model, "last"), gap.images.double()
+def test_shifted_network_equals_a_bias_that_absorbs_it(pooled_case):
+    model = copy.deepcopy(pooled_case.net.model).double()
+    net, images = iscam.Network(model, "last"), pooled_case.images.double()
     c = torch.tensor([0.5, -2.0, 1.0])
     moved = images + c[:, None, None]
     expected = net(images)
@@ -112,16 +112,16 @@ def test_shifted_network_equals_a_bias_that_absorbs_it(gap):
     torch.testing.assert_close(iscam.Network(absorbed, "last")(moved), expected)
 
 
-def test_shifted_network_is_exact_at_the_padded_border(wide):
-    net = iscam.Network(wide.model.double(), "2")
+def test_shifted_network_is_exact_at_the_padded_border(wide_net):
+    net = iscam.Network(wide_net.model.double(), "2")
     images = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(iscam.shifted(net, 3.0)(images + 3), net(images))
 
 
 @pytest.mark.parametrize("by", ["1", float("nan"), torch.zeros(3, 1), []], ids=["word", "NaN", "rank 2", "empty"])
-def test_shifted_by_something_else_is_refused(gap, by):
+def test_shifted_by_something_else_is_refused(pooled_case, by):
     with refused("by must be"):
-        iscam.shifted(gap.net, by)
+        iscam.shifted(pooled_case.net, by)
 
 
 class Tokens(nn.Module):
@@ -157,23 +157,28 @@ def test_sanity_networks_keep_layout_output_and_probability():
         assert iscam.randomised(net, layers)(images).isfinite().all()
 
 
-def test_sanity_networks_accept_a_bare_module(gap):
-    model = gap.net.model
-    assert torch.equal(iscam.randomised(model, 0)(gap.images), gap.net(gap.images))
-    torch.testing.assert_close(iscam.shifted(model, 1.0)(gap.images + 1), gap.net(gap.images), atol=1e-4, rtol=1e-4)
-    assert cascade(model) == cascade(gap.net)
+def test_sanity_networks_accept_a_bare_module(pooled_case):
+    model = pooled_case.net.model
+    assert torch.equal(iscam.randomised(model, 0)(pooled_case.images), pooled_case.net(pooled_case.images))
+    torch.testing.assert_close(
+        iscam.shifted(model, 1.0)(pooled_case.images + 1), pooled_case.net(pooled_case.images), atol=1e-4, rtol=1e-4
+    )
+    assert cascade(model) == cascade(pooled_case.net)
 
 
 @pytest.mark.parametrize("method", ["cam", "grad_cam", "grad_cam_pp"])
-def test_shifted_network_has_equal_gradient_maps(gap, method):
-    net, images = iscam.Network(gap.net.model.double(), "relu"), gap.images.double()  # where CAM is defined
+def test_shifted_network_has_equal_gradient_maps(pooled_case, method):
+    net, images = (
+        iscam.Network(pooled_case.net.model.double(), "relu"),
+        pooled_case.images.double(),
+    )  # where CAM is defined
     c = torch.tensor([0.5, -2.0, 1.0])
     found = iscam.explain(iscam.shifted(net, c), images + c[:, None, None], TARGETS, method)
     torch.testing.assert_close(found, iscam.explain(net, images, TARGETS, method), atol=1e-5, rtol=0)
 
 
-def test_shifted_smooth_grad_cam_pp_depends_on_its_range(gap):
-    net, images = iscam.Network(gap.net.model.double(), "last"), gap.images.double()
+def test_shifted_smooth_grad_cam_pp_depends_on_its_range(pooled_case):
+    net, images = iscam.Network(pooled_case.net.model.double(), "last"), pooled_case.images.double()
     expected = iscam.explain(net, images, TARGETS, "smooth_grad_cam_pp", samples=2, sigma=0.5)
     for c, same in ((torch.ones(3), True), (torch.tensor([0.0, 0.0, 9.0]), False)):
         moved = images + c[:, None, None]
@@ -181,9 +186,9 @@ def test_shifted_smooth_grad_cam_pp_depends_on_its_range(gap):
         assert torch.allclose(found, expected, atol=1e-5) is same
 
 
-def test_shifted_score_cam_fills_with_minus_the_shift(gap):
-    image, c = gap.images[0], torch.tensor([0.5, -2.0, 1.0])[:, None, None]
-    view = iscam.record.forward_record(iscam.shifted(gap.net, c), image + c, 2)
+def test_shifted_score_cam_fills_with_minus_the_shift(pooled_case):
+    image, c = pooled_case.images[0], torch.tensor([0.5, -2.0, 1.0])[:, None, None]
+    view = iscam.record.forward_record(iscam.shifted(pooled_case.net, c), image + c, 2)
     weights = iscam.METHODS["score_cam"](view)
     A = view.activations.detach()
     for k in range(len(A)):
@@ -191,7 +196,7 @@ def test_shifted_score_cam_fills_with_minus_the_shift(gap):
             H = nn.functional.interpolate(A[k][None, None], image.shape[1:], mode="bilinear")[0, 0]
             H = (H - H.min()) / (H.max() - H.min())
             filled = image * H - c * (1 - H)
-            expected = gap.net(filled[None]).softmax(1)[0, 2].item()
+            expected = pooled_case.net(filled[None]).softmax(1)[0, 2].item()
             assert weights[k].item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -252,13 +257,13 @@ def test_likeness_has_a_row_per_method_image_metric():
     assert math.isnan(found["two", 1, "rank_correlation"]) and math.isnan(found["two", 1, "ssim"])
 
 
-def test_explained_randomised_draws_weights_per_image(gap):
+def test_explained_randomised_draws_weights_per_image(pooled_case):
     methods = {"grad_cam": {}, "is_cam": {"steps": 2}}
-    found = explained_randomised(gap.net, gap.images, TARGETS, methods, 2, seed=5)
+    found = explained_randomised(pooled_case.net, pooled_case.images, TARGETS, methods, 2, seed=5)
     for i in range(3):
-        its = iscam.randomised(gap.net, 2, seed=5 + i)
+        its = iscam.randomised(pooled_case.net, 2, seed=5 + i)
         for method, options in methods.items():
-            expected = iscam.explain(its, gap.images[i : i + 1], TARGETS[i : i + 1], method, **options)
+            expected = iscam.explain(its, pooled_case.images[i : i + 1], TARGETS[i : i + 1], method, **options)
             torch.testing.assert_close(found[method][i], expected[0])
 
 
