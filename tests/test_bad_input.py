@@ -446,6 +446,13 @@ def test_curves_from_an_unknown_start_are_refused(small, start):
         iscam.insertion(small.net, small.images, torch.ones(3, 20, 16), small.targets, start=start)
 
 
+@pytest.mark.parametrize("value", [1, "auto", None])
+def test_curves_with_another_compile_flag_are_refused(small, value):
+    for metric in (iscam.insertion, iscam.deletion):
+        with refused("compile", "False, True"):
+            metric(small.net, small.images, torch.ones(3, 20, 16), small.targets, compile=value)
+
+
 def test_blur_of_an_image_smaller_than_its_kernel_is_refused():
     net = iscam.Network(Answer(lambda s, x: s), "layer")
     with refused("blur", "6x6", "(5, 5)", "zeros"):

@@ -1,6 +1,7 @@
-"""Which direction of a metric is better."""
+"""Metrics for which lower is better, from the registry."""
 
 from __future__ import annotations
 
-#: Metrics of which a low value is good.
-LOW_IS_GOOD = {"deletion", "average_drop", "complexity"}
+from iscam.metrics.registry import METRICS
+
+LOW_IS_GOOD = {name for name, metric in METRICS.items() if metric.better == "lower"}
