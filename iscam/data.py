@@ -145,7 +145,7 @@ def load_images(
     if not entries:
         raise InputError(f"no images in {printable(source)}")
     if skipped:
-        warnings.warn(f"{skipped} images listed in {printable(source)} do not exist and are skipped", stacklevel=2)
+        warnings.warn(f"images listed in {printable(source)} that do not exist are skipped: {skipped}", stacklevel=2)
     if count is not None and count < len(entries):
         chosen = sorted(random.Random(seed).sample(range(len(entries)), count))
         entries = [entries[i] for i in chosen]
@@ -200,10 +200,10 @@ def folder_entries(folder: Path) -> list[Entry]:
     supported, unsupported = list_image_files(folder)
     if unsupported:
         names = ", ".join(printable(file.name) for file in unsupported[:5]) + (", ..." if len(unsupported) > 5 else "")
-        problem = f"images in {printable(folder)} have formats that cannot be read"
+        found = f"files in {printable(folder)} whose format cannot be read"
         if not supported:
-            raise InputError(f"all {len(unsupported)} {problem}: {names}")
-        warnings.warn(f"{len(unsupported)} {problem} and are skipped: {names}", stacklevel=4)
+            raise InputError(f"no images, but {len(unsupported)} {found}: {names}")
+        warnings.warn(f"skipped {found} ({len(unsupported)}): {names}", stacklevel=4)
     return [image_entry(file) for file in supported]
 
 

@@ -203,13 +203,13 @@ def test_folder_lists_supported_files_by_name(tmp_path):
 
 def test_folder_warns_of_formats_that_cannot_be_read(tmp_path):
     folder_of(tmp_path, "a.png", "b.HEIC", "c.svg", "notes.txt")
-    with pytest.warns(UserWarning, match=r"2 images in .* cannot be read and are skipped: b\.HEIC, c\.svg$"):
+    with pytest.warns(UserWarning, match=r"skipped files in .* cannot be read \(2\): b\.HEIC, c\.svg$"):
         assert len(iscam.load_images(tmp_path)) == 1
 
 
 def test_folder_of_unsupported_formats_is_refused(tmp_path):
     folder_of(tmp_path, *(f"{i}.heic" for i in range(7)))
-    with refused("all 7", "0.heic", "4.heic, ...", "cannot be read"):
+    with refused("no images, but 7", "0.heic", "4.heic, ...", "cannot be read"):
         iscam.load_images(tmp_path)
 
 
