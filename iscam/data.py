@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from iscam.download import fetch
-from iscam.errors import DEVICE_ERRORS, InputError
+from iscam.errors import DEVICE_ERRORS, InputError, IscamError
 from iscam.ilsvrc import IMAGES, labelled_files
 from iscam.image_files import list_image_files, printable, read_image
 from iscam.menagerie.draw import SPECIES, Drawing, draw
@@ -122,7 +122,8 @@ def load_images(
     Warns about files in formats that cannot be read and about listed images that do not exist (counted in `.skipped`).
 
     Raises InputError if the source is missing or unreadable, or its labels are invalid. A bad image or transform raises
-    InputError when the image is asked for.
+    InputError when the image is asked for, and a file that can be neither found in the cache nor downloaded raises
+    DownloadError.
 
     >>> dataset = iscam.load_images("menagerie", count=2, seed=0)
     >>> [(item.name, tuple(item.image.shape), tuple(item.boxes.shape)) for item in dataset][0]
@@ -138,7 +139,7 @@ def load_images(
     try:
         entries, skipped = list_entries(source, count, seed)
     except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, IscamError):
             raise
         problem = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {printable(source)}: {problem}") from error
