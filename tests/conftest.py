@@ -15,18 +15,6 @@ pytest.register_assert_rewrite("helpers")
 
 from helpers import networks  # noqa: E402
 
-# Other names for the helpers, until every test imports them from there.
-from helpers.images import array as array  # noqa: E402
-from helpers.images import smooth_images as smooth_images  # noqa: E402
-from helpers.networks import CASES as CASES  # noqa: E402
-from helpers.networks import Case as Case  # noqa: E402
-from helpers.networks import bias_free as bias_free  # noqa: E402
-from helpers.networks import bias_free_case as bias_free_case  # noqa: E402
-from helpers.networks import pooled as pooled  # noqa: E402
-from helpers.networks import pooled_case as pooled_case  # noqa: E402
-from helpers.networks import squeezenet as squeezenet  # noqa: E402
-from helpers.networks import squeezenet_case as squeezenet_case  # noqa: E402
-
 mpl.use("Agg")
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("repeatable")

@@ -1,3 +1,0 @@
-"""Another name for `helpers.reference`, until every test imports it from there."""
-
-from helpers.reference import *  # noqa: F403
