@@ -54,7 +54,7 @@ def check_targets(targets: Any, count: int) -> list[int]:
     if isinstance(targets, int):
         return [targets] * count
     try:
-        values = torch.as_tensor(targets)
+        values = targets if isinstance(targets, Tensor) else torch.as_tensor(targets, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(f"{expected}; got {str(targets)[:100]}") from error
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool or values.shape != (count,):

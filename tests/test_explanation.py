@@ -245,3 +245,29 @@ def test_passes_of_a_method(method, options, passes):
 def test_the_registries_name_what_they_hold():
     assert list(METHODS) == ["cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam"]
     assert list(CONTROLS) == ["identity", "random"]
+
+
+# -------------------------------------------------------------------------------------------------- process-wide settings
+
+
+@ZERO_MAPS
+@pytest.mark.parametrize("method", all_methods())
+def test_default_dtype_changes_no_map(net, method):
+    expected = iscam.explain(net, IMAGES[:1], 1, method)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = iscam.explain(net, IMAGES[:1], 1, method)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == torch.float32
+    assert_allclose(array(found), array(expected), atol=1e-6)
+
+
+@ZERO_MAPS
+@pytest.mark.parametrize("method", all_methods())
+def test_default_device_changes_no_map(net, method):
+    expected = iscam.explain(net, IMAGES[:1], [1], method)
+    with torch.device("meta"):
+        found = iscam.explain(net, IMAGES[:1], [1], method)
+    assert_allclose(array(found), array(expected), atol=1e-6)

@@ -66,7 +66,7 @@ def masked_scores(
 
     Raises `InputError` for a target out of range, for logits that are not finite, and where the model fails.
     """
-    targets = torch.as_tensor(target)
+    targets = torch.as_tensor(target, device=None if isinstance(target, Tensor) else "cpu")
     bounds = (int(targets.min()), int(targets.max())) if targets.numel() else (0, 0)
     targets = targets.to(net.device).expand(passes)[:, None]
     scores = torch.empty(passes, dtype=torch.float32, device=net.device)

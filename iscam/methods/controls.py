@@ -22,10 +22,9 @@ def identity(record: ForwardRecord, options: NoOptions) -> Tensor:
 def random_map(record: ForwardRecord, options: RandomOptions) -> Tensor:
     """Uniform noise at the layer's resolution, upsampled, min-max to [0, 1]. Fixed by `seed` and the image."""
     pixels = record.image.detach().float().cpu().numpy().tobytes()
-    noise = torch.rand(
-        record.activations.shape[1:], dtype=torch.float32, generator=generator(options.seed, zlib.crc32(pixels))
-    )
-    return weighted_map(torch.ones(1), noise[None], record.image.shape[1:]).to(record.image.device)
+    random = generator(options.seed, zlib.crc32(pixels))
+    noise = torch.rand(record.activations.shape[1:], dtype=torch.float32, generator=random, device="cpu")
+    return weighted_map(noise.new_ones(1), noise[None], record.image.shape[1:]).to(record.image.device)
 
 
 #: Maps that know nothing about the network, by name.

@@ -47,8 +47,8 @@ def given_factors(schedule: object, nodes: int | None) -> tuple[Tensor, Tensor]:
         raise InputError(f"nodes needs a named schedule ({', '.join(SCHEDULES)}), not a sequence")
     if len(schedule) == 0:
         raise InputError("the schedule is empty; give at least one number")
-    t = torch.tensor([check_non_negative("each number of the schedule", value) for value in schedule])
-    return t.float(), torch.full((len(t),), 1 / len(t))
+    t = torch.tensor([check_non_negative("each number of the schedule", value) for value in schedule], device="cpu")
+    return t.float(), torch.full((len(t),), 1 / len(t), device="cpu")
 
 
 def discrete_gauss(steps: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,8 @@ def score_cam(record: ForwardRecord, options: ScoreOptions) -> Tensor:
     baseline and applies no softmax across channels. The paper's Algorithm 1 (logit, channel softmax) is
     `score="logit", channel_softmax=True`.
     """
-    return channel_weights(record, torch.ones(1), torch.ones(1), options)
+    one = record.image.new_ones(1)
+    return channel_weights(record, one, one, options)
 
 
 def ss_cam(record: ForwardRecord, options: SsCamOptions) -> Tensor:
@@ -61,7 +62,8 @@ def ss_cam(record: ForwardRecord, options: SsCamOptions) -> Tensor:
         return x.addcmul_(std[:, None, None, None], draws)
 
     perturb = add_noise if options.sigma > 0 else None
-    return channel_weights(record, torch.ones(samples), torch.full((samples,), 1 / samples), options, perturb)
+    ones = record.image.new_ones(samples)
+    return channel_weights(record, ones, ones / samples, options, perturb)
 
 
 def is_cam(record: ForwardRecord, options: IsCamOptions) -> Tensor:
