@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import iscam
 from helpers.images import array, smooth_images
 from helpers.networks import CASES, bias_free, pooled
-from iscam.engine.fingerprint import fingerprint
+from iscam.engine.fingerprint import fingerprint, hash_on_device
 from iscam.engine.first_layer import split_network
 from iscam.engine.scoring import Scoring, masked_scores
 from iscam.errors import OUT_OF_MEMORY_MESSAGES
@@ -130,6 +130,14 @@ def test_fingerprint_sees_the_order_of_values(tensor):
     assert fingerprint(model) == before
     model.values.copy_(tensor.flip(0))
     assert fingerprint(model) != before
+
+
+def test_hash_on_a_device_sees_the_order_of_values():
+    values = torch.rand(100)
+    assert hash_on_device(values) == hash_on_device(values.clone())
+    swapped = values.clone()
+    swapped[[3, 71]] = values[[71, 3]]
+    assert len({hash_on_device(x) for x in (values, swapped, values.flip(0), values + 1e-7)}) == 4
 
 
 def test_fingerprint_ignores_the_mode():

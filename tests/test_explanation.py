@@ -247,7 +247,7 @@ def test_the_registries_name_what_they_hold():
     assert list(CONTROLS) == ["identity", "random"]
 
 
-# -------------------------------------------------------------------------------------------------- process-wide settings
+# ---------------------------------------------------------------------------------------------- process-wide settings
 
 
 @ZERO_MAPS

@@ -20,6 +20,7 @@ class Forward:
 
     def __init__(self, net: Network, compiled: bool) -> None:
         self.net, self.compiled = net, compiled
+        self.model: nn.Module | None = None  # what runs full batches, found once per call
 
     def wants_full(self, left: int, size: int) -> bool:
         """True if the next batch should have the largest size, since compiled code needs batches of one shape.
@@ -30,12 +31,13 @@ class Forward:
 
     def __call__(self, arguments: Sequence[Tensor], count: int, size: int) -> Tensor:
         """Logits (count, classes) of `count` passes; `size` is the size of a full batch."""
-        model, rows = self.net.model, count
-        if self.wants_full(count, size):
-            rows = size
-            arguments = [pad(x, len(x) * size // count) if count < size else x for x in arguments]
-            model = compiled_copy(self.net, arguments) or model
-        return self.net.read_output(model(*arguments), rows)[:count].float()
+        if not self.wants_full(count, size):
+            return self.net.read_output(self.net.model(*arguments), count).float()
+        if count < size:
+            arguments = [pad(x, len(x) * size // count) for x in arguments]
+        if self.model is None:
+            self.model = compiled_copy(self.net, arguments) or self.net.model
+        return self.net.read_output(self.model(*arguments), size)[:count].float()
 
 
 def compiled_copy(net: Network, arguments: Sequence[Tensor]) -> nn.Module | None:

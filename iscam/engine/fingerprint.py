@@ -35,7 +35,7 @@ def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
         digest.update(f"{type(value).__name__} {value!r};".encode())
     elif isinstance(value, Tensor):
         digest.update(f"{id(value)} {value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(str(hash_values(value) if values else value.data_ptr()).encode())
+        digest.update((hash_values(value) if values else str(value.data_ptr())).encode())
     elif isinstance(value, nn.Module) or callable(value):
         digest.update(f"{id(value)};".encode())
     elif id(value) in seen:
@@ -56,23 +56,30 @@ def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
         add(digest, getattr(value, "__dict__", {}), values, seen)
 
 
-def hash_values(tensor: Tensor) -> int:
-    """A position-dependent hash of the tensor's bits, computed on its device.
-
-    Each 32-bit word is multiplied by an odd weight that a hash of its position gives; the products are summed modulo
-    2^64. Any change of one value changes the sum, and exchanging two unequal values does.
-    """
+def hash_values(tensor: Tensor) -> str:
+    """A digest of the tensor's bits."""
     flat = tensor.detach().contiguous().flatten()
     if flat.numel() == 0 or flat.is_meta:
-        return 0
+        return ""
     if flat.is_complex():
         flat = torch.view_as_real(flat).flatten()
+    if flat.device.type == "cpu":
+        return hashlib.blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
+    return hash_on_device(flat)
+
+
+def hash_on_device(flat: Tensor) -> str:
+    """A position-dependent hash of a tensor's bits, computed where it lies, since copies to the CPU are slow.
+
+    Each 32-bit word is multiplied by an odd weight that a hash of its position gives. The products are summed modulo
+    2^64. Changing one value, or exchanging two unequal ones, changes the sum.
+    """
     words = flat.view(torch.uint8) if flat.element_size() % 4 else flat.view(torch.int32)
-    total = 0
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
     for start in range(0, len(words), CHUNK):
         part = words[start : start + CHUNK].to(torch.int64)
         position = torch.arange(start, start + len(part), device=part.device)
         mixed = (position + 1) * -7046029254386353131
         weight = (mixed ^ (mixed >> 29)) * -4658895280553007687 | 1
-        total += int((part * weight).sum())
-    return total % (1 << 64)
+        total += (part * weight).sum()
+    return f"{int(total) % (1 << 64):x}"
