@@ -194,6 +194,18 @@ def test_own_model_message_is_the_librarys(message: str, cause: Callable[[], obj
         cause()
 
 
+def cost(method: iscam.Method) -> str:
+    """Forward passes per map as a formula of the number of channels."""
+    fixed, per_channel = (method.passes(channels, method.options()) for channels in (0, 1))
+    factor = per_channel - fixed
+    return f"${factor if factor > 1 else ''}K + {fixed}$" if factor else f"{fixed}"
+
+
+def test_own_model_costs_are_the_registrys() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\$?[\dK +]+\$?) \|", PAGE, re.M)
+    assert dict(rows) == {name: cost(method) for name, method in iscam.METHODS.items()}
+
+
 # ------------------------------------------------------------------------------- what the page says of the methods
 
 
