@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,6 +29,7 @@ NORMALISE = {
     "alone": v1.Normalize([0.5], [0.25]),
     "nested": v2.Compose([v2.Compose([v2.Identity(), v2.Normalize([0.5], [0.25])])]),
     "sequential": torch.nn.Sequential(v2.Normalize([0.5], [0.25])),
+    "hugging face": SimpleNamespace(image_mean=[0.5], image_std=[0.25]),
 }
 
 
@@ -35,6 +37,11 @@ NORMALISE = {
 def test_pixels_undo_the_normalisation_of_the_transform(kind):
     pixels = plots.to_pixels((RAMP[None] - 0.5) / 0.25, NORMALISE[kind])
     assert np.allclose(pixels, RAMP.numpy()[..., None].repeat(3, 2), atol=1e-6)
+
+
+def test_pixels_of_two_normalisations_are_scaled_to_their_range():
+    twice = v2.Compose([v2.Normalize([0.5], [0.25]), v2.Normalize([0.1], [0.5])])
+    assert np.allclose(plots.to_pixels(8 * RAMP[None] - 4, twice)[..., 0], RAMP.numpy(), atol=1e-6)
 
 
 def test_pixels_of_the_default_transform_are_the_images():
