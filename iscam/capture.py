@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,9 +53,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     with modes_lock:
         for module in modules:
             modes.setdefault(module, Mode(module.training)).users += 1
-        if any(module.training for module in modules):
-            model.eval()
     try:
+        if any(module.training for module in modules):
+            set_eval(model)
         yield
     finally:
         with modes_lock:
@@ -65,11 +65,23 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
                     module.training = modes.pop(module).training
 
 
+def set_eval(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        raise InputError(f"an exported model has no evaluation mode: pass the original model ({error})") from error
+
+
 @contextmanager
 def grad_enabled() -> Iterator[None]:
     """Gradients on, whatever the caller's mode."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def no_autocast(images: Tensor) -> AbstractContextManager:
+    """The model's own precision, even inside the caller's `torch.autocast`."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 functional_lock = threading.Lock()  # `functional_call` changes the model while it runs
@@ -78,13 +90,16 @@ functional_lock = threading.Lock()  # `functional_call` changes the model while 
 def call_model(model: nn.Module, images: Tensor) -> Any:
     """What the model returns for a copy of the images, which it may overwrite.
 
-    Autograd refuses tensors that were created in `torch.inference_mode`, so the call uses copies of them.
+    Autograd refuses tensors that were created in `torch.inference_mode`, so the call uses copies of them. The copy that
+    `torch.compile` made is left out: hooks would compile it anew.
     """
+    model = getattr(model, "_orig_mod", model)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     normal = {name: tensor.clone() for name, tensor in tensors if tensor.is_inference()}
     if not normal:  # some models, such as nn.DataParallel, do not work with functional_call
-        return model(images.clone())
-    with functional_lock:
+        with no_autocast(images):
+            return model(images.clone())
+    with functional_lock, no_autocast(images):
         return torch.func.functional_call(model, normal, (images.clone(),))
 
 
@@ -97,10 +112,10 @@ class Recording:
 
 
 @contextmanager
-def recording(model: nn.Module, layer: str, read: Callable[[nn.Module, Any], Reading]) -> Iterator[Recording]:
+def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> Iterator[Recording]:
     """Record the output of a layer during a forward pass inside the block, in evaluation mode.
 
-    `read(module, output)` says how the output holds maps. Each image's A is a leaf of autograd, so gradients of the
+    `read(output)` says how the output holds maps. Each image's A is a leaf of autograd, so gradients of the
     logits with respect to it do not touch the model's parameters. If the layer runs several times, the last output
     counts. Calls from other threads are ignored. The hook is removed and the mode restored after any error.
     """
@@ -109,7 +124,7 @@ def recording(model: nn.Module, layer: str, read: Callable[[nn.Module, Any], Rea
     def keep(module: nn.Module, args: Any, output: Any) -> Tensor | None:
         if threading.get_ident() != thread:
             return None
-        reading = read(module, output)
+        reading = read(output)
         maps = reading.to_maps(output)
         recorded.runs += 1
         recorded.activations = [each.detach().requires_grad_(torch.is_grad_enabled()) for each in maps]
@@ -121,14 +136,12 @@ def recording(model: nn.Module, layer: str, read: Callable[[nn.Module, Any], Rea
 
 
 @contextmanager
-def replacing(
-    model: nn.Module, layer: str, read: Callable[[nn.Module, Any], Reading], activations: Tensor
-) -> Iterator[None]:
+def replacing(model: nn.Module, layer: str, read: Callable[[Any], Reading], activations: Tensor) -> Iterator[None]:
     """Replace the output of a layer by activations (batch, K, h, w) during forward passes inside the block."""
     thread = threading.get_ident()
 
     def swap(module: nn.Module, args: Any, output: Any) -> Tensor | None:
-        return read(module, output).to_output(activations, output) if threading.get_ident() == thread else None
+        return read(output).to_output(activations, output) if threading.get_ident() == thread else None
 
     with hook_on(model, layer, swap), eval_mode(model):
         yield

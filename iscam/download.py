@@ -3,40 +3,60 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from iscam.errors import InputError
+from iscam.errors import DownloadError
 
 
 def cache_folder() -> Path:
-    """The folder of downloads: `$ISCAM_CACHE`, or else the platform's cache folder for `iscam`."""
+    """The folder of downloads: `$ISCAM_CACHE`, or the platform's cache folder for `iscam`."""
     return Path(os.environ.get("ISCAM_CACHE") or user_cache_path("iscam"))
 
 
 def fetch(url: str, sha256: str) -> Path:
-    """Path of the downloaded `url`; a file of that name in the cache with the right hash needs no network.
+    """Path of the downloaded `url`. A file of that name in the cache with the right hash needs no network.
 
-    Parameters: `sha256` is the file's hash in hexadecimal digits, or their beginning.
-    Raises `InputError` where the file is neither cached nor to be had, or has another hash.
+    `sha256` is the file's hash in hexadecimal digits, or their beginning.
+
+    Raises DownloadError if the file is not cached and cannot be downloaded, or if it has another hash.
     """
     path = cache_folder() / url.rsplit("/", 1)[-1]
     try:
         if not path.exists():
-            import pooch  # here: it takes a second, and in notebooks it prints a warning of its own
-
-            pooch.get_logger().setLevel("WARNING")
-            partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-            pooch.retrieve(url, known_hash=None, fname=partial.name, path=path.parent, progressbar=True)
-            partial.replace(path)
+            download(url, path)
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except Exception as error:  # requests, urllib and the file system each raise their own
-        raise InputError(
-            f"cannot download {url} ({type(error).__name__}); put the file at {path} by hand, or set ISCAM_CACHE "
-            f"to a folder that has it"
+        raise DownloadError(
+            f"cannot download {url} ({type(error).__name__}); put the file at {path} by hand, or set ISCAM_CACHE to a "
+            f"folder that has it"
         ) from error
     if not found.startswith(sha256):
-        raise InputError(f"{path} has sha256 {found}, not {sha256}...: delete it, and it is downloaded again")
+        raise DownloadError(f"{path} has sha256 {found}, not {sha256}...; delete it to download it again")
     return path
+
+
+def download(url: str, path: Path) -> None:
+    """Download a file; it appears under its name only when it is complete."""
+    import pooch  # here: it takes a second, and in notebooks it prints a warning of its own
+
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with quiet(pooch.get_logger()):
+        pooch.retrieve(url, known_hash=None, fname=partial.name, path=path.parent, progressbar=True)
+    partial.replace(path)
+
+
+@contextmanager
+def quiet(logger: logging.Logger) -> Iterator[None]:
+    """Warnings and errors only."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -64,11 +64,12 @@ class AmbiguousLayout(InputError):
         self.readings = readings
 
 
-def read_layout(layout: Layout, module: nn.Module, layer: str, output: Any, images: torch.Size) -> Reading:
+def read_layout(layout: Layout, model: nn.Module, layer: str, output: Any, images: torch.Size) -> Reading:
     """The reading of a layer's output for images (batch, channels, height, width).
 
     `layout` is one of `LAYOUTS` or a function from the output to (batch, K, h, w). "auto" takes the only reading that
-    fits the images: the spatial axes must keep their aspect.
+    fits images and model: the spatial axes must keep the image's aspect, and a last axis of channels must have a size
+    that the model's norms or linear layers work on.
 
     Raises InputError if the output does not fit the layout, and for "auto" if it allows no reading or several.
     """
@@ -80,7 +81,9 @@ def read_layout(layout: Layout, module: nn.Module, layer: str, output: Any, imag
     shape = tuple(output.shape)
     if len(output) != images[0] or 0 in shape:
         raise InputError(f"layer {layer!r} returned {shape} for {images[0]} images: it must return one row per image")
-    readings = possible_readings(module, output, images) if layout == "auto" else readings_as(layout, output, images)
+    readings = (
+        possible_readings(model, layer, output, images) if layout == "auto" else readings_as(layout, output, images)
+    )
     if len(readings) == 1:
         return readings[0]
     size = f"on images of {images[2]}x{images[3]}"
@@ -97,10 +100,11 @@ def read_layout(layout: Layout, module: nn.Module, layer: str, output: Any, imag
     )
 
 
-def possible_readings(module: nn.Module, output: Tensor, images: torch.Size) -> list[Reading]:
-    """All readings of a layer's output that fit the images."""
+def possible_readings(model: nn.Module, layer: str, output: Any, images: torch.Size) -> list[Reading]:
+    """All readings of a layer's output that fit the images and the model."""
     if not isinstance(output, Tensor) or len(output) != images[0]:
         return []
+    module = model.get_submodule(layer)
     if output.ndim == 4:
         return [
             reading
@@ -108,7 +112,7 @@ def possible_readings(module: nn.Module, output: Tensor, images: torch.Size) -> 
             if isinstance(module, CHANNELS_FIRST) or same_aspect((reading.height, reading.width), images[2:])
         ]
     if output.ndim == 3 and not is_attention(output):
-        return token_readings(output, images) + transposed_readings(module, output, images)
+        return readings_3d(module, last_axes(model), output, images)
     return []
 
 
@@ -177,13 +181,13 @@ def tokens_reading(prefix: int, height: int, width: int, channels: int) -> Readi
     return Reading(channels, height, width, "tokens", to_maps, to_output)
 
 
-def transposed_readings(module: nn.Module, output: Tensor, images: torch.Size) -> list[Reading]:
-    """Readings of (batch, K, n), a grid without prefix tokens, unless the module shows that the last axis is K."""
-    channels, positions = output.shape[1:]
-    widths = {size for each in module.modules() for size in last_axis(each)}
-    if positions in widths and channels not in widths:
-        return []
-    return [transposed_reading(channels, height, width) for height, width in grids(positions, images[2:])]
+def readings_3d(module: nn.Module, widths: set[int], output: Tensor, images: torch.Size) -> list[Reading]:
+    """Tokens (batch, n, K), if the model works on a last axis of size K; (batch, K, n) unless it is of size n alone."""
+    first, second = output.shape[1:]
+    readings = token_readings(output, images) if second in widths else []
+    if type(module).__name__ not in CHANNELS_LAST and (first in widths or second not in widths):
+        readings += [transposed_reading(first, height, width) for height, width in grids(second, images[2:])]
+    return readings
 
 
 def transposed_reading(channels: int, height: int, width: int) -> Reading:
@@ -193,10 +197,10 @@ def transposed_reading(channels: int, height: int, width: int) -> Reading:
     return Reading(channels, height, width, to_maps, to_maps, lambda maps, _: maps.flatten(2))
 
 
-def last_axis(module: nn.Module) -> set[int]:
-    """Sizes of the last axis that a module takes or returns, if it is one that works on the last axis."""
-    weight = getattr(module, "weight", None)
-    return set(weight.shape) if type(module).__name__ in CHANNELS_LAST and isinstance(weight, Tensor) else set()
+def last_axes(model: nn.Module) -> set[int]:
+    """Sizes of the last axis that the model's norms and linear layers take or return."""
+    weights = [getattr(m, "weight", None) for m in model.modules() if type(m).__name__ in CHANNELS_LAST]
+    return {size for weight in weights if isinstance(weight, Tensor) for size in weight.shape}
 
 
 def grids(positions: int, image: torch.Size, exact: bool = True) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from iscam.caches import Caches
-from iscam.capture import call_model, checked_finite, eval_mode, model_errors
-from iscam.errors import InputError
+from iscam.capture import call_model, checked_finite, eval_mode, grad_enabled, model_errors, no_autocast
+from iscam.errors import InputError, is_out_of_memory
 from iscam.layouts import LAYOUTS, Layout
-from iscam.outputs import PROBABILITIES, class_scores, in_unit_range, read_logits
+from iscam.outputs import PROBABILITIES, class_scores, in_unit_range, kind_of_probabilities, read_logits
 from iscam.probe import automatic_layer, layer_names, listed
 from iscam.validation import check_int, check_targets, unknown_choice
 
@@ -132,6 +131,8 @@ class Network:
         try:
             self.model.to(device)
         except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())
             raise InputError(f"cannot move the model to device {str(device)!r}: {reason[:200]}") from error
         self.clear_caches()
@@ -140,8 +141,7 @@ class Network:
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
         images = check_images(self, images)
-        full_precision = torch.autocast(images.device.type, enabled=False)  # even inside the caller's autocast
-        with eval_mode(self.model), torch.no_grad(), full_precision, model_errors(images):
+        with eval_mode(self.model), torch.no_grad(), no_autocast(images), model_errors(images):
             logits = checked_finite(self.read_output(self.model(images.clone()), len(images)))  # it may overwrite them
         self.check_probabilities(images, logits)
         return logits
@@ -162,29 +162,19 @@ class Network:
         return read_logits(returned, images, self.output, self.probability)
 
     def check_probabilities(self, images: Tensor, logits: Tensor) -> None:
-        """Warn once if the model seems to return probabilities instead of logits; images and logits of one call.
-
-        Rows in [0, 1] are suspicious. They are probabilities if they sum to 1, or, for "sigmoid", if they also stay in
-        [0, 1] for inputs 30 times as large and of either sign, which drive logits far outside.
-        """
+        """Warn once per network if the model seems to return probabilities; images and logits of one call."""
         if not self.caches.first_time("check_probabilities") or not in_unit_range(logits):
             return
-        if self.probability == "softmax":
-            suspicious = bool(((logits.float().sum(1) - 1).abs() < 1e-3).all())
-        else:
-            suspicious = all(in_unit_range(self.scores_of_scaled(images, factor)) for factor in (30, -30))
-        inverse = {"softmax": "torch.log", "sigmoid": "torch.logit"}[self.probability]
-        if suspicious:
+        if not logits.requires_grad:  # the graph of autograd shows a sigmoid
+            with grad_enabled(), eval_mode(self.model):
+                returned = call_model(self.model, images[:1].detach().clone().requires_grad_())
+                logits = self.read_output(returned, 1)
+        if kind := kind_of_probabilities(logits):
+            inverse = {"softmax": "torch.log", "sigmoid": "torch.logit"}[kind]
             self.caches.warn_once(
-                f"the model seems to return probabilities, to which iscam applies {self.probability} again; pass the "
-                f"model without its last {self.probability}, or output={inverse}"
+                f"the model seems to return probabilities, a {kind}, to which iscam applies {self.probability}; pass "
+                f"probability={kind!r} and output={inverse}, or the model without its last {kind}"
             )
-
-    def scores_of_scaled(self, images: Tensor, factor: float) -> Tensor:
-        """The scores of scaled images, NaN if the model fails on them."""
-        with eval_mode(self.model), torch.no_grad(), suppress(Exception):  # a model may raise anything
-            return self.read_output(call_model(self.model, factor * images), len(images))
-        return images.new_tensor(math.nan)
 
     def with_layer(self, layer: str | nn.Module | None) -> Network:
         """The network with another layer and the same caches."""
@@ -245,6 +235,14 @@ def check_model(model: object) -> None:
         raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted or traced model takes no hooks: pass the module that it was made from")
+    if isinstance(model, torch.fx.GraphModule) and not calls_modules(model):
+        raise InputError("an exported model runs no modules: pass the module that it was made from")
+
+
+def calls_modules(model: torch.fx.GraphModule) -> bool:
+    """True if the graph calls modules with parameters; the graph of an exported model calls functions."""
+    called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
+    return any(True for module in called for _ in module.parameters())
 
 
 def check_function(name: str, value: object) -> None:

@@ -65,5 +65,35 @@ def described(returned: Any) -> str:
     return type(returned).__name__
 
 
+#: Operations of autograd's graph that select or rearrange values.
+REARRANGING = (
+    "View",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Select",
+    "Slice",
+    "Clone",
+    "Alias",
+    "Permute",
+    "Transpose",
+    "T",
+)
+
+
 def in_unit_range(x: Tensor) -> bool:
+    """True if all values lie in [0, 1]."""
     return bool(((x >= 0) & (x <= 1)).all())
+
+
+def kind_of_probabilities(scores: Tensor) -> str | None:
+    """ "softmax" if each row of scores (batch, classes) in [0, 1] sums to 1; "sigmoid" if they came from a sigmoid.
+
+    The last operation in autograd's graph tells a sigmoid from logits that happen to lie in [0, 1].
+    """
+    if scores.shape[1] > 1 and bool(((scores.detach().float().sum(1) - 1).abs() < 1e-3).all()):
+        return "softmax"
+    node = scores.grad_fn
+    while node is not None and node.name().rstrip("0123456789").removesuffix("Backward") in REARRANGING:
+        node = node.next_functions[0][0]
+    return "sigmoid" if node is not None and "sigmoid" in node.name().lower() else None

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from iscam.capture import Call, call_model, grad_enabled, traced
 from iscam.errors import DEVICE_ERRORS, InputError
-from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout
+from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout, same_aspect
 
 #: Sizes to try if the model declares none or fails on the one that it declares.
 SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)
+
+#: Gradients that one backward pass of the search takes.
+AT_ONCE = 24
 
 #: Longest list of layers in an error message.
 MOST_NAMES = 20
@@ -43,19 +46,18 @@ def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor],
         logits = read_output(returned, 1)
         candidates = [
             candidate
-            for candidate in spatial(calls, layout, images.shape)
+            for candidate in spatial(model, calls, layout, images.shape)
             if not candidate.call.unchanged and not isinstance(candidate.call.module, nn.Linear)
         ]
-        if logits.requires_grad:
-            candidates = depended_on(candidates, calls, logits)
-    last = max((place for place, call in enumerate(calls) if has_weights(call.module)), default=-1)
-    features = [c for c in candidates if c.place < last or c.reading.channels != logits.shape[1]]
-    if candidates:
-        return (features or candidates)[-1].call.name
-    raise InputError(
-        f"{type(model).__name__} has no layer with a spatial output (batch, channels, height, width) on which the "
-        f"class scores depend; pass layer=..., one of: {listed([name for name, _ in model.named_modules() if name])}"
-    )
+        last = max((place for place, call in enumerate(calls) if has_weights(call.module)), default=-1)
+        features = [c for c in candidates if c.place < last or c.reading.channels != logits.shape[1]]
+        found = last_used(features, calls, logits) or last_used(candidates, calls, logits)
+    if found is None:
+        raise InputError(
+            f"{type(model).__name__} has no layer with a spatial output (batch, channels, height, width) on which the "
+            f"class scores depend{scripted_parts(model)}; pass layer=..., one of: {listed(hookable(model))}"
+        )
+    return found.call.name
 
 
 def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
@@ -71,11 +73,21 @@ def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
             except Exception as error:  # a model may raise anything on a size that it does not take
                 first_error = first_error or error
     reason = " ".join(f"{type(first_error).__name__}: {first_error}".split())
-    names = [name for name, _ in model.named_modules() if name]
     raise InputError(
         f"no layer was given, and {type(model).__name__} fails on the random image that finds one: {reason[:300]}; "
-        f"pass layer=..., one of: {listed(names)}"
+        f"pass layer=..., one of: {listed(hookable(model))}"
     ) from first_error
+
+
+def hookable(model: nn.Module) -> list[str]:
+    """Names of all modules that take hooks."""
+    return [n for n, module in model.named_modules() if n and not isinstance(module, torch.jit.ScriptModule)]
+
+
+def scripted_parts(model: nn.Module) -> str:
+    """A remark for the error message if parts of the model are scripted."""
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+    return " (scripted or traced parts do not count: pass the original modules)" if scripted else ""
 
 
 def random_image(model: nn.Module, height: int, width: int) -> Tensor:
@@ -109,17 +121,18 @@ def declared(model: nn.Module, *path: str) -> Iterator[Any]:
             yield value
 
 
-def spatial(calls: Sequence[Call], layout: Layout, images: torch.Size) -> list[Candidate]:
+def spatial(model: nn.Module, calls: Sequence[Call], layout: Layout, images: torch.Size) -> list[Candidate]:
     """The calls whose output reads as maps with h, w > 1."""
     found = []
     for place, call in enumerate(calls):
         try:
-            readings = [read_layout(layout, call.module, call.name, call.output, images)]
+            readings = [read_layout(layout, model, call.name, call.output, images)]
         except AmbiguousLayout as error:
             readings = error.readings
         except InputError:
             continue
-        if min(readings[0].height, readings[0].width) > 1:
+        size = readings[0].height, readings[0].width
+        if min(size) > 1 and same_aspect(size, images[2:]):
             found.append(Candidate(place, call, readings[0]))
     return found
 
@@ -129,19 +142,28 @@ def has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
 
 
-def depended_on(candidates: list[Candidate], calls: Sequence[Call], logits: Tensor) -> list[Candidate]:
-    """The candidates on whose maps the class scores depend, by the gradients of a random sum of the scores.
+def last_used(candidates: Sequence[Candidate], calls: Sequence[Call], logits: Tensor) -> Candidate | None:
+    """The last candidate on whose maps the class scores depend, by the gradients of a random sum of the scores."""
+    if not logits.requires_grad:  # the model turns gradients off
+        return candidates[-1] if candidates else None
+    scores = scores_with_gradient(calls, logits)
+    for end in range(len(candidates), 0, -AT_ONCE):  # from the end, where the backward pass is short
+        some = candidates[max(end - AT_ONCE, 0) : end]
+        gradients = gradients_of(scores, [candidate.call.output for candidate in some])
+        for candidate, gradient in zip(reversed(some), reversed(gradients), strict=True):
+            if gradient is not None and candidate.reading.to_maps(gradient).any():
+                return candidate
+    return None
 
-    If all gradients are zero, as those through a new head of zeros, the input of the head takes the scores' place.
-    """
+
+def scores_with_gradient(calls: Sequence[Call], logits: Tensor) -> Tensor:
+    """The logits, or the input of the head if the head is new and all zeros, so that no gradient passes it."""
     head = next((call.argument for call in reversed(calls) if has_weights(call.module)), None)
-    for scores in (logits, head):
-        if isinstance(scores, Tensor) and scores.requires_grad:
-            gradients = gradients_of(scores, [candidate.call.output for candidate in candidates])
-            pairs = zip(candidates, gradients, strict=True)
-            if found := [c for c, g in pairs if g is not None and c.reading.to_maps(g).any()]:
-                return found
-    return []
+    if isinstance(head, Tensor) and head.requires_grad:
+        (gradient,) = gradients_of(logits, [head])
+        if gradient is not None and not gradient.any():
+            return head
+    return logits
 
 
 def gradients_of(scores: Tensor, outputs: Sequence[Tensor]) -> list[Tensor | None]:
@@ -161,11 +183,12 @@ def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             images, calls, _ = probe(model)
     except InputError:
-        return [name for name, _ in model.named_modules() if name]
-    return list(dict.fromkeys(candidate.call.name for candidate in spatial(calls, layout, images.shape)))
+        return hookable(model)
+    return list(dict.fromkeys(candidate.call.name for candidate in spatial(model, calls, layout, images.shape)))
 
 
 def listed(names: Sequence[str]) -> str:
     """The last names of a list, which are those nearest to the class scores."""
     shown = ", ".join(names[-MOST_NAMES:])
+    shown = shown or "none"
     return shown if len(names) <= MOST_NAMES else f"..., {shown} ({len(names)} in all)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iscam.capture import (
     Recording,
@@ -50,7 +50,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
         recorded, logits = run(net, images)
     except AmbiguousLayout as ambiguous:
         net.caches.layouts[net.layer, image.shape] = layout_from_wide_image(net, images, ambiguous)
-        recorded, logits = run(net, images)
+        return forward_record(net, image, target)
     activations = recorded.activations[0]
     if not activations.isfinite().all():
         raise InputError(f"layer {net.layer!r} returned NaN or infinite activations, which give no map")
@@ -59,7 +59,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
             f"layer {net.layer!r} runs {recorded.runs} times in a forward pass; maps explain its last output. To "
             f"explain another one, give each call a module of its own and pass it as layer=..."
         )
-    net.check_probabilities(images, logits.detach()[None])
+    net.check_probabilities(images, logits[None])
     if target is None:
         target = int(logits.argmax())
     if not 0 <= target < len(logits):
@@ -69,13 +69,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
 
 def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
     """The recorded layer and the logits (classes,) of one image (1, channels, height, width)."""
-    full_precision = torch.autocast(images.device.type, enabled=False)  # even inside the caller's autocast
-    with (
-        grad_enabled(),
-        full_precision,
-        model_errors(images),
-        recording(net.model, net.layer, reader(net, images)) as recorded,
-    ):
+    with grad_enabled(), model_errors(images), recording(net.model, net.layer, reader(net, images)) as recorded:
         logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0]
     if not recorded.activations:
         raise InputError(
@@ -94,10 +88,10 @@ def logits_with(record: ForwardRecord, activations: Tensor) -> Tensor:
         return checked_finite(net.read_output(call_model(net.model, images), len(images)))
 
 
-def reader(net: Network, images: Tensor) -> Callable[[nn.Module, Any], Reading]:
-    """A function (module, output) -> how the output of the network's layer holds maps."""
+def reader(net: Network, images: Tensor) -> Callable[[Any], Reading]:
+    """A function that says how the output of the network's layer holds maps."""
     layout = net.caches.layouts.get((net.layer, images.shape[1:]), net.layout)
-    return lambda module, output: read_layout(layout, module, net.layer, output, images.shape)
+    return lambda output: read_layout(layout, net.model, net.layer, output, images.shape)
 
 
 def layout_from_wide_image(net: Network, images: Tensor, ambiguous: AmbiguousLayout) -> Layout:
@@ -109,9 +103,9 @@ def layout_from_wide_image(net: Network, images: Tensor, ambiguous: AmbiguousLay
     with torch.no_grad(), traced(net.model) as calls, suppress(Exception):  # a head may refuse the size: no harm
         call_model(net.model, wide)
     call = next((call for call in reversed(calls) if call.name == net.layer), None)
-    readings = possible_readings(call.module, call.output, wide.shape) if call else []
-    if len(readings) == 1:
-        for reading in ambiguous.readings:
-            if (reading.kind, reading.channels) == (readings[0].kind, readings[0].channels):
-                return reading.layout
+    readings = possible_readings(net.model, net.layer, call.output, wide.shape) if call else []
+    kinds = {(reading.kind, reading.channels) for reading in readings}
+    left = [reading for reading in ambiguous.readings if (reading.kind, reading.channels) in kinds]
+    if len(left) == 1:
+        return left[0].layout
     raise ambiguous

@@ -1,98 +1,276 @@
-"""`load_model`: the papers' networks and the embedded ones, with their weights."""
+"""`load_model`: the papers' networks, embedded ones, models of torchvision and timm, and users' own."""
 
 from __future__ import annotations
 
-import pickle
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import isfunction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.transforms import InterpolationMode, v2
 
 from iscam.download import fetch
-from iscam.errors import InputError
-from iscam.model import Network
+from iscam.errors import DownloadError, InputError
+from iscam.menagerie import networks as menagerie
+from iscam.model import Network, as_network
 from iscam.rng import seeded
 from iscam.validation import unknown_choice
+from iscam.weights import first_line, load_weights
 
 #: The papers' networks and their layers, as the authors' code names them (512 channels; 7x7, 7x7 and 13x13).
 LAYERS = {"vgg16": "features", "resnet18": "layer4", "squeezenet1_0": "features"}
 
+#: What torchvision sets when it loads the default weights of these models.
+TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
+    name: {"transform_input": True, "init_weights": False} for name in ("googlenet", "inception_v3")
+}
+
 
 def load_model(name: str, weights: str | Path | None = "default", layer: str | None = None) -> Network:
-    """One of the papers' networks, or an embedded one, ready to explain, on the CPU.
+    """A network ready to explain, on the CPU, in evaluation mode.
 
-    `name`: vgg16, resnet18 or squeezenet1_0 (1000 ImageNet classes), or menagerie/vgg, menagerie/resnet,
-    menagerie/squeezenet. `weights`: "default" is torchvision's IMAGENET1K_V1, downloaded once into the cache, or the
-    embedded weights of the menagerie; a path is a file in the layout of the model's `state_dict`, `.safetensors` or
-    `.pth` (read without unpickling code); None is random, the same at every call. `layer`: None is the layer that the
-    authors' code explains.
+    `name` is one of
 
-    Raises `InputError` for an unknown name or layer, and for a file that is missing, corrupt or of another network.
-    Source: torchvision's model zoo; layers: the authors' notebooks.
+    - vgg16, resnet18 or squeezenet1_0: the papers' networks, 1000 ImageNet classes
+    - menagerie/vgg, menagerie/resnet or menagerie/squeezenet: small embedded networks
+    - torchvision/NAME: a classifier of torchvision, with the transform and categories of its default weights
+    - timm/NAME: a classifier of timm, with the transform of its data configuration
+    - FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION: a function without arguments that returns a `Network`
+
+    `weights`: "default" means trained weights: IMAGENET1K_V1 for the papers' networks, torchvision's or timm's default,
+    the embedded ones, or what the function returns. A path names a `.safetensors` or `.pth` file in the layout of the
+    model's `state_dict()`, which is read without running code. None means random weights, the same at every call.
+
+    `layer`: the layer to explain. None: that of the authors' code or of the function's network, or the automatic one.
+
+    Raises InputError for an unknown name or layer, a function that fails, and a file that is missing, corrupt or holds
+    other weights. Raises DownloadError for default weights that are not cached and cannot be downloaded.
 
     >>> net = iscam.load_model("squeezenet1_0", weights=None)
     >>> net.layer, len(net.categories)
     ('features', 1000)
     """
-    from iscam.menagerie import networks as menagerie  # here, since it needs Network
-
-    if name in menagerie.NETWORKS:
-        model, default_layer, categories, default = menagerie.build(name)
-    elif name in LAYERS:
-        entry = models.get_model_weights(name)["IMAGENET1K_V1"]
-        model, default_layer, categories = seeded(models.get_model, name), LAYERS[name], entry.meta["categories"]
-        default = entry.url
-    else:
-        raise unknown_choice("model", name, [*LAYERS, *menagerie.NETWORKS])
-    if weights is not None:
-        path = weights_file(default) if weights == "default" else Path(weights)
-        load_weights(model, path, name)
-    return Network(model.eval(), layer or default_layer, categories=categories)
-
-
-def weights_file(default: str | Path) -> Path:
-    """Path of a model's own weights: embedded, or fetched from torchvision (file names end in their sha256)."""
-    if isinstance(default, Path):
-        return default
-    return fetch(default, sha256=default.rsplit("-", 1)[-1].split(".")[0])
-
-
-def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Read a file into the model, all of it or nothing."""
-    if not path.is_file():
-        raise InputError(f"no weights file {path}; give a .safetensors or .pth file, or none for random weights")
-    try:
-        read = safetensors.torch.load_file if path.suffix == ".safetensors" else read_pth
-        state = read(path)
-    except pickle.UnpicklingError as error:
+    if weights is not None and not isinstance(weights, str | Path):
         raise InputError(
-            f"cannot read the weights file {path}: it is corrupt, or holds a whole model, which is not read since that "
-            f"runs code; save model.state_dict()"
-        ) from error
-    except Exception as error:  # each format has its own errors for a corrupt file
-        raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from error
-    expected = {key: value.shape for key, value in model.state_dict().items()}
-    found = {key: getattr(value, "shape", None) for key, value in state.items()} if isinstance(state, dict) else {}
-    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
-    missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # torchvision's ResNet has none
-    reshaped = {key for key in expected.keys() & found.keys() if expected[key] != found[key]}
-    if wrong := sorted(missing | unknown | reshaped):
-        entries = " or ".join(sorted(key for key in unknown if isinstance(state[key], dict)))  # as of a checkpoint
-        hint = f"; if they are inside its entry {entries}, save that alone" if entries else ""
-        raise InputError(
-            f"{path} does not hold weights of {name}: of its {len(expected)} tensors {len(missing)} are missing and "
-            f"{len(reshaped)} have another shape, and {len(unknown)} are unknown; first {wrong[0]} "
-            f"({found.get(wrong[0], 'missing')}, not {expected.get(wrong[0], 'known')}){hint}"
+            f"weights must be 'default' (the trained ones), None (random) or the path of a file, not the "
+            f"{type(weights).__name__} {' '.join(str(weights).split())[:60]}"
         )
-    model.load_state_dict({**model.state_dict(), **state})
+    if not isinstance(name, str):
+        raise InputError(f"the model's name must be a string, not {type(name).__name__}")
+    net = source(name)(name, weights)
+    return net if layer is None else net.with_layer(layer)
 
 
-def read_pth(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+def source(name: str) -> Callable[[str, str | Path | None], Network]:
+    """The function that loads a model of this name."""
+    if name in menagerie.NETWORKS:
+        return embedded
+    if name in LAYERS:
+        return of_the_papers
+    if ":" in name and not name.startswith("timm/"):
+        return of_a_function
+    for prefix, load in (("torchvision/", of_torchvision), ("timm/", of_timm)):
+        if name.startswith(prefix):
+            return load
+    theirs = f"torchvision/{name if name in models.list_models(module=models) else 'NAME'}"
+    more = [theirs, "timm/NAME", "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION"]
+    raise unknown_choice("model", name, [*LAYERS, *menagerie.NETWORKS, *more])
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def embedded(name: str, weights: str | Path | None) -> Network:
+    model, layer, categories, default = menagerie.build(name)
+    if weights is not None:
+        load_weights(model, default if weights == "default" else Path(weights), name)
+    return Network(model.eval(), layer, categories=categories)
+
+
+def of_the_papers(name: str, weights: str | Path | None) -> Network:
+    entry = models.get_model_weights(name)["IMAGENET1K_V1"]
+    model = seeded(models.get_model, name)
+    load_torchvision_weights(model, weights, entry, name)
+    return Network(model.eval(), LAYERS[name], categories=entry.meta["categories"])
+
+
+def of_torchvision(name: str, weights: str | Path | None) -> Network:
+    short = name.removeprefix("torchvision/")
+    valid = models.list_models(module=models)
+    if short not in valid:
+        raise unknown_choice("torchvision classifier", short, closest(short, valid))
+    entry = models.get_model_weights(short).DEFAULT
+    model = seeded(lambda: models.get_model(short, **TORCHVISION_OPTIONS.get(short, {})))
+    load_torchvision_weights(model, weights, entry, name)
+    preset = entry.transforms()
+    transform = imagenet_transform(
+        preset.resize_size, preset.crop_size, preset.interpolation, preset.mean, preset.std, bool(preset.antialias)
+    )
+    return Network(model.eval(), transform=transform, categories=entry.meta["categories"])
+
+
+def load_torchvision_weights(model: nn.Module, weights: str | Path | None, entry: Any, name: str) -> None:
+    """Load a file or the weights of a torchvision entry, whose file names end in their sha256; None loads nothing."""
+    if weights is None:
+        return
+    if weights == "default":
+        weights = fetch(entry.url, sha256=entry.url.rsplit("-", 1)[-1].split(".")[0])
+    load_weights(model, Path(weights), name)
+
+
+def imagenet_transform(
+    resize: Sequence[int],
+    crop: Sequence[int],
+    interpolation: InterpolationMode,
+    mean: Sequence[float],
+    std: Sequence[float],
+    antialias: bool = True,
+) -> v2.Compose:
+    """Resize the short side, crop the centre, normalise; boxes of the image follow."""
+    return v2.Compose(
+        [
+            v2.Resize(list(resize), interpolation=interpolation, antialias=antialias),
+            v2.CenterCrop(list(crop)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(mean), list(std)),
+        ]
+    )
+
+
+def of_timm(name: str, weights: str | Path | None) -> Network:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(f"{name} needs timm, which is not installed: pip install timm") from error
+    short = name.removeprefix("timm/")
+    if not timm.is_model(short) and ":" not in short:
+        raise unknown_choice("timm model", short, closest(short, timm.list_models()))
+    try:
+        model = seeded(lambda: timm.create_model(short, pretrained=weights == "default"))
+    except Exception as error:  # the hub, the file system and timm each raise their own
+        if weights != "default":
+            raise InputError(f"timm cannot create {short}: {first_line(error)}") from error
+        raise DownloadError(
+            f"timm cannot load the default weights of {short} ({type(error).__name__}: {first_line(error)}); pass "
+            f"weights=FILE, or weights=None for random ones"
+        ) from error
+    if weights not in (None, "default"):
+        load_weights(model, Path(str(weights)), name)
+    return Network(model.eval(), transform=timm_transform(model), categories=timm_categories(model))
+
+
+def timm_transform(model: nn.Module) -> Callable[..., Any]:
+    """timm's transform for evaluation; if it is a centre crop, one that boxes follow."""
+    from timm.data import create_transform, resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    _, height, width = config["input_size"]
+    if config["crop_mode"] != "center" or height != width or config["interpolation"] == "random":
+        return create_transform(**config, is_training=False)
+    resize = int(height / config["crop_pct"])
+    mode = InterpolationMode(config["interpolation"])
+    return imagenet_transform([resize], [height, width], mode, config["mean"], config["std"])
+
+
+def timm_categories(model: nn.Module) -> tuple[str, ...] | None:
+    """Names of the classes of an ImageNet model; None for others."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(model)
+    if not subset:
+        return None
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(i) for i in range(info.num_classes()))
+
+
+def of_a_function(name: str, weights: str | Path | None) -> Network:
+    where, _, function_name = name.rpartition(":")
+    module = imported(where)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [
+            key for key, value in vars(module).items() if isfunction(value) and value.__module__ == module.__name__
+        ]
+        raise unknown_choice(f"function of {where}", function_name, names[:20] or ["none"])
+    try:
+        returned = function()
+    except InputError:
+        raise
+    except Exception as error:  # the user's code
+        raise InputError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error
+    if not isinstance(returned, Network | nn.Module):
+        raise InputError(f"{name} must return an iscam.Network or a torch.nn.Module, not {type(returned).__name__}")
+    net = as_network(returned)
+    if weights is None:
+        seeded(reset, net.model, name)
+    elif weights != "default":
+        load_weights(net.model, Path(weights), name)
+    net.model.eval()
+    return net
+
+
+def imported(where: str) -> ModuleType:
+    """The module of a file or of a dotted name. Raises InputError if it cannot be imported."""
+    path = Path(where)
+    if path.suffix == ".py" and not path.is_file():
+        raise InputError(f"no model file {where}; the current folder is {Path.cwd()}")
+    try:
+        if path.suffix == ".py":
+            return run_file(path)
+        with on_path(Path.cwd()):
+            return importlib.import_module(where)
+    except (Exception, SystemExit) as error:  # the user's code
+        raise InputError(f"cannot import {where!r}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def run_file(path: Path) -> ModuleType:
+    """The module that a Python file defines, run anew; modules beside it can be imported."""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"iscam_model_{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look up the module of a class
+    try:
+        with on_path(path.resolve().parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def on_path(folder: Path) -> Iterator[None]:
+    """The folder as the first place to import modules from."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def reset(model: nn.Module, name: str) -> None:
+    """Give all modules new random weights."""
+    for where, module in model.named_modules():
+        if callable(reset_parameters := getattr(module, "reset_parameters", None)):
+            reset_parameters()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise InputError(
+                f"{name} cannot get random weights: its module {where or 'itself'!r} ({type(module).__name__}) has no "
+                f"reset_parameters(); let the function return an untrained model"
+            )
+
+
+def closest(name: str, valid: Sequence[str]) -> list[str]:
+    """The valid names most like the given one."""
+    return difflib.get_close_matches(name, valid, n=6, cutoff=0.3) or list(valid)[:6]

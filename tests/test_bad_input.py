@@ -602,5 +602,5 @@ def test_weights_that_torch_does_not_unpickle(tmp_path, kind):
 
 def test_weights_of_another_network_are_counted(tmp_path):
     """SqueezeNet1.0 has 52 tensors; ResNet-18 has 122, none of them under one of their names."""
-    with refused("of its 52 tensors 52 are missing and 0 have another shape, and 122 are unknown"):
+    with refused("of its 52 tensors 52 are missing and 0 have another shape, and 122 keys of the file are unknown"):
         iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, "another network, pth"))

@@ -29,6 +29,7 @@ LAYERS = (
     "record",
     "download",
     "menagerie",
+    "weights",
     "zoo",
     "engine",
     "methods",
