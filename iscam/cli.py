@@ -13,7 +13,7 @@ import torch
 import typer
 
 from iscam.data import LabelledImage, load_images
-from iscam.errors import InputError
+from iscam.errors import InputError, IscamError
 from iscam.explanation import explain
 from iscam.methods import METHODS
 from iscam.methods.controls import CONTROLS
@@ -163,7 +163,7 @@ def main() -> None:
     """Run the command line; bad input is one line and exit code 2."""
     try:
         app()
-    except InputError as error:
+    except IscamError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from error
 
