@@ -69,6 +69,12 @@ def test_pixels_of_any_number_of_channels(channels, shown):
     assert np.array_equal(plots.to_pixels(image, None), image[list(shown)].permute(1, 2, 0).numpy())
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pixels_ignore_a_normalisation_of_other_channels(channels):
+    image = RAMP.expand(channels, -1, -1)
+    assert np.array_equal(plots.to_pixels(image), plots.to_pixels(image, None))
+
+
 def test_pixels_of_bytes():
     assert np.allclose(plots.to_pixels(torch.full((3, 2, 2), 51, dtype=torch.uint8), None), 0.2)
 
