@@ -92,6 +92,11 @@ def test_captum_attribution_of_a_tuple_is_a_tuple(pooled):
     assert torch.equal(found, attribute(pooled.images, 1))
 
 
+def test_captum_attribution_has_the_dtype_of_the_images(pooled):
+    attribute = iscam.captum_attribution(pooled.net, "grad_cam").attribute
+    assert attribute(pooled.images.double(), 1).dtype == torch.float64
+
+
 @pytest.mark.parametrize("target", ["cat", [(0, 1)], [1, 2], 1.5, 99, [None]])
 def test_captum_attribution_bad_target_is_refused(pooled, target):
     with refused("target"):
