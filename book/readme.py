@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 import iscam
 from iscam.reproduction import figures, findings
+from iscam.reproduction.published import PAPER_METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, HERO = ROOT / "README.md", ROOT / "book" / "hero.png"
@@ -16,16 +17,15 @@ NETWORK, SEED, IMAGE = "menagerie/squeezenet", 0, 7  # the same as in the introd
 
 
 def main() -> None:
-    plt.switch_backend("Agg")
     hero().savefig(HERO, dpi=62, pil_kwargs={"optimize": True})
     README.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def hero() -> plt.Figure:
+def hero() -> Figure:
     """A drawing of the menagerie and the map of each method."""
     net = iscam.load_model(NETWORK)
     item = iscam.load_images("menagerie", IMAGE + 1, SEED)[IMAGE]
-    maps = {method: iscam.explain(net, item.image[None], method=method)[0] for method in iscam.METHODS}
+    maps = {method: iscam.explain(net, item.image[None], method=method)[0] for method in PAPER_METHODS}
     return figures.hero(item.image, net.category(int(net(item.image[None]).argmax())), maps)
 
 

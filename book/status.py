@@ -9,9 +9,9 @@ from typing import Any
 
 import nbformat
 
-from iscam.reproduction.archive import study_command
+from iscam.reproduction.commands import is_study, study_command
 from iscam.reproduction.published import data_folder
-from iscam.reproduction.tables import markdown_table
+from iscam.reproduction.styles import markdown_table
 from iscam.study.provenance import provenance
 
 PAGE = """# Status
@@ -74,8 +74,7 @@ def records(file: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def run_item(name: str, run: dict[str, Any]) -> str:
     """A list item with the date, machine, duration, commit, torch version and command of a recorded run."""
-    command = run.get("command", "")
-    command = study_command(run) if " study " in command else command
+    command = study_command(run) if is_study(run) else run.get("command", "")
     facts = [run["date"][:10], run.get("device"), f"{run['seconds']:,.0f} s" if "seconds" in run else None]
     facts += [f"commit {run['commit']}"] if run.get("commit") else []
     facts += [f"torch {run['versions']['torch']}"] if "versions" in run else []

@@ -1,4 +1,4 @@
-"""What the book and the README quote follows the recorded runs, and the check of the book sees faults."""
+"""The book and the README follow the recorded runs, the build notices what changed, and the check finds faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from iscam.reproduction.archive import recorded
 from iscam.reproduction.findings import METRICS, sentences, tables
 from iscam.reproduction.panels import Panel, slider
 from iscam.reproduction.published import data_folder
-from iscam.reproduction.tables import format_table
+from iscam.reproduction.tables import by_metric
 from iscam.study.statistics import summary
 
 nbformat = pytest.importorskip("nbformat")
@@ -26,19 +26,20 @@ papermill = pytest.importorskip("papermill")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-#: Pages that show recorded values as mean and interval, and those that make other tables of them: page -> what names a
-#: recorded table in the source of a cell.
+#: Pages that make other tables of the recorded values than means with intervals: page -> a pattern of their cells.
 OTHERS = {"sanity_checks": r"\(everything\)", "speed": r"benchmark_table\(|worst"}
+
+#: Pages that show recorded values as means with intervals.
 QUOTING = [
     file
     for file in NOTEBOOKS
-    if file.stem not in OTHERS and re.search(r"recorded\(|training_summary|findings", file.read_text())
+    if file.stem not in OTHERS and re.search(r"recorded\(|recorded_audit|table_page\(|findings", file.read_text())
 ]
 CELL = re.compile(r"-?\d+\.\d\d \(-?\d+\.\d\d to -?\d+\.\d\d\)")
 
 
 def script(name: str) -> ModuleType:
-    """A program of the folder `book`, which is no package."""
+    """A program in the folder `book`, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "book" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -49,7 +50,7 @@ def script(name: str) -> ModuleType:
 
 
 def frame(models: list[str], metrics: list[str], images: int = 4) -> pd.DataFrame:
-    """A table as a study gives it, with values that have no meaning."""
+    """A table as a study returns it, with meaningless values."""
     methods = ["score_cam", "is_cam", "identity", "random"]
     keys = [(m, f"{n}", k, v) for m in models for n in range(images) for k in methods for v in metrics]
     rows = pd.DataFrame(keys, columns=["model", "image", "method", "metric"])
@@ -67,34 +68,34 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         table.assign(**{name: 0.9 * table[name] + 0.0123 for name in measured}).to_parquet(file)
     for file in (folder / "results").glob("benchmarks-*.json"):
         run = json.loads(file.read_text())
-        for i, line in enumerate(run["lines"], start=17):  # by another factor each: ratios change, too
+        for i, line in enumerate(run["lines"], start=17):  # each by its own factor, so that ratios change
             line["seconds"] = [i / 10 * seconds for seconds in line["seconds"]]
         file.write_text(json.dumps(run))
     monkeypatch.setenv("ISCAM_DATA", str(folder))
     return folder
 
 
-#: Pages whose live values and recorded ones stand in the same tables.
+#: Pages whose tables mix live and recorded values.
 MIXED = ("published_numbers",)
 
-#: What the cells of a page's live part have in them.
-LIVE = r"explain\(|part_importance\(|importances\[|explain_|curve_bands"
+#: A pattern of the cells of a page's live part.
+LIVE = r"explain\(|part_importance\(|importances\[|explained|curve_bands|live"
 
 
 def quoted(without: Sequence[str] = ()) -> set[str]:
-    """Mean and interval of everything that is recorded, as pages show them; those of 0 and 100 % prove nothing."""
+    """Mean and interval of all recorded values, as pages show them, except those of 0 and 100 %, which are common."""
     found = set()
     tables = map(pd.read_parquet, (data_folder() / "results").glob("*.parquet"))
     for table in (table for table in tables if "value" in table):
         variants = [name for name in ("settings", "convention") if name in table]
         for _, rows in table.groupby(variants) if variants else [((), table)]:
             means = summary(rows[~rows["metric"].isin(without)])
-            found |= set(format_table(means, means["metric"].unique()).to_numpy().ravel())
-    return {cell for cell in found if CELL.fullmatch(str(cell)) and cell[:4] not in ("0.00", "100.")}
+            found |= set(by_metric(means, means["metric"].unique()).astype(str).to_numpy().ravel())
+    return {cell for cell in found if CELL.fullmatch(cell) and cell[:4] not in ("0.00", "100.")}
 
 
 def executed(notebook: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.NotebookNode:
-    """The page as it comes out, without its live part where that stands apart: it is not what is asked about."""
+    """The executed page, without its live part unless its tables mix live and recorded values."""
     for name, value in {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     source = nbformat.read(notebook, as_version=4)
@@ -126,7 +127,7 @@ def test_pages_follow_the_recorded_runs(
     text = str(executed(notebook, tmp_path, monkeypatch)).replace("\\xa0", " ").replace("\xa0", " ")
     shown = set(CELL.findall(text))
     assert shown & (now - before), "no recorded value on the page"
-    assert not shown & (gone - now), "a value that no longer is recorded"
+    assert not shown & (gone - now), "a value that is no longer recorded"
 
 
 @pytest.mark.slow
@@ -144,7 +145,7 @@ def test_tables_follow_the_recorded_runs(
     monkeypatch.delenv("ISCAM_DATA")
     before = rows()
     assert len(now) == len(before) > 10
-    assert not now & before, "a row that does not follow the record"
+    assert not now & before, "a row that ignores the record"
 
 
 def test_findings_follow_the_recorded_runs(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +154,7 @@ def test_findings_follow_the_recorded_runs(changed: Path, monkeypatch: pytest.Mo
     assert now[1] != sentences()[1]
 
 
-def test_findings_of_every_run(changed: Path) -> None:
+def test_findings_use_every_run(changed: Path) -> None:
     for name, models in {"tables_menagerie": ["menagerie/resnet"], "tables_squeezenet": ["squeezenet1_0"]}.items():
         frame(models, METRICS).to_parquet(changed / "results" / f"{name}.parquet")
     said = sentences()
@@ -163,7 +164,7 @@ def test_findings_of_every_run(changed: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tables_menagerie", "tables_squeezenet"])
-def test_tables_are_of_the_methods_as_they_come(name: str) -> None:
+def test_recorded_tables_use_default_options(name: str) -> None:
     methods = recorded(name)[1]["parameters"]["methods"]
     assert {"score_cam", "ss_cam", "is_cam"} < set(methods)
     assert all(set(options) <= {"method", "seed"} for options in methods.values()), "an option that saves passes"
@@ -186,7 +187,7 @@ def test_slider_is_complete_without_scripts() -> None:
     assert "http" not in html
 
 
-def test_check_sees_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_finds_each_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = script("check")
     chromium = next(filter(None, map(shutil.which, check.BROWSERS)), None)
     if chromium is None:

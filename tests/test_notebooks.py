@@ -1,9 +1,10 @@
-"""The notebooks' sources are clean, and each runs with papermill on small parameters."""
+"""The sources of the notebooks are clean, and each notebook runs with papermill on small parameters."""
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def test_first_cells(notebook: Path) -> None:
     assert f"{COLAB}{notebook.name}" in badge.source
     assert badge.metadata.tags == install.metadata.tags == ["remove-cell"]
     assert 'if "google.colab" in sys.modules:' in install.source
-    assert "--no-deps" in install.source  # torch stays as Colab has it
+    assert "--no-deps" in install.source  # keep Colab's torch
     assert tagged(read(notebook), "parameters") == [parameters]
     for statement in ast.parse(parameters.source).body:
         assert isinstance(statement, ast.AnnAssign), "a parameter needs a type, so that papermill shows it"
@@ -57,8 +58,8 @@ def test_first_cells(notebook: Path) -> None:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_install_cell_brings_what_colab_may_lack(notebook: Path) -> None:
-    """Every dependency but torch and torchvision, which Colab has for its GPU, and what those bring."""
+def test_install_cell_lists_the_dependencies(notebook: Path) -> None:
+    """All except torch and torchvision, which Colab has for its GPU, and their dependencies."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     line = read(notebook).cells[2].source.splitlines()[-1]
     assert line.split() == [
@@ -71,18 +72,10 @@ def test_install_cell_brings_what_colab_may_lack(notebook: Path) -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_figures_have_alternative_text(notebook: Path) -> None:
-    drawing = (
-        "plots.strip",
-        "plots.scores",
-        "plots.explanation",
-        "plots.gallery",
-        "plots.over",
-        "plots.curve",
-        "plots.int",
-    )
     for cell in read(notebook).cells:
-        if cell.cell_type == "code" and any(name in cell.source for name in drawing):
+        if cell.cell_type == "code" and re.search(r"^ *(display\()?(plots|figures|charts)\.\w+\(", cell.source, re.M):
             assert cell.metadata.mystnb.image.alt
+            assert not cell.source.endswith(";"), "a semicolon hides the figure"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks/parameters").glob("*.yaml")), ids=lambda path: path.stem)
@@ -93,11 +86,11 @@ def test_parameter_files_name_parameters(file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all notebooks, so that the pages of the tables share their study."""
+    """One cache for all notebooks, so that the pages on the tables share their study."""
     return tmp_path_factory.mktemp("cache")
 
 
-#: Notebooks that the default tests run; the others are slow, and continuous integration runs all of them for the book.
+#: Notebooks that the default tests run. The others are slow; the build of the book runs all of them.
 QUICK = ("introduction", "pipeline", "speed")
 
 

@@ -1,13 +1,12 @@
-"""Intervals, tests and verdicts, against answers known beforehand."""
+"""Statistics, claims, tables and recorded runs, compared with answers worked out by hand."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import platform
-import time
+import shlex
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,13 +14,17 @@ import torch
 from PIL import Image
 
 import iscam
+from helpers.study_frames import study_rows
 from iscam.plots import intervals
-from iscam.reproduction.archive import describe_run, record_study, recorded, study_command
-from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table
+from iscam.reproduction.archive import describe_run, record_study, recorded
+from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table, speedups
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
+from iscam.reproduction.commands import papermill_command, study_command
 from iscam.reproduction.figures import truth_beside_map
-from iscam.reproduction.tables import format_table, table
-from iscam.study.provenance import device_name
+from iscam.reproduction.names import lower_is_better, method_title
+from iscam.reproduction.published import PAPER_METHODS, data_folder
+from iscam.reproduction.styles import table
+from iscam.reproduction.tables import NOT_RUN, Estimate, by_family, by_metric, by_network, comparison, sort_rows
 from iscam.study.statistics import (
     blocks,
     holm,
@@ -37,33 +40,20 @@ from iscam.study.statistics import (
     wins,
 )
 
-
-def rows(values: dict[str, list[float]], metric: str = "average_drop", model: str = "net") -> pd.DataFrame:
-    """A study's table of one metric, a list of images' values for each method."""
-    return pd.concat(
-        pd.DataFrame({"model": model, "image": range(len(v)), "method": method, "metric": metric, "value": v})
-        for method, v in values.items()
-    )
-
-
 # ------------------------------------------------------------------------------------------------------------ intervals
 
 
-def test_one_image_has_no_interval_and_none_has_no_mean():
-    found = summary(rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]})).set_index("method")
+def test_summary_one_image_has_no_interval():
+    found = summary(study_rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]})).set_index("method")
     assert found.loc["is_cam", ["mean", "n", "failed"]].tolist() == [0.5, 1, 0]
     assert found.loc[["is_cam", "cam"], ["low", "high"]].isna().all(axis=None)
     assert found.loc["cam", ["n", "failed"]].tolist() == [0, 1]
-    texts = format_table(found.reset_index(), ["average_drop"]).set_index("method")["average_drop"]
-    assert texts["is_cam"] == "50.00 (–)"
-    assert texts["cam"] == "not defined"
-    assert texts["score_cam"] == "60.00 (50.00 to 70.00)"
-    plt.close(intervals(found.reset_index(), "average_drop", "average drop (%)"))
+    intervals(found.reset_index(), "average_drop", "average drop (%)").draw_without_rendering()
 
 
-def test_methods_on_fewer_images_than_others_of_their_network_are_left_out():
-    fewer = rows({"is_cam": [0.1, 0.2, 0.3], "ss_cam": [0.9], "cam": [0.3, 0.2, 0.1]})
-    kept = on_full_image_set(pd.concat([fewer, rows({"is_cam": [0.5]}, model="another")]))
+def test_on_full_image_set_drops_methods_with_fewer_images():
+    fewer = study_rows({"is_cam": [0.1, 0.2, 0.3], "ss_cam": [0.9], "cam": [0.3, 0.2, 0.1]})
+    kept = on_full_image_set(pd.concat([fewer, study_rows({"is_cam": [0.5]}, model="another")]))
     assert kept.groupby(["model", "method"])["image"].nunique().to_dict() == {
         ("another", "is_cam"): 1,
         ("net", "cam"): 3,
@@ -71,26 +61,7 @@ def test_methods_on_fewer_images_than_others_of_their_network_are_left_out():
     }
 
 
-def test_bars_of_the_truth_end_inside_their_axes_where_a_part_speaks_against_the_class_most():
-    image = iscam.load_images("menagerie", count=1)[0]
-    names = ["ears", "legs"]
-    figure = truth_beside_map(
-        image, torch.rand(224, 224), pd.Series([0.5, 0.25], names), pd.Series([0.2, -0.7], names), "title"
-    )
-    low, high = figure.axes[2].get_xlim()
-    ends = sorted(bar.get_width() for bar in figure.axes[2].patches)
-    assert ends == pytest.approx([-1, 0.2 / 0.7, 0.5, 1])
-    assert low < ends[0] and ends[-1] < high
-    plt.close(figure)
-
-
-def test_a_tables_heading_may_break_after_a_slash():
-    shown = table(pd.DataFrame({("energy", "menagerie/vgg"): ["1.00"], ("energy", "menagerie/resnet"): ["2.00"]}))
-    assert "menagerie/<wbr>vgg" in shown.to_html()
-    assert "menagerie/<wbr>vgg" in table(pd.DataFrame({"menagerie/vgg": ["1.00"]})).to_html()
-
-
-def test_interval_is_the_normal_one_for_many_images():
+def test_interval_many_images_is_the_normal_one():
     values = np.random.default_rng(0).normal(3, 2, 4000)
     found = interval(pd.Series(values))
     half = 1.96 * values.std() / np.sqrt(len(values))
@@ -98,7 +69,7 @@ def test_interval_is_the_normal_one_for_many_images():
     assert found["mean"] == values.mean()
 
 
-def test_work_in_blocks_is_all_the_work():
+def test_blocks_add_up_and_fit_memory():
     for total, columns in itertools.product((1, 2000, 9999), (1, 7, 500, 10**6, 10**8)):
         sizes = blocks(total, columns)
         assert sum(sizes) == total and max(sizes) * min(columns, 10**6) <= 10**6
@@ -108,15 +79,14 @@ def test_work_in_blocks_is_all_the_work():
 
 
 @pytest.mark.parametrize("differences", [[1, 2, 3, 4, 5], [2, 1, -1, 3], [1, -1, 1, -1], [0.1, 0.2, -0.3, 0.4, 0.5, 3]])
-def test_sign_flips_against_all_of_them(differences):
-    """The exact p-value counts all 2^n sign patterns."""
+def test_sign_flip_test_agrees_with_all_patterns(differences):
     d = np.array(differences, dtype=float)
     sums = [abs(np.dot(signs, d)) for signs in itertools.product([1, -1], repeat=len(d))]
     exact = np.mean([total >= abs(d.sum()) - 1e-9 for total in sums])
     assert sign_flip_test(d) == pytest.approx(exact, abs=0.02)
 
 
-def test_sign_flips_keep_their_level():
+def test_sign_flip_test_keeps_its_level():
     """Of differences that are symmetric around 0, one in twenty has p < 5 %."""
     rng = np.random.default_rng(3)
     p = [sign_flip_test(rng.standard_t(3, 20), seed) for seed in range(300)]
@@ -124,8 +94,8 @@ def test_sign_flips_keep_their_level():
     assert np.isnan(sign_flip_test(np.array([1.0])))
 
 
-def test_holm_by_hand():
-    """Smallest first: .001 x 4, .01 x 3, .02 x 2, and .03, which may not fall below the one before."""
+def test_holm_worked_example():
+    """Smallest first: .001 x 4, .01 x 3, .02 x 2, and .03, which must not fall below the one before."""
     found = holm(np.array([0.02, 0.001, np.nan, 0.03, 0.01]))
     assert found == pytest.approx([0.04, 0.004, np.nan, 0.04, 0.03], nan_ok=True)
     assert holm(np.array([0.6, 0.9])).tolist() == [1, 1]
@@ -135,35 +105,35 @@ def test_holm_by_hand():
 # ------------------------------------------------------------------------------------------------------------- verdicts
 
 
-def claimed(seed: int = 0) -> pd.DataFrame:
-    """Forty images of two networks where IS-CAM has the lower drop, the lower insertion and the same deletion."""
-    rng = np.random.default_rng(seed)
+def claimed_study() -> pd.DataFrame:
+    """Forty images of two networks: IS-CAM has the lower drop, the lower insertion and the same deletion."""
+    rng = np.random.default_rng(0)
     parts = []
-    for model, (metric, better) in itertools.product(
+    for model, (metric, gap) in itertools.product(
         ("a/vgg", "b"), {"average_drop": -0.2, "insertion": -0.1, "deletion": 0.0}.items()
     ):
         score_cam = rng.uniform(0.3, 0.7, 40)
-        is_cam = score_cam + better + rng.normal(0, 0.05, 40)
-        parts.append(rows({"score_cam": list(score_cam), "is_cam": list(is_cam)}, metric, model))
+        is_cam = score_cam + gap + rng.normal(0, 0.05, 40)
+        parts.append(study_rows({"score_cam": list(score_cam), "is_cam": list(is_cam)}, metric, model))
     return pd.concat(parts)
 
 
-def test_verdicts_of_a_table_made_by_hand():
-    found = verdicts(claimed())
+def test_verdicts_worked_example():
+    found = verdicts(claimed_study())
     better = found[found["claim"] == "IS-CAM scores better than Score-CAM"].set_index("metric")
     assert better["verdict"].to_dict() == {
         "average_drop": "holds",
         "insertion": "opposite",
         "deletion": "no difference shown",
     }
-    assert (better["n"] == 40).all(), "images are the units, not images and networks"
+    assert (better["n"] == 40).all(), "the units are images, not images and networks"
     assert better.loc["average_drop", "mean"] == pytest.approx(-0.2, abs=0.02)
     assert better.loc["average_drop", "low"] < better.loc["average_drop", "mean"] < better.loc["average_drop", "high"]
     assert "holds in 1" in summarise(found) and "opposite in 1" in summarise(found)
 
 
-def test_only_the_primary_comparison_is_not_corrected():
-    frame = claimed()
+def test_verdicts_correct_all_but_the_primary_comparison():
+    frame = claimed_study()
     wide = frame.pivot(index=["model", "image"], columns=["metric", "method"], values="value")
     raw = {}
     for metric in ("average_drop", "insertion", "deletion"):
@@ -177,27 +147,43 @@ def test_only_the_primary_comparison_is_not_corrected():
     assert PRIMARY in {each for comparisons in CLAIMS.values() for each in comparisons}
 
 
-def test_claims_about_one_network_leave_the_others_out():
+def test_verdicts_of_one_network_ignore_the_others():
     frame = pd.concat(
         [
-            rows({"is_cam": [0.9, 0.8, 0.7], "ss_cam": [0.1, 0.1, 0.1]}, "energy", "a/vgg"),
-            rows({"is_cam": [0.0, 0.0, 0.0], "ss_cam": [1.0, 1.0, 1.0]}, "energy", "b"),
+            study_rows({"is_cam": [0.9, 0.8, 0.7], "ss_cam": [0.1, 0.1, 0.1]}, "energy", "a/vgg"),
+            study_rows({"is_cam": [0.0, 0.0, 0.0], "ss_cam": [1.0, 1.0, 1.0]}, "energy", "b"),
         ]
     )
     assert verdicts(frame)["mean"].tolist() == pytest.approx([0.7])
     assert len(verdicts(frame[frame["model"] == "b"])) == 0
 
 
-def test_one_image_gives_no_verdict():
-    found = verdicts(rows({"is_cam": [0.1], "score_cam": [0.5]}))
+def test_verdicts_one_image_is_not_tested():
+    found = verdicts(study_rows({"is_cam": [0.1], "score_cam": [0.5]}))
     assert set(found["verdict"]) == {"not tested"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [
+        ("deletion", True),
+        ("average_drop", True),
+        ("complexity", True),
+        ("insertion:blur", False),
+        ("win:is_cam", False),
+    ],
+)
+def test_lower_is_better(metric, lower):
+    assert lower_is_better(metric) == lower
 
 
 # ------------------------------------------------------------------------------------------------------ seeds and wins
 
 
-def test_seeds_of_a_noisy_method_are_one_line():
-    frame = rows({"ss_cam": [0.0, 0.2], "ss_cam seed 1": [0.4, 0.4], "ss_cam seed 2": [0.2, np.nan], "is_cam": [1, 1]})
+def test_merge_seeds_averages_each_image():
+    frame = study_rows(
+        {"ss_cam": [0.0, 0.2], "ss_cam seed 1": [0.4, 0.4], "ss_cam seed 2": [0.2, np.nan], "is_cam": [1, 1]}
+    )
     merged = merge_seeds(frame).pivot(index="image", columns="method", values="value")
     assert merged["ss_cam"].tolist() == pytest.approx([0.2, 0.3]) and merged["is_cam"].tolist() == [1, 1]
     spread = seed_spread(frame)
@@ -206,7 +192,7 @@ def test_seeds_of_a_noisy_method_are_one_line():
 
 
 def test_wins_and_ties():
-    frame = rows(
+    frame = study_rows(
         {
             "is_cam": [0.5, 0.5, 0.5, 0.5],
             "score_cam": [0.4, 0.5, 0.6, np.nan],
@@ -221,63 +207,7 @@ def test_wins_and_ties():
     assert found.loc[("ss_cam", "win"), "mean"] == 0.5, "the mean over seeds"
 
 
-# -------------------------------------------------------------------------------------------------- size, and recording
-
-
-def test_ten_thousand_rows_are_judged_and_drawn_in_seconds():
-    methods = ["is_cam", "score_cam", "ss_cam", "ss_cam seed 1", "grad_cam"]
-    metrics = ["insertion", "deletion", "average_drop", "average_increase", "explained_confidence"]
-    index = pd.MultiIndex.from_product([["a/vgg", "b"], range(200), methods, metrics])
-    frame = index.to_frame(index=False, name=["model", "image", "method", "metric"])
-    frame = frame.assign(value=np.random.default_rng(0).random(len(frame)))
-    assert len(frame) == 10_000
-    started = time.monotonic()
-    plt.close(intervals(summary(frame), "insertion", "insertion (%)"))
-    found = verdicts(frame), versus(merge_seeds(frame), "is_cam"), wins(frame)
-    assert all(len(each) for each in found)
-    assert time.monotonic() - started < 5
-
-
-def test_a_recorded_run_says_what_it_read_and_not_where_it_lay(tmp_path, monkeypatch):
-    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
-    (tmp_path / "data/results").mkdir(parents=True)
-    image = tmp_path / "some images"
-    image.mkdir()
-    Image.new("RGB", (64, 64)).save(image / "black.png")
-    study = iscam.Study(data=str(image), count=1, methods={"identity": {}}, metrics=("complexity",))
-    monkeypatch.setattr("sys.argv", ["iscam", "study", str(tmp_path / "studies/one.yaml")])
-    iscam.run_study(study, tmp_path / "output")
-    record_study(tmp_path / "output", "kept")
-    frame, run = recorded("kept")
-    assert run["command"].startswith("iscam study studies/one.yaml")
-    assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some images"
-    assert str(tmp_path) not in json.dumps(run)
-
-
-def test_of_an_unfinished_study_whole_images_are_kept_with_a_command_for_as_many(tmp_path, monkeypatch):
-    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
-    (tmp_path / "data/results").mkdir(parents=True)
-    networks = ("menagerie/resnet", "menagerie/vgg")
-    study = iscam.Study(networks, count=3, methods={"identity": {}}, metrics=("complexity",))
-    frame = iscam.run_study(study, tmp_path / "output")
-    rest = frame[(frame["image"] != frame["image"].iloc[-1]) | (frame["model"] != networks[1])]
-    for part in (tmp_path / "output").glob("part-*.parquet"):
-        part.unlink()
-    rest.to_parquet(tmp_path / "output/part-0.parquet")
-    (made,) = (tmp_path / "output").glob("run-*.json")
-    for number, commit in enumerate(["b", "a", "b"]):
-        run = json.loads(made.read_text()) | {"commit": commit, "versions": {"torch": commit}}
-        made.with_name(f"run-{number}.json").write_text(json.dumps(run))
-    made.unlink()
-    record_study(tmp_path / "output", "kept")
-    kept, run = recorded("kept")
-    assert run["commit"] == run["versions"]["torch"] == "b, a"
-    assert len(rest) == 5 and len(kept) == 4
-    assert run["command"].endswith(" --count 2")
-    assert "2 images" in describe_run(kept, run) and f"`{study_command(run)}`" in describe_run(kept, run)
-
-
-def test_a_mean_over_networks_is_one_of_all_of_them():
+def test_mean_over_models_needs_every_network():
     frame = pd.DataFrame(
         [("a", "0", 0.25), ("b", "0", 0.75), ("a", "1", 0.5), ("a", "2", 0.5), ("b", "2", float("nan"))],
         columns=["model", "image", "value"],
@@ -286,38 +216,7 @@ def test_a_mean_over_networks_is_one_of_all_of_them():
     assert means["0"] == 0.5 and means[["1", "2"]].isna().all()
 
 
-@pytest.mark.parametrize(
-    ("known", "name"),
-    [
-        ({"cpu_name": "Some Chip", "amx_bf16": True, "avx512_bf16": True}, "Some Chip CPU with amx_bf16"),
-        ({"cpu_name": "Some Chip", "avx512_bf16": False}, "Some Chip CPU"),
-    ],
-)
-def test_a_record_names_the_processor(monkeypatch, known, name):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: known, raising=False)
-    assert device_name() == f"{name}, threads: {torch.get_num_threads()}"
-    monkeypatch.delattr("torch.cpu.get_capabilities")
-    assert device_name() == f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
-
-
-def test_of_unfinished_photographs_the_command_asks_for_all(tmp_path, monkeypatch):
-    """Fewer would be others."""
-    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
-    (tmp_path / "data/results").mkdir(parents=True)
-    (tmp_path / "images").mkdir()
-    for name in ("a.png", "b.png"):
-        Image.new("RGB", (64, 64)).save(tmp_path / "images" / name)
-    study = iscam.Study(data=str(tmp_path / "images"), count=2, methods={"identity": {}}, metrics=("complexity",))
-    frame = iscam.run_study(study, tmp_path / "output")
-    (part,) = (tmp_path / "output").glob("part-*.parquet")
-    frame[frame["image"] == "a.png"].to_parquet(part)
-    record_study(tmp_path / "output", "kept")
-    kept, run = recorded("kept")
-    assert kept["image"].tolist() == ["a.png"] and "--count" not in run["command"]
-
-
-def test_a_difference_of_an_unfinished_run_counts_no_image_that_was_not_run():
+def test_paired_of_an_unfinished_run_counts_what_was_run():
     keys = [("a", "0"), ("a", "1"), ("b", "0")]
     rows = [(model, image, method, "energy", 0.5) for model, image in keys for method in ("is_cam", "score_cam")]
     frame = pd.DataFrame(rows, columns=["model", "image", "method", "metric", "value"])
@@ -325,13 +224,196 @@ def test_a_difference_of_an_unfinished_run_counts_no_image_that_was_not_run():
     assert found["n"].to_dict() == {"a": 2, "b": 1} and (found["failed"] == 0).all()
 
 
+def test_ten_thousand_rows_are_analysed():
+    methods = ["is_cam", "score_cam", "ss_cam", "ss_cam seed 1", "grad_cam"]
+    metrics = ["insertion", "deletion", "average_drop", "average_increase", "explained_confidence"]
+    index = pd.MultiIndex.from_product([["a/vgg", "b"], range(200), methods, metrics])
+    frame = index.to_frame(index=False, name=["model", "image", "method", "metric"])
+    frame = frame.assign(value=np.random.default_rng(0).random(len(frame)))
+    assert len(frame) == 10_000
+    assert verdicts(frame).groupby("claim", sort=False).size().tolist() == [4, 2, 2, 2]
+    assert len(versus(merge_seeds(frame), "is_cam")) == 2 * 3 * 5
+    assert len(wins(frame)) == 2 * 3 * 2
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def texts(rows: pd.DataFrame) -> list[list[str]]:
+    return rows.map(str).to_numpy().tolist()
+
+
+def test_by_metric_states_of_a_cell():
+    found = summary(study_rows({"is_cam": [0.5], "cam": [np.nan], "score_cam": [0.5, 0.7]}))
+    assert texts(by_metric(found, ["average_drop"])) == [
+        ["net", "cam", "not defined"],
+        ["net", "score_cam", "60.00 (50.00 to 70.00)"],
+        ["net", "is_cam", "50.00 (–)"],
+    ]
+
+
+def test_by_network_keeps_numbers():
+    frame = pd.concat([study_rows({"is_cam": [0.0, 0.5]}, model=model) for model in ("b", "resnet18")])
+    found = by_network(summary(frame), "average_drop", scale=1)
+    assert [*found] == ["method", "resnet18", "b"]
+    assert found["b"][0] == Estimate(0.25, 0, 0.5)
+
+
+def published(rows: list[tuple[str, str, str, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["model", "method", "metric", "value"])
+
+
+def test_comparison_worked_example():
+    printed = published([("vgg16", "score_cam", "energy", 40.0), ("vgg16", "is_cam", "energy", 41.0)])
+    ours = study_rows({"score_cam": [0.5, 0.5], "identity": [0.25, 0.25]}, "energy", "vgg16")
+    found = comparison(printed, ours)
+    assert [*found] == [
+        ("model", ""),
+        ("method", ""),
+        *(("energy", c) for c in ("published", "reproduced", "difference")),
+    ]
+    assert texts(found) == [
+        ["vgg16", "score_cam", "40.0", "50.00 (50.00 to 50.00)", "10.0"],
+        ["vgg16", "is_cam", "41.0", NOT_RUN, "nan"],
+        ["vgg16", "identity", "nan", "25.00 (25.00 to 25.00)", "nan"],
+    ]
+    html = table(found).to_html()
+    assert "+10.00" in html and "–" in html and "nan" not in html
+    assert comparison(printed, ours[:0])["energy", "reproduced"].tolist() == [NOT_RUN, NOT_RUN]
+
+
+def test_by_family_worked_example():
+    printed = published([("vgg16", "is_cam", "energy", 41.0), ("vgg16", "is_cam", "insertion", 45.0)])
+    ours = study_rows({"is_cam": [0.5, 0.5]}, "energy", "menagerie/vgg")
+    assert texts(by_family(printed, ours)) == [["VGG", "is_cam", "41.0", "50.00 (50.00 to 50.00)", "45.0", "nan"]]
+
+
+def test_sort_rows_puts_variants_behind_their_method():
+    names = ["oracle", "is_cam_linear", "random", "is_cam", "cam", "identity"]
+    found = sort_rows(pd.DataFrame({"model": "net", "method": names}))
+    assert found["method"].tolist() == ["cam", "is_cam", "is_cam_linear", "identity", "random", "oracle"]
+
+
+def test_table_heading_breaks_after_a_slash():
+    shown = table(pd.DataFrame({("energy", "menagerie/vgg"): ["1.00"], ("energy", "menagerie/resnet"): ["2.00"]}))
+    assert "menagerie/<wbr>vgg" in shown.to_html()
+    assert "menagerie/<wbr>vgg" in table(pd.DataFrame({"menagerie/vgg": ["1.00"]})).to_html()
+
+
+def test_method_titles_of_the_papers():
+    titles = ["CAM", "Grad-CAM", "Grad-CAM++", "Smooth Grad-CAM++", "Score-CAM", "SS-CAM", "IS-CAM"]
+    assert [method_title(name) for name in PAPER_METHODS] == titles
+    assert [method_title(name) for name in ("is_cam_linear", "oracle", "ss_cam runner-up")] == [
+        "IS-CAM, linear",
+        "oracle",
+        "SS-CAM runner-up",
+    ]
+
+
+def test_truth_beside_map_bars_fit_their_axes():
+    image = iscam.load_images("menagerie", count=1)[0]
+    names = ["ears", "legs"]
+    figure = truth_beside_map(
+        image, torch.rand(224, 224), pd.Series([0.5, 0.25], names), pd.Series([0.2, -0.7], names), "title"
+    )
+    low, high = figure.axes[2].get_xlim()
+    ends = sorted(bar.get_width() for bar in figure.axes[2].patches)
+    assert ends == pytest.approx([-1, 0.2 / 0.7, 0.5, 1])
+    assert low < ends[0] and ends[-1] < high
+
+
+# -------------------------------------------------------------------------------------------------------- recorded runs
+
+
+@pytest.fixture
+def archive_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, to which runs are recorded."""
+    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
+    (tmp_path / "data/results").mkdir(parents=True)
+    return tmp_path
+
+
+def black_images(folder: Path, *names: str) -> str:
+    folder.mkdir()
+    for name in names:
+        Image.new("RGB", (64, 64)).save(folder / name)
+    return str(folder)
+
+
+def test_record_study_names_files_without_their_folders(archive_folder, monkeypatch):
+    data = black_images(archive_folder / "some images", "black.png")
+    study = iscam.Study(data=data, count=1, methods={"identity": {}}, metrics=("complexity",))
+    argv = ["/usr/bin/iscam", "study", str(archive_folder / "studies/one.yaml"), "--data", data, "--engine", "local"]
+    monkeypatch.setattr("sys.argv", [*argv, f"--output={archive_folder / 'output'}"])
+    iscam.run_study(study, archive_folder / "output")
+    record_study(archive_folder / "output", "kept")
+    frame, run = recorded("kept")
+    assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some images"
+    assert str(archive_folder) not in json.dumps(run)
+    words = ["study", "studies/one.yaml", "--data", "some images"]
+    assert run["argv"] == ["iscam", *words, "--engine", "local", "--output", "results/kept"]
+    assert shlex.split(study_command(run)) == ["iscam", *words, "--output", "results/kept"]
+
+
+def test_record_study_unfinished_keeps_complete_images(archive_folder):
+    networks = ("menagerie/resnet", "menagerie/vgg")
+    output = archive_folder / "output"
+    study = iscam.Study(networks, count=3, methods={"identity": {}}, metrics=("complexity",))
+    frame = iscam.run_study(study, output)
+    rest = frame[(frame["image"] != frame["image"].iloc[-1]) | (frame["model"] != networks[1])]
+    for part in output.glob("part-*.parquet"):
+        part.unlink()
+    rest.to_parquet(output / "part-0.parquet")
+    (made,) = output.glob("run-*.json")
+    for number, commit in enumerate(["b", "a", "b"]):
+        run = json.loads(made.read_text()) | {"commit": commit, "versions": {"torch": commit}}
+        made.with_name(f"run-{number}.json").write_text(json.dumps(run))
+    made.unlink()
+    record_study(output, "kept")
+    kept, run = recorded("kept")
+    assert run["commit"] == run["versions"]["torch"] == "b, a"
+    assert len(rest) == 5 and len(kept) == 4
+    assert run["argv"][-2:] == ["--count", "2"]
+    assert "2 images" in describe_run(kept, run) and f"`{study_command(run)}`" in describe_run(kept, run)
+
+
+def test_record_study_unfinished_photographs_keep_their_count(archive_folder):
+    """A smaller count would choose other photographs."""
+    data = black_images(archive_folder / "images", "a.png", "b.png")
+    study = iscam.Study(data=data, count=2, methods={"identity": {}}, metrics=("complexity",))
+    frame = iscam.run_study(study, archive_folder / "output")
+    (part,) = (archive_folder / "output").glob("part-*.parquet")
+    frame[frame["image"] == "a.png"].to_parquet(part)
+    record_study(archive_folder / "output", "kept")
+    kept, run = recorded("kept")
+    assert kept["image"].tolist() == ["a.png"] and "--count" not in run["argv"]
+
+
+def test_recorded_studies_have_commands_of_the_command_line():
+    for name in ("ablations", "ground_truth", "tables_squeezenet"):
+        _, run = recorded(name)
+        words = shlex.split(study_command(run))
+        assert words[:2] == ["iscam", "study"] and Path(words[2]).parts[0] == "studies"
+        assert not {"--engine", "__main__.py"} & set(words)
+
+
+def test_papermill_command_is_one_shell_word_per_argument():
+    command = papermill_command("speed", model="it's", layers=["a b"], record="")
+    words = shlex.split(command)
+    assert words[:4] == ["papermill", "notebooks/speed.ipynb", "speed.ipynb", "-y"] and len(words) == 5
+    assert words[4] == "{model: it's, layers: [a b]}"
+
+
+# ----------------------------------------------------------------------------------------------------------- benchmarks
+
+
 def timed_line(line: str, task: str, seconds: list[float], precision: str = "fp32") -> dict:
     more = {"megabytes": 1.0, "map_difference": None}
     return {"line": line, "task": task, "passes": 600, "seconds": seconds, "precision": precision} | more
 
 
-def test_a_benchmark_is_told_beside_the_best_of_its_peers_and_beside_a_matrix_product():
-    """Worked out by hand: medians, torch-cam's best batch size at the same task, the best batch's share of the peak."""
+def test_benchmark_tables_worked_example():
+    """Medians, torch-cam's fastest batch size at the same task, and shares of the floor and of the peak."""
     lines = [
         timed_line("torch-cam IS-CAM", "IS-CAM", [4.0, 5.0, 9.0]),
         timed_line("torch-cam IS-CAM, batches of 512", "IS-CAM", [3.0, 2.0, 4.0]),
@@ -345,15 +427,22 @@ def test_a_benchmark_is_told_beside_the_best_of_its_peers_and_beside_a_matrix_pr
     ]
     bare += [{"task": "matrix product", "passes": 10, "flop": 6e11, "seconds": [3.0, 2.0, 1.0], "precision": "fp32"}]
     run = {"lines": lines, "bare": bare, "floors": {"fp32": 500.0}, "rates": {"net": {"fp32": 400.0}}}
-    table = benchmark_table(run).set_index("line")
-    assert table.loc["iscam IS-CAM, compiled", ["times torch-cam", "% of floor", "spread (%)"]].tolist() == [
-        2,
-        80,
-        "100",
-    ]
-    assert table["times torch-cam"].round(3).tolist()[:3] == [0.6, 1, 1]
-    assert np.isnan(table.loc["iscam insertion + deletion, one map, eager", "times torch-cam"])
-    peak = peak_table(run)
-    assert peak.to_numpy().tolist() == [["fp32", 3.0, pytest.approx(50), pytest.approx(40)]]
+    rows = benchmark_table(run).set_index("line")
+    columns = ["times torch-cam", "% of floor", "spread (%)"]
+    assert rows.loc["iscam IS-CAM, compiled", columns].tolist() == [2, 80, "100"]
+    assert rows["times torch-cam"].round(3).tolist()[:3] == [0.6, 1, 1]
+    assert np.isnan(rows.loc["iscam insertion + deletion, one map, eager", "times torch-cam"])
+    assert peak_table(run).to_numpy().tolist() == [["fp32", 3.0, pytest.approx(50), pytest.approx(40)]]
     floor = floor_table(run)
     assert floor.to_numpy().tolist() == [["fp32", 8, 500, 400]] and floor["passes in a batch"].dtype == int
+
+
+def test_speedups_of_a_run_without_some_lines_are_empty(archive_folder):
+    results = archive_folder / "data/results"
+    (source, *_) = sorted(Path(__file__).parents[1].glob("data/results/benchmarks-*.json"))
+    run = json.loads(source.read_text())
+    run["lines"] = [row for row in run["lines"] if "bf16" not in row["line"]]
+    (results / source.name).write_text(json.dumps(run))
+    found = speedups().set_index("line").iloc[:, 0]
+    assert np.isnan(found["bfloat16"]) and found.drop("bfloat16").notna().all()
+    assert data_folder() == archive_folder / "data"

@@ -318,5 +318,5 @@ def test_run_resumes_from_its_own_record_only(tmp_path):
     found, spent = load_partial(tmp_path / "run", given | {"data": "/elsewhere/images"})
     pd.testing.assert_frame_equal(found, frame)
     assert spent == 1.3
-    with pytest.raises(iscam.InputError, match="papermill it: choose another"):
+    with pytest.raises(iscam.InputError, match="papermill it; choose another"):
         load_partial(tmp_path / "run", given | {"count": 3})

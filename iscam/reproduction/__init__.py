@@ -1,1 +1,1 @@
-"""What exists because of the papers: published tables, claims, their authors' code, the book's figures."""
+"""The papers' reproduction: published tables, claims, the authors' code, and the book's tables and figures."""

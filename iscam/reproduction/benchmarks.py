@@ -1,4 +1,4 @@
-"""Tables of the recorded speed benchmarks."""
+"""Tables of the recorded benchmarks: speed, growth of cost, and the error of rules with fewer passes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,50 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iscam.reproduction.archive import is_recorded, recorded
 from iscam.reproduction.published import data_folder
+
+Run = Mapping[str, Any]
+
+IS_CAM = "iscam IS-CAM"
+IS_CAM_15 = "iscam IS-CAM of 15 steps"
+
+#: Change -> the lines of benchmarks/speed.py without and with it.
+CHANGES = {
+    "freed memory kept": (f"{IS_CAM}, compiled, freed memory given back", f"{IS_CAM}, compiled"),
+    "compiled code": (f"{IS_CAM}, eager", f"{IS_CAM}, compiled"),
+    "the first layer once": (f"{IS_CAM}, compiled", f"{IS_CAM}, compiled, first layer once"),
+    "bfloat16": (f"{IS_CAM}, compiled, first layer once", f"{IS_CAM}, bf16, first layer once"),
+    "four midpoints for 15 steps": (IS_CAM_15, f"{IS_CAM_15}, by 4 midpoints"),
+}
+
+#: Comparison with torch-cam at the same task -> the line of benchmarks/speed.py.
+AGAINST_TORCH_CAM = {
+    "all of float32, compared with torch-cam": f"{IS_CAM}, compiled, first layer once",
+    "and four midpoints for 15 steps": f"{IS_CAM_15}, by 4 midpoints",
+}
+
+#: Recorded runs of benchmarks/nodes.py.
+NODES_RUNS = ("nodes_squeezenet1_0", "nodes_squeezenet1_0_all", "nodes_squeezenet1_0_four", "nodes_squeezenet")
+
+RULE_KEYS = ["of", "rule", "passes a channel"]
+RULE_ERRORS = ["weight error", "map error", "confidence error"]
+
+
+# ------------------------------------------------------------------------------------------------------------ speed
+
+
+def benchmarks() -> dict[str, dict[str, Any]]:
+    """The recorded runs of benchmarks/speed.py; the keys name the network and the machine."""
+    files = sorted((data_folder() / "results").glob("benchmarks-*.json"))
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return {f"{run['parameters']['model']}, {run['device']}": run for run in runs}
 
 
 def recorded_rates() -> pd.DataFrame:
-    """Passes per second as recorded elsewhere: rows machine, model, precision, passes/s, one for each network.
+    """Recorded passes per second of each machine, network and precision.
 
-    They stand in files of `data/results` as `{"device": ..., "rates": {model: {precision: passes a second}}}`.
+    Files in `data/results` list them as `{"device": ..., "rates": {model: {precision: passes per second}}}`.
     """
     rows = []
     for file in sorted((data_folder() / "results").glob("*.json")):
@@ -25,23 +62,17 @@ def recorded_rates() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["machine", "model", "precision", "passes/s"])
 
 
-def benchmarks() -> dict[str, dict[str, Any]]:
-    """The recorded runs of benchmarks/speed.py, by network and machine."""
-    files = sorted((data_folder() / "results").glob("benchmarks-*.json"))
-    runs = [json.loads(file.read_text()) for file in files]
-    return {f"{run['parameters']['model']}, {run['device']}": run for run in runs}
+def benchmark_table(run: Run) -> pd.DataFrame:
+    """One row per line of a speed benchmark: median seconds, speed relative to torch-cam, share of the floor.
 
-
-def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a line of a benchmark: medians, how many times torch-cam's speed at the same task, share of the floor.
-
-    The spread is how much longer the slowest repeat took than the fastest. Of torch-cam's batch sizes the best counts.
+    "spread (%)" is how much longer the slowest repeat took than the fastest. "times torch-cam" compares with
+    torch-cam's fastest batch size at the same task.
     """
     median = {row["line"]: float(np.median(row["seconds"])) for row in run["lines"]}
     rows = []
     for row in run["lines"]:
-        same = [peer["line"] for peer in run["lines"] if peer["task"] == row["task"]]
-        peer = min((median[name] for name in same if name.startswith("torch-cam")), default=np.nan)
+        peers = [peer["line"] for peer in run["lines"] if peer["task"] == row["task"]]
+        fastest_peer = min((median[name] for name in peers if name.startswith("torch-cam")), default=np.nan)
         seconds = median[row["line"]]
         rate = row["passes"] / seconds
         rows.append(
@@ -51,7 +82,7 @@ def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
                 "seconds": seconds,
                 "spread (%)": f"{100 * (max(row['seconds']) / min(row['seconds']) - 1):.0f}",
                 "passes/s": rate,
-                "times torch-cam": peer / seconds,
+                "times torch-cam": fastest_peer / seconds,
                 "% of floor": 100 * rate / run["floors"][row["precision"]],
                 "MB above": f"{row['megabytes']:.0f}",
                 "largest difference": "–" if row["map_difference"] is None else f"{row['map_difference']:.1e}",
@@ -60,8 +91,49 @@ def benchmark_table(run: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def floor_table(run: Mapping[str, Any]) -> pd.DataFrame:
-    """Passes a second of a benchmark's bare network: a row a batch size and precision, uncompiled and compiled."""
+def speedups() -> pd.DataFrame:
+    """How many times faster IS-CAM is with each change, and than torch-cam: one column per recorded run.
+
+    NaN if a run does not have the lines.
+    """
+    table = pd.DataFrame({"line": [*CHANGES, *AGAINST_TORCH_CAM]})
+    for name, run in benchmarks().items():
+        rows = benchmark_table(run).set_index("line")
+        seconds, times = rows["seconds"], rows["times torch-cam"]
+        ratios = [seconds.get(without, np.nan) / seconds.get(with_it, np.nan) for without, with_it in CHANGES.values()]
+        table[name] = [*ratios, *(times.get(line, np.nan) for line in AGAINST_TORCH_CAM.values())]
+    return table
+
+
+def describe_benchmark(run: Run) -> str:
+    """When, where and with which packages a benchmark ran, its floors, and the command that repeats it."""
+    packages = ("torch", "torchcam", "grad-cam")  # old records do not name the peers
+    floors = ", ".join(f"{rate:.1f} passes per second in {precision}" for precision, rate in run["floors"].items())
+    versions = [f"{package} {run['versions'][package]}" for package in packages if package in run["versions"]]
+    place = ", ".join([run["device"], *versions])
+    return f"{run['date'][:10]}, {place}, commit {run['commit']}. Floor: {floors}. Repeat it with `{run['command']}`."
+
+
+def live_channels(run: Run) -> int:
+    """Channels of the benchmark's image that are not constant."""
+    return next(row["passes"] for row in run["lines"] if row["line"] == "iscam Score-CAM")
+
+
+def noise_share(run: Run) -> str:
+    """How much of SS-CAM's time is its noise: IS-CAM takes the same passes without it."""
+    seconds = benchmark_table(run).set_index("line")["seconds"]
+    noisy, quiet = seconds["iscam SS-CAM"], seconds[f"{IS_CAM}, compiled"]
+    return (
+        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; IS-CAM's passes, which are as many, "
+        f"took {quiet:.1f} s."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- floors
+
+
+def floor_table(run: Run) -> pd.DataFrame:
+    """Passes per second of the bare network: one row per precision and batch size, uncompiled and compiled."""
     bare = pd.DataFrame(run["bare"]).query("task == 'floor'").astype({"batch": int})
     bare["passes/s"] = bare["passes"] / bare["seconds"].map(np.median)
     modes = bare["compiled"].map({False: "uncompiled", True: "compiled"})
@@ -69,15 +141,98 @@ def floor_table(run: Mapping[str, Any]) -> pd.DataFrame:
     return table.rename(columns={"batch": "passes in a batch"}).rename_axis(columns=None)
 
 
-def peak_table(run: Mapping[str, Any]) -> pd.DataFrame:
-    """Floating point operations a second, in 10^12: of a matrix product, the bare network and our compiled IS-CAM."""
+def eager_shares(run: Run) -> str:
+    """The speed of our uncompiled lines as shares of the best uncompiled bare passes."""
+    bare = floor_table(run).query("precision == 'fp32'")["uncompiled"].max()
+    rates = benchmark_table(run).set_index("line")["passes/s"].filter(like="eager")
+    return "; ".join(f"{line.removeprefix('iscam ')}: {100 * rate / bare:.0f} %" for line, rate in rates.items())
+
+
+def peak_table(run: Run) -> pd.DataFrame:
+    """10^12 floating point operations per second of a matrix product, and the network's and IS-CAM's share of it."""
     rows = []
     for row in run["bare"]:
         if row["task"] == "matrix product":
-            flop = next(pass_["flop"] for pass_ in run["bare"] if pass_["task"] == "floor")
+            flop = next(floor["flop"] for floor in run["bare"] if floor["task"] == "floor")
             peak = row["flop"] * row["passes"] / float(np.median(row["seconds"]))
             rates = {"bare network": run["floors"], "IS-CAM": next(iter(run["rates"].values()))}
-            found = {name: flop * rate[row["precision"]] for name, rate in rates.items()}
-            shares = {f"{name} (% of it)": 100 * value / peak for name, value in found.items()}
+            shares = {f"{name} (% of it)": 100 * flop * rate[row["precision"]] / peak for name, rate in rates.items()}
             rows.append({"precision": row["precision"], "matrix product": peak / 1e12} | shares)
     return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- GPU
+
+
+def gpu_table() -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The recorded calls on a GPU, each at its fastest batch size, and their provenance."""
+    frame, run = recorded("gpu_h200")
+    frame["passes/s"] = frame["passes"] / frame["seconds"]
+    of_peak = 100 * frame["passes/s"] * frame["model"].map(run["flop"]) / run["matrix product"]
+    frame["% of peak"] = of_peak.where(frame["precision"] == "bf16")  # the product's precision
+    fastest = frame.groupby(["model", "what", "precision", "mode"])["passes/s"].idxmax()
+    return frame.loc[fastest].reset_index(drop=True), run
+
+
+def gpu_summary(rows: pd.DataFrame) -> str:
+    """What the GPU's table says about IS-CAM of 15 steps and about torch-cam's."""
+    best = rows.set_index(["model", "what", "precision", "mode"])
+    steps, bare = best.xs("IS-CAM of 15 steps", level="what"), best.xs("bare passes", level="what")
+    peer = best.loc["squeezenet1_0", "torch-cam IS-CAM of 15 steps", "fp32", "eager"]
+    half, full = (peer["seconds"] / steps.loc["squeezenet1_0", p, "compiled"]["seconds"] for p in ("bf16", "fp32"))
+    limit = bare.loc["squeezenet1_0", "bf16", "compiled"]["passes/s"] / peer["passes/s"]
+    share = steps.loc["vgg16", "bf16", "compiled"]["% of peak"]
+    return (
+        f"IS-CAM of VGG-16 in bfloat16 uses {share:.0f} % of the GPU's peak. A map of 15 steps on SqueezeNet1.0 is "
+        f"{half:.1f} times as fast in bfloat16, and {full:.1f} times in fp32, as torch-cam's in fp32 at its fastest "
+        f"batch size (one run of torch-cam, the fastest of three of ours). With all passes little more is possible: "
+        f"bare passes in bfloat16 are {limit:.1f} times as fast as torch-cam's. Four midpoints divide the passes by "
+        f"3.75; they were not timed on a GPU."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- fewer passes
+
+
+def nodes_runs() -> dict[str, list[tuple[pd.DataFrame, dict[str, Any]]]]:
+    """The recorded runs of benchmarks/nodes.py; runs with the same images, network and channels share a key."""
+    runs: dict[str, list[tuple[pd.DataFrame, dict[str, Any]]]] = {}
+    for name in filter(is_recorded, NODES_RUNS):
+        frame, run = recorded(name)
+        parameters = run["parameters"]
+        kind = "drawings" if parameters["data"] == "menagerie" else "photographs"
+        channels = parameters.get("channels") or "all"
+        label = f"{frame['image'].nunique()} {kind}, {parameters['models'][0]}, {channels} channels"
+        runs.setdefault(label, []).append((frame, run))
+    return runs
+
+
+def worst_errors(runs: list[tuple[pd.DataFrame, dict[str, Any]]]) -> pd.DataFrame:
+    """The largest errors over the images of some runs: one row per quantity, rule and number of passes."""
+    frames = pd.concat([frame for frame, _ in runs])
+    return frames.groupby(RULE_KEYS, sort=False)[RULE_ERRORS].max().reset_index()
+
+
+def fewest_passes(worst: Mapping[str, pd.DataFrame], tolerances: Mapping[str, float]) -> pd.DataFrame:
+    """The fewest passes per channel that keep the map of the worst image within an error, for each rule.
+
+    `worst`: label -> rows of `worst_errors`; `tolerances`: approximated quantity -> error. "–" means that no tried
+    number of passes suffices.
+    """
+    everything = pd.concat(worst.values())
+    tried = everything[everything["passes a channel"] == 5]
+    asked = [
+        (of, rule, error) for of, error in tolerances.items() for rule in tried.loc[tried["of"] == of, "rule"].unique()
+    ]
+    table = pd.DataFrame(asked, columns=["of", "rule", "error"])
+    for label, rows in worst.items():
+        table[label] = [fewest(rows, *case) for case in asked]
+    return table
+
+
+def fewest(rows: pd.DataFrame, of: str, rule: str, error: float) -> str:
+    rows = rows[(rows["of"] == of) & (rows["rule"] == rule)]
+    if rows.empty:
+        return "not tried"
+    enough = rows.loc[rows["map error"] <= error, "passes a channel"]
+    return f"{enough.min():.0f}" if len(enough) else "–"

@@ -1,4 +1,4 @@
-"""The papers' claims as comparisons, and the verdicts of a study on them."""
+"""The papers' claims as comparisons of methods, and what a study says about them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from iscam.metrics.directions import LOW_IS_GOOD
+from iscam.reproduction.names import lower_is_better
 from iscam.study.statistics import holm, interval, merge_seeds, sign_flip_test
 
 
 class Comparison(NamedTuple):
-    """The statement that `method` has the better `metric` than `other`, on networks whose name holds `networks`."""
+    """The statement that `method` has a better `metric` than `other` on networks whose name contains `networks`."""
 
     method: str
     other: str
@@ -21,12 +21,11 @@ class Comparison(NamedTuple):
     networks: str = ""
 
 
-#: The one comparison that is tested as it stands, named before any run was recorded: Table II, whose value is
-#: the average drop, is where the paper says that Score-CAM fails and IS-CAM does not. All others are corrected by Holm.
+#: The primary comparison, chosen before any run was recorded: Table II reports the average drop, and the paper says
+#: that Score-CAM fails there and IS-CAM does not. Its p-value is not corrected; those of all others are, by Holm.
 PRIMARY = Comparison("is_cam", "score_cam", "average_drop")
 
-
-#: What the IS-CAM paper and its poster claim, as comparisons.
+#: Claim of the IS-CAM paper or its poster -> its comparisons.
 CLAIMS: dict[str, list[Comparison]] = {
     "IS-CAM scores better than Score-CAM": [
         Comparison("is_cam", "score_cam", metric)
@@ -52,54 +51,76 @@ CLAIMS: dict[str, list[Comparison]] = {
     ],
 }
 
+#: Significance level of a verdict.
+LEVEL = 0.05
+
+COLUMNS = ["claim", "method", "other", "metric", "mean", "low", "high", "n", "failed", "p", "verdict"]
+
 
 def verdicts(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Each comparison of each of the papers' `CLAIMS`, and whether it holds in this study.
+    """Test every comparison of the papers' `CLAIMS` on a study.
 
-    `frame` as `run_study` gives it. What is compared is an image's difference, the mean over the networks and the
-    seeds of noisy methods, so that images are the only units. Returns rows claim, method, other, metric, mean, low,
-    high (of the difference, 95 % bootstrap), n, p (sign flips; Holm-corrected over all comparisons but `PRIMARY`,
-    however few of them are then shown) and verdict: "holds", "opposite", or "no difference shown" where p >= 5 %.
-    Comparisons of methods or metrics that the frame lacks are left out.
+    `frame`: the table of `run_study`. The unit is an image: its difference is averaged over the networks and over the
+    seeds of noisy methods. Comparisons of methods or metrics that are not in `frame` are left out.
+
+    Returns the columns claim, method, other, metric, mean, low, high (of the difference, with a 95 % bootstrap
+    interval), n, failed (images without a value), p (sign-flip test, corrected by Holm over all comparisons except
+    `PRIMARY`) and verdict: "holds", "opposite", "no difference shown" (p >= 5 %) or "not tested" (fewer than 2 images).
     """
-    wide = merge_seeds(frame).pivot(index=["model", "image"], columns=["metric", "method"], values="value")
-    found = {}
-    for comparison in dict.fromkeys(each for comparisons in CLAIMS.values() for each in comparisons):
-        a, b = ((comparison.metric, method) for method in comparison[:2])
-        networks = wide.index.get_level_values("model").str.contains(comparison.networks, regex=False)
-        if a in wide and b in wide and networks.any():
-            difference = (wide[a] - wide[b])[networks].groupby("image").mean()
-            known = difference.dropna().to_numpy()
-            found[comparison] = interval(difference, seed).to_dict() | {"p": sign_flip_test(known, seed)}
-    others = [comparison for comparison in found if comparison != PRIMARY]
-    for comparison, p in zip(others, holm(np.array([found[each]["p"] for each in others])), strict=True):
-        found[comparison]["p"] = p
+    tests = corrected(
+        {each: difference_test(each, frame, seed) for each in distinct_comparisons() if is_in(each, frame)}
+    )
     rows = [
-        {"claim": claim}
-        | comparison._asdict()
-        | found[comparison]
-        | {"verdict": verdict(comparison, found[comparison])}
+        {"claim": claim, **comparison._asdict(), **tests[comparison], "verdict": verdict(comparison, tests[comparison])}
         for claim, comparisons in CLAIMS.items()
         for comparison in comparisons
-        if comparison in found
+        if comparison in tests
     ]
-    columns = ["claim", *Comparison._fields, "mean", "low", "high", "n", "failed", "p", "verdict"]
-    return pd.DataFrame(rows, columns=columns).drop(columns="networks")
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def verdict(comparison: Comparison, found: Mapping[str, float]) -> str:
-    """What a tested comparison says about its claim."""
-    if np.isnan(found["p"]):
+def distinct_comparisons() -> list[Comparison]:
+    """Every comparison of the claims once."""
+    return list(dict.fromkeys(each for comparisons in CLAIMS.values() for each in comparisons))
+
+
+def is_in(comparison: Comparison, frame: pd.DataFrame) -> bool:
+    """True if the study has both methods and the metric on a network of the comparison."""
+    rows = frame[frame["model"].str.contains(comparison.networks, regex=False)]
+    methods = set(rows.loc[rows["metric"] == comparison.metric, "method"])
+    return {comparison.method, comparison.other} <= methods
+
+
+def difference_test(comparison: Comparison, frame: pd.DataFrame, seed: int) -> dict[str, float]:
+    """Interval and uncorrected p-value of the difference between the two methods."""
+    rows = frame[frame["model"].str.contains(comparison.networks, regex=False)]
+    rows = merge_seeds(rows[rows["metric"] == comparison.metric])
+    values = rows.pivot(index=["model", "image"], columns="method", values="value")
+    difference = (values[comparison.method] - values[comparison.other]).groupby("image").mean()
+    p = sign_flip_test(difference.dropna().to_numpy(), seed)
+    return {**interval(difference, seed).to_dict(), "p": p}
+
+
+def corrected(tests: dict[Comparison, dict[str, float]]) -> dict[Comparison, dict[str, float]]:
+    """The tests with the p-values of all comparisons except `PRIMARY` corrected by Holm."""
+    others = [comparison for comparison in tests if comparison != PRIMARY]
+    p = holm(np.array([tests[comparison]["p"] for comparison in others]))
+    return tests | {each: tests[each] | {"p": float(value)} for each, value in zip(others, p, strict=True)}
+
+
+def verdict(comparison: Comparison, test: Mapping[str, float]) -> str:
+    """What a test says about its comparison."""
+    if np.isnan(test["p"]):
         return "not tested"
-    if found["p"] >= 0.05:
+    if test["p"] >= LEVEL:
         return "no difference shown"
-    return "holds" if (found["mean"] < 0) == (comparison.metric in LOW_IS_GOOD) else "opposite"
+    return "holds" if (test["mean"] < 0) == lower_is_better(comparison.metric) else "opposite"
 
 
 def summarise(rows: pd.DataFrame) -> str:
-    """A line a claim: in how many of its comparisons it holds; `rows` as `verdicts` gives them."""
+    """A Markdown list with one item per claim: how often each verdict occurs. `rows` are those of `verdicts`."""
     lines = []
-    for claim, verdict in rows.groupby("claim", sort=False)["verdict"]:
-        counts = ", ".join(f"{word} in {count}" for word, count in verdict.value_counts().items())
-        lines.append(f"- *{claim}*: of {len(verdict)} comparison{'s' * (len(verdict) > 1)}, {counts}")
+    for claim, found in rows.groupby("claim", sort=False)["verdict"]:
+        counts = ", ".join(f"{verdict} in {count}" for verdict, count in found.value_counts().items())
+        lines.append(f"- *{claim}*: of {len(found)} comparison{'s' * (len(found) > 1)}, {counts}")
     return "\n".join(lines)

@@ -1,27 +1,30 @@
-"""HTML panels for the book and notebooks, one of them with a slider."""
+"""HTML panels of images for notebooks and the book, side by side or behind a slider."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from iscam.model import canonical_transform
 from iscam.plots import show_image, show_overlay
 
-PIXELS = 300  # side of an inlined image
+#: Width of an inlined image.
+PIXELS = 300
 
 
 @dataclass(frozen=True)
 class Panel:
-    """An image with its heading and one line under it."""
+    """An image with a title and one line below it."""
 
-    image: str  # as `inlined` gives it
+    image: str  # the return value of `inlined`
     title: str
     line: str = ""
 
@@ -33,29 +36,34 @@ class Panel:
         )
 
 
-def inlined(image: Tensor, map: Tensor | None = None) -> str:
-    """A normalised image (3, height, width), or a map (height, width) over it, as the `src` of an `<img>`."""
+def inlined(
+    image: Tensor, saliency_map: Tensor | None = None, transform: Callable[..., Any] | None = canonical_transform
+) -> str:
+    """An image (3, height, width), with a map (height, width) over it if given, as the `src` of an `<img>`.
+
+    `transform`: the network's; its normalisation is undone for display.
+    """
     figure = Figure(figsize=(3, 3 * image.shape[1] / image.shape[2]), dpi=PIXELS / 3)
     axes = figure.add_axes((0, 0, 1, 1))
-    if map is None:
-        show_image(axes, image)
+    if saliency_map is None:
+        show_image(axes, image, transform=transform)
     else:
-        show_overlay(axes, image, map)
+        show_overlay(axes, image, saliency_map, transform=transform)
     file = io.BytesIO()
     figure.savefig(file, format="webp", pil_kwargs={"quality": 85})
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def panels(shown: Sequence[Panel]) -> str:
-    """Panels in rows of four, on a narrow screen of two."""
+    """Panels in rows of four, or of two on a narrow screen."""
     return f'{STYLE}<div class="panels">{"".join(panel.html() for panel in shown)}</div>'
 
 
 def slider(frames: dict[tuple[str, int], Panel], chosen: tuple[str, int], printed: Collection[int]) -> str:
-    """One panel at a time, by a slider over N and a choice of schedule; `frames`: (schedule, N) -> panel.
+    """One panel at a time, chosen by a slider over N and by the schedule. `frames`: (schedule, N) -> panel.
 
-    Mouse, touch and the arrow keys move it; nothing is fetched. In print and without scripts, the panels whose N is in
-    `printed` stand side by side.
+    Mouse, touch and the arrow keys move the slider. It needs no network. In print and without scripts, the panels whose
+    N is in `printed` appear side by side.
     """
     name = "slider-" + hashlib.sha256(repr(frames).encode()).hexdigest()[:8]
     schedules = list(dict.fromkeys(schedule for schedule, _ in frames))

@@ -1,4 +1,4 @@
-"""The published tables, and what may stand beside them."""
+"""The published tables, and the study that reproduces them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,33 @@ from pathlib import Path
 
 import pandas as pd
 
-from iscam.methods import CONTROLS, METHODS
+from iscam.methods.controls import CONTROLS
 from iscam.study.spec import Study
 from iscam.validation import unknown_choice
-from iscam.zoo import LAYERS
 
-#: The papers' networks and the families that they and the embedded networks belong to.
+#: Network of the papers -> the family that it and an embedded network belong to.
 FAMILIES = {"vgg16": "VGG", "resnet18": "ResNet", "squeezenet1_0": "SqueezeNet"}
+
+#: The methods that the papers compare, in the order of their tables.
+PAPER_METHODS = ("cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam")
+
+#: The metrics of the papers' tables.
+PAPER_METRICS = (
+    "insertion",
+    "deletion",
+    "average_drop",
+    "average_increase",
+    "win:ss_cam",
+    "win:score_cam",
+    "win:is_cam",
+    "energy",
+)
 
 
 def data_folder() -> Path:
-    """The folder of published tables and recorded runs, in a checkout and in an installed package alike.
+    """The folder with the published tables and recorded runs, of a checkout or an installed package.
 
-    `$ISCAM_DATA` names another one, with the same files.
+    `$ISCAM_DATA` overrides it.
     """
     if chosen := os.environ.get("ISCAM_DATA"):
         return Path(chosen)
@@ -29,9 +43,11 @@ def data_folder() -> Path:
 
 
 def published_table(table: str) -> pd.DataFrame:
-    """A published table as long rows: model, method, metric, value (percent, as printed), source.
+    """A published table with the columns model, method, metric, value (percent, as printed) and source.
 
-    `table`: the name of a file in `data/published`, such as "table1" (a list of them is in the error for a wrong one).
+    `table` is the name of a file in `data/published`, such as "table1".
+
+    Raises InputError if there is no such table; the message lists the tables.
 
     >>> published_table("table1").head(1)[["model", "method", "metric", "value"]].values.tolist()
     [['vgg16', 'grad_cam', 'insertion', 45.25]]
@@ -43,32 +59,23 @@ def published_table(table: str) -> pd.DataFrame:
 
 
 def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of a study that may stand beside published ones: the papers' networks, trained, on ILSVRC images."""
+    """The rows of a study that can stand beside published ones: the papers' networks, trained, on ILSVRC images."""
     lists = ("LOC_val_solution.csv", "ILSVRC/Annotations/CLS-LOC/val")
     ilsvrc = any((Path(study.data) / name).exists() for name in lists)
-    trained = [name for name in study.models if name in LAYERS and study.weights.get(name, "default") is not None]
+    trained = [name for name in study.models if name in FAMILIES and study.weights.get(name, "default") is not None]
     return frame[frame["model"].isin(trained if ilsvrc else [])]
 
 
 def tables_study(
     models: Sequence[str], data: str, count: int | None, seed: int, weights: Mapping[str, str | None]
 ) -> Study:
-    """The study behind the papers' Tables I to III: every method and control, every metric the tables print."""
+    """The study behind the papers' Tables I to III: the papers' methods, the controls and the tables' metrics."""
     return Study(
         models=models,
         data=data,
         count=count,
         seed=seed,
-        methods={name: {} for name in [*METHODS, *CONTROLS]},
-        metrics=(
-            "insertion",
-            "deletion",
-            "average_drop",
-            "average_increase",
-            "win:ss_cam",
-            "win:score_cam",
-            "win:is_cam",
-            "energy",
-        ),
+        methods={name: {} for name in [*PAPER_METHODS, *CONTROLS]},
+        metrics=PAPER_METRICS,
         weights=weights,
     )

@@ -1,262 +1,131 @@
-"""Tables to read: published beside measured, intervals in cells, headings."""
+"""Tables of numbers: published values beside reproduced ones, means with their intervals."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
-from iscam.methods import METHODS
 from iscam.methods.controls import CONTROLS
-from iscam.plots import TITLES
-from iscam.reproduction.published import FAMILIES
+from iscam.reproduction.published import FAMILIES, PAPER_METHODS
 from iscam.study.statistics import summary
-from iscam.zoo import LAYERS
+
+KEYS = ["model", "method", "metric"]
+
+#: Marks a published value for which there is no run.
+NOT_RUN = "not run"
 
 
-def join_published(table: pd.DataFrame, frame: pd.DataFrame, command: str) -> pd.DataFrame:
-    """Published values beside ours, in percent; cells that `frame` does not hold read "not run" with the command.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval. A mean of one image has no interval.
 
-    `table` as `published` gives it, `frame` as `run_study` does, its methods named as the published ones and run on
-    ImageNet images with ImageNet weights (nothing else may stand in a published row: pass an empty frame then).
+    >>> print(Estimate(50, 0, 100), Estimate(50, float("nan"), float("nan")))
+    50.00 (0.00 to 100.00) 50.00 (–)
     """
-    ours = (
-        summary(frame)
-        if len(frame)
-        else pd.DataFrame(columns=["model", "method", "metric", "mean", "low", "high", "n"])
-    )
-    both = table.merge(ours, how="left", on=["model", "method", "metric"])
-    percent = both[["mean", "low", "high"]].astype(float) * 100
-    ran = percent["mean"].notna()
-    both["reproduced"] = np.where(ran, percent["mean"].map("{:.2f}".format), "not run")
-    both["95 % interval"] = np.where(
-        ran, [format_interval(*pair) for pair in percent[["low", "high"]].to_numpy()], command
-    )
-    both["difference"] = np.where(ran, (percent["mean"] - both["value"]).map("{:+.2f}".format), "")
-    both["images"] = both["n"].map(lambda n: "" if pd.isna(n) else int(n))
-    both = both.rename(columns={"value": "published"})
-    return both[["model", "method", "metric", "published", "reproduced", "95 % interval", "difference", "images"]]
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if np.isnan(self.mean):
+            return "not defined"
+        interval = "–" if np.isnan(self.low) else f"{self.low:z.2f} to {self.high:z.2f}"
+        return f"{self.mean:z.2f} ({interval})"
 
 
-def comparison(table: pd.DataFrame, frame: pd.DataFrame, command: str) -> pd.DataFrame:
-    """`join_published` to read: one row per network and method; per metric published, reproduced, difference.
-
-    What `frame` holds of the same networks and metrics and the paper does not, the controls among it, has no published
-    value and reads "–" there.
-    """
-    keys = ["model", "method", "metric"]
-    known = frame[frame["model"].isin(table["model"]) & frame["metric"].isin(table["metric"])].dropna(subset="value")
-    there = set(table[keys].itertuples(index=False, name=None))
-    more = [row for row in dict.fromkeys(known[keys].itertuples(index=False, name=None)) if row not in there]
-    rows = join_published(pd.concat([table, pd.DataFrame(more, columns=keys)]) if more else table, frame, command)
-    ran = rows["reproduced"] != "not run"
-    rows["reproduced"] = np.where(ran, rows["reproduced"] + " (" + rows["95 % interval"] + ")", "not run")
-    rows["published"] = rows["published"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}")
-    rows["difference"] = rows["difference"].where(rows["published"] != "–", "")
-    cells = rows.melt(keys, ["published", "reproduced", "difference"], "origin", "text")
-    return pivot_cells(cells, ["metric", "origin"], list(dict.fromkeys(table["metric"])))
+def estimates(rows: pd.DataFrame, scale: float = 100) -> list[Estimate]:
+    """The mean, low and high of each row times `scale`: in percent by default."""
+    return [Estimate(*row) for row in (scale * rows[["mean", "low", "high"]].astype(float)).to_numpy()]
 
 
-def format_table(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Rows of `summary` or `versus` for reading: one row a network and method, one column a metric.
-
-    Cells are "mean (low to high)" in percent, "mean (–)" where one image gives no interval, "not defined" where no
-    image has a value, "–" where there is no row.
+def by_metric(rows: pd.DataFrame, metrics: Sequence[str], scale: float = 100) -> pd.DataFrame:
+    """Rows of `summary` as a table of `Estimate`: one row per network and method, one column per metric.
 
     >>> frame = pd.DataFrame({"model": "net", "method": "is_cam", "metric": "win", "value": [0.0, 1.0]})
-    >>> format_table(summary(frame), ["win"]).values.tolist()
+    >>> by_metric(summary(frame), ["win"]).astype(str).values.tolist()
     [['net', 'is_cam', '50.00 (0.00 to 100.00)']]
     """
     rows = rows[rows["metric"].isin(list(metrics))]
-    numbers = (100 * rows[["mean", "low", "high"]].astype(float)).itertuples(index=False)
-    return pivot_cells(rows.assign(text=[format_cell(*row) for row in numbers]), ["metric"], metrics)
+    cells = rows.assign(cell=estimates(rows, scale))
+    table = cells.pivot(index=["model", "method"], columns="metric", values="cell")[list(metrics)]
+    return sort_rows(table.reset_index().rename_axis(columns=None))
 
 
-def format_cell(mean: float, low: float, high: float) -> str:
-    """A mean with its interval, as `format_table` has it."""
-    return "not defined" if np.isnan(mean) else f"{mean:z.2f} ({format_interval(low, high)})"
+def by_network(rows: pd.DataFrame, metric: str, scale: float = 100) -> pd.DataFrame:
+    """Rows of `summary` as a table of `Estimate` for one metric: one row per method, one column per network."""
+    cells = by_metric(rows, [metric], scale)
+    methods, models = (list(dict.fromkeys(cells[key])) for key in ("method", "model"))
+    table = cells.pivot(index="method", columns="model", values=metric).loc[methods, models]
+    return table.rename_axis(columns=None).reset_index()
 
 
-def format_interval(low: float, high: float) -> str:
-    """The ends of an interval; one image has none."""
-    return "–" if np.isnan(low) else f"{low:z.2f} to {high:z.2f}"
+def comparison(published: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Published and reproduced values, in percent: per metric the columns published, reproduced and difference.
 
-
-def by_network(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One metric of rows of `summary`, cells as in `format_table`: one row per method, one column per network."""
-    cells = format_table(rows, [metric])
-    return (
-        cells.pivot(index="method", columns="model", values=metric)
-        .loc[list(dict.fromkeys(cells["method"])), list(dict.fromkeys(cells["model"]))]
-        .fillna("–")
-        .reset_index()
-    )
-
-
-def by_family(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Published values beside those of the embedded network of the same family: a row a family and method.
-
-    `table` as `published` gives it, `frame` as `run_study` does. Other images and other weights: a difference of the
-    two columns would say nothing, the order of the methods within each may.
+    `published`: rows of `published_table`; `frame`: the table of `run_study` for the same networks on ImageNet images
+    with ImageNet weights, or an empty frame. A published value without a run is `NOT_RUN`; methods of `frame` that the
+    paper does not have, such as the controls, have no published value.
     """
-    metrics = list(dict.fromkeys(table["metric"]))
-    families = {f"menagerie/{family.lower()}": name for name, family in FAMILIES.items() if name in set(table["model"])}
-    ours = summary(frame[frame["model"].isin(families)]).replace({"model": families})
-    ours["text"] = [format_cell(*row) for row in (100 * ours[["mean", "low", "high"]].astype(float)).to_numpy()]
-    printed = table.assign(text=table["value"].map("{:.2f}".format))
-    both = pd.concat([printed.assign(origin="published"), ours.assign(origin="embedded")])
-    shown = pivot_cells(both[both["metric"].isin(metrics)], ["metric", "origin"], metrics)
-    order = [(metric, origin) for metric in metrics for origin in ("published", "embedded")]
-    return shown[[("model", ""), ("method", ""), *order]].replace({("model", ""): FAMILIES})
+    ours = summary(frame) if len(frame) else pd.DataFrame(columns=[*KEYS, "mean", "low", "high"])
+    ours = ours[ours["model"].isin(published["model"]) & ours["metric"].isin(published["metric"])]
+    ours = ours.dropna(subset="mean")
+    ours = ours[KEYS].assign(reproduced=estimates(ours), mean=100 * ours["mean"].astype(float))
+    both = published[[*KEYS, "value"]].rename(columns={"value": "published"}).merge(ours, how="outer", on=KEYS)
+    both["difference"] = both["mean"] - both["published"]
+    both["reproduced"] = both["reproduced"].where(both["mean"].notna(), NOT_RUN)
+    origins = ["published", "reproduced", "difference"]
+    return side_by_side(both, origins, list(dict.fromkeys(published["metric"])))
 
 
-def pivot_cells(cells: pd.DataFrame, columns: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row a network and method; the texts of `cells` in the given columns."""
-    table = cells.pivot(index=["model", "method"], columns=columns, values="text").fillna("–")[list(metrics)]
-    return sort_rows(table.reset_index())
+def by_family(published: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Published values beside those of the embedded network of the same family: one row per family and method.
+
+    Images and weights differ between the two columns of a metric, so only the order of the methods can be compared.
+    """
+    metrics = list(dict.fromkeys(published["metric"]))
+    papers = set(published["model"])
+    families = {f"menagerie/{family.lower()}": name for name, family in FAMILIES.items() if name in papers}
+    ours = summary(frame[frame["model"].isin(families) & frame["metric"].isin(metrics)])
+    ours = ours[KEYS].assign(embedded=estimates(ours)).replace({"model": families})
+    both = published[[*KEYS, "value"]].rename(columns={"value": "published"}).merge(ours, how="outer", on=KEYS)
+    return side_by_side(both, ["published", "embedded"], metrics).replace({("model", ""): FAMILIES})
+
+
+def side_by_side(rows: pd.DataFrame, origins: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per network and method, and for each metric the columns `origins` of the rows."""
+    table = rows.pivot(index=["model", "method"], columns="metric", values=list(origins)).swaplevel(axis=1)
+    table = table[[(metric, origin) for metric in metrics for origin in origins]]
+    return sort_rows(table.rename_axis(columns=[None, None]).reset_index())
 
 
 def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by network and method: the papers' networks first, methods as in `METHODS`, then the controls.
+    """Rows sorted by network and method, in the order of `sort_key`."""
+    names = rows[["model", "method"]]
+    names = names.droplevel(1, axis=1) if names.columns.nlevels > 1 else names
+    order = names.map(sort_key).sort_values(["model", "method"], kind="stable").index
+    return rows.loc[order].reset_index(drop=True)
+
+
+def sort_key(name: str) -> tuple[int, str]:
+    """The place of a network or method: the papers' in their order, then the controls, then others.
 
     A variant of a method, such as "is_cam_linear", follows it.
     """
-    known = [*LAYERS, *METHODS, *CONTROLS]
-
-    def place(name: str) -> tuple[int, str]:
-        prefixes = [i for i, prefix in enumerate(known) if name.startswith(prefix)]
-        return max(prefixes, key=lambda i: len(known[i]), default=len(known)), name
-
-    names = rows[["model", "method"]].droplevel(1, axis=1) if rows.columns.nlevels > 1 else rows[["model", "method"]]
-    keys = names.map(place)
-    return rows.loc[keys.sort_values(["model", "method"], kind="stable").index].reset_index(drop=True)
+    known = [*FAMILIES, *PAPER_METHODS, *CONTROLS]
+    prefixes = [i for i, prefix in enumerate(known) if name.startswith(prefix)]
+    return max(prefixes, key=lambda i: len(known[i]), default=len(known)), name
 
 
 def drop_increase_bound(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average drop and increase of each network and method, their sum, and whether it keeps the bound of 100 %.
+    """Average drop and increase of each network and method, their sum, and whether it is at most 100 %.
 
-    `rows`: model, method, metric and value in percent, as `published` gives them.
+    `rows` have the columns model, method, metric and value (percent), as in `published_table`.
     """
     table = rows.pivot(index=["model", "method"], columns="metric", values="value").reset_index()
     table["sum (%)"] = table["average_drop"] + table["average_increase"]
     table["at most 100"] = np.where(table["sum (%)"] <= 100 + 1e-9, "yes", "no")
     return sort_rows(table)[["model", "method", "average_drop", "average_increase", "sum (%)", "at most 100"]]
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    >>> print(markdown_table(["page", "seconds"], [["speed", "12"]]))
-    | page | seconds |
-    | --- | --- |
-    | speed | 12 |
-    """
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-#: Metric -> its column's heading; the arrow points to the better values.
-HEADINGS = {
-    "model": "network",
-    "insertion": "insertion AUC (%) ↑",
-    "deletion": "deletion AUC (%) ↓",
-    "average_drop": "average drop (%) ↓",
-    "average_increase": "average increase (%) ↑",
-    "average_gain": "average gain (%) ↑",
-    "win": "IS-CAM wins (%) ↑",
-    "tie": "ties (%)",
-    "win:ss_cam": "win over SS-CAM (%) ↑",
-    "win:score_cam": "win over Score-CAM (%) ↑",
-    "insertion:blur": "insertion from a blur (%) ↑",
-    "coherency": "coherency (%) ↑",
-    "complexity": "complexity (%) ↓",
-    "adcc": "ADCC (%) ↑",
-    "energy": "energy inside the box (%) ↑",
-}
-
-
-#: " to " where a line must not end.
-UNBROKEN = "\u00a0to\u00a0"
-
-
-#: Columns of names, which stand to the left; all others are numbers.
-NAMES = {
-    "network",
-    "method",
-    "compared",
-    "metric",
-    "verdict",
-    "variant",
-    "paper",
-    "convention",
-    "class",
-    "of",
-    "rule",
-}
-
-
-#: Columns of sentences, to the left as well, which may break into lines.
-SENTENCES = {"line", "claim", "quantity"}
-
-
-def table(rows: pd.DataFrame, caption: str = "") -> Styler:
-    """A table to read: methods and metrics by the names readers know, no index, numbers to the right."""
-    shown = rows.copy()
-    shown.columns = pd.Index([heading_of(column) for column in shown.columns])
-    named = [bool({*column} & NAMES if isinstance(column, tuple) else column in NAMES) for column in shown.columns]
-    shown = shown.map(lambda cell: title_of(cell).replace(" to ", UNBROKEN) if isinstance(cell, str) else cell)
-    style = shown.style.hide(axis="index").format(precision=2, na_rep="–").set_caption(caption)
-    style.format_index(breakable, axis="columns")
-    gap = 0.6 if len(shown.columns) < 5 else 0.35  # so that seven columns of intervals fit the book's pages
-    styles = {"th, td": f"text-align: right; padding: 0.15em {gap}em", "caption": "text-align: left"}
-    for i in np.flatnonzero(named):
-        styles[f"th.col{i}, td.col{i}"] = "text-align: left; white-space: nowrap"
-    for i in np.flatnonzero([column in SENTENCES for column in shown.columns]):
-        styles[f"th.col{i}, td.col{i}"] = "text-align: left; min-width: 8em"
-    rules = [(part.strip(), props) for selectors, props in styles.items() for part in selectors.split(",")]
-    return style.set_table_styles([{"selector": selector, "props": props} for selector, props in rules])
-
-
-def breakable(heading: Any) -> Any:
-    """A heading that may break after a slash, unless but a letter follows.
-
-    >>> breakable("menagerie/vgg"), breakable("passes/s")
-    ('menagerie/<wbr>vgg', 'passes/s')
-    """
-    return re.sub(r"/(?=\w\w)", "/<wbr>", heading) if isinstance(heading, str) else heading
-
-
-def title_of(name: str) -> str:
-    """A method of a table by the name readers know, its variant behind it.
-
-    >>> title_of("is_cam zero baseline")
-    'IS-CAM zero baseline'
-    """
-    first, space, rest = name.partition(" ")
-    return TITLES.get(first, first) + space + rest
-
-
-def verdict_table(rows: pd.DataFrame, caption: str) -> Styler:
-    """Rows of `verdicts` to read: what was compared, the difference in points, corrected p, and the verdict."""
-    shown = pd.DataFrame(
-        {
-            "claim": rows["claim"].mask(rows["claim"].duplicated(), ""),
-            "compared": [f"{TITLES[row.method]} − {TITLES[row.other]}" for row in rows.itertuples()],
-            "metric": rows["metric"].str.replace("_", " "),
-            "difference (points)": [
-                format_cell(*row) for row in (100 * rows[["mean", "low", "high"]].astype(float)).to_numpy()
-            ],
-            "p": rows["p"].map(lambda p: "–" if np.isnan(p) else f"{p:.4f}"),
-            "verdict": rows["verdict"],
-        }
-    )
-    return table(shown, caption)
-
-
-def heading_of(column: Any) -> Any:
-    """A column's name, or each level of it, as `HEADINGS` has it."""
-    return tuple(map(heading_of, column)) if isinstance(column, tuple) else HEADINGS.get(column, column)

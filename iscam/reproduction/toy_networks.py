@@ -13,7 +13,7 @@ from iscam.model import Network
 
 
 class Split(nn.Module):
-    """A network in two parts: `features`, image to A, is the explained layer; `head` leads from A to the logits."""
+    """A network in two parts: `features` maps an image to A and is the explained layer; `head` maps A to logits."""
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ def image(seed: int = 0, size: int = 16) -> Tensor:
 
 
 def small(seed: int = 0, *, bias: bool = True, pooled: bool = False) -> Network:
-    """Random weights, 6 channels of half the image's size in the explained layer, 5 classes, ReLU everywhere.
+    """A ReLU network with random weights, 5 classes and an explained layer of 6 channels at half the image's size.
 
-    `pooled`: the head is global average pooling and one linear layer, as CAM wants it; else a convolution with ReLU
-    comes first. Without `bias` the network is positively homogeneous: S(t x) = t S(x) for t > 0.
+    With `pooled`, the head is global average pooling and one linear layer, which CAM needs; otherwise a convolution
+    with ReLU comes before them. Without `bias` the network is positively homogeneous: S(t x) = t S(x) for t > 0.
     """
     features = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1, bias=bias), nn.ReLU(), nn.MaxPool2d(2),
@@ -59,7 +59,7 @@ def small(seed: int = 0, *, bias: bool = True, pooled: bool = False) -> Network:
         for parameter in model.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 50
             parameter.normal_(0, (2 / fan_in) ** 0.5, generator=g)
-        last.weight.mul_(3)  # so that the probabilities differ
+        last.weight.mul_(3)  # makes the probabilities differ
     return Network(model.eval(), "features")
 
 
@@ -75,7 +75,10 @@ def flipping(size: int = 4) -> Network:
 
 
 def half_blind() -> Network:
-    """Channel 0 of A is the left half of a one-channel image, channel 1 the right half, which the head ignores."""
+    """A network whose channel 0 of A is the left half of a one-channel image and channel 1 the right half.
+
+    The head ignores channel 1.
+    """
 
     def halves(x: Tensor) -> Tensor:
         left = (torch.arange(x.shape[3], device=x.device) < x.shape[3] // 2).to(x)
@@ -88,7 +91,7 @@ def half_blind() -> Network:
 
 
 def constant(net: Network) -> Network:
-    """The network with a last linear layer of zeros: every image has the same logits."""
+    """The network with a last linear layer of zeros, so that every image has the same logits."""
     model = copy.deepcopy(net.model)
     *_, last = model.modules()
     with torch.no_grad():
@@ -97,7 +100,7 @@ def constant(net: Network) -> Network:
 
 
 def rewritten(net: Network, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Network:
-    """The same function in other words: the explained layer gives there(A), and the head begins with back(.).
+    """The same function, written differently: the explained layer returns there(A), and the head starts with back(.).
 
     `back` must undo `there`.
     """
@@ -106,7 +109,7 @@ def rewritten(net: Network, there: Callable[[Tensor], Tensor], back: Callable[[T
 
 
 def without_biases(net: Network) -> Network:
-    """A copy with no biases and no running means in batch normalisation: the limit of S(t x) / t for large t."""
+    """A copy without biases and without the running means of batch normalisation: the limit of S(t x) / t."""
     model = copy.deepcopy(net.model)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

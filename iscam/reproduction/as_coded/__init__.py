@@ -1,11 +1,11 @@
-r"""The recipe that the IS-CAM authors' notebook runs, kept apart from the right one.
+r"""The recipe in the IS-CAM authors' notebook, kept apart from the canonical one.
 
-It exists to explain the published tables, never to make claims: nothing else in the package uses it. It was written
-again from a description of two public files, `Resnet18_trial_visualize.ipynb` and `risemetrics_final.py` of
-`ankitaghosh9/Variations-on-Score-CAM@451c147` (17 September 2020, shortly before the paper); that these files, with
+It explains the published tables; no claim rests on it, and nothing else in the package uses it. It was written from a
+description of two public files, `Resnet18_trial_visualize.ipynb` and `risemetrics_final.py` of
+`ankitaghosh9/Variations-on-Score-CAM@451c147` (17 September 2020, shortly before the paper). That these files, with
 these settings, made the tables is an inference. Where the description leaves a choice open, the docstring says so.
 
-Throughout, X is the image, L its map in [0, 1], Y and O are class probabilities of X and of X ∘ L.
+X is the image, L its map in [0, 1], Y and O are class probabilities of X and of X ∘ L.
 """
 
 from iscam.reproduction.as_coded.bounds import SAVED_EXAMPLE as SAVED_EXAMPLE
@@ -24,7 +24,7 @@ from iscam.reproduction.as_coded.metrics import THRESHOLD as THRESHOLD
 from iscam.reproduction.as_coded.metrics import Confidence as Confidence
 from iscam.reproduction.as_coded.metrics import Values as Values
 from iscam.reproduction.as_coded.metrics import average_drop as average_drop
-from iscam.reproduction.as_coded.metrics import both_ways as both_ways
+from iscam.reproduction.as_coded.metrics import both_conventions as both_conventions
 from iscam.reproduction.as_coded.metrics import confidence as confidence
 from iscam.reproduction.as_coded.metrics import energy as energy
 from iscam.reproduction.as_coded.metrics import first_point_zero as first_point_zero

@@ -1,4 +1,4 @@
-"""What published numbers imply: the bound on drop and increase, and readings of equation 7."""
+"""Bounds on published numbers, and the readings of equation 7."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import pandas as pd
 
 from iscam.validation import check_int
 
-#: Images over which the notebook's visible run sums the drop (rows 400 to 499 of the authors' list).
+#: Number of images over which the visible run of the notebook sums the drop (rows 400 to 499 of the authors' list).
 SLICE = 100
 
-
-#: An image of the notebook's saved output, its probabilities in percent: the whole image's top class and Y, the
-#: masked image's top class, and that class's Y and O.
+#: One image of the notebook's saved output, with probabilities in percent: the top class of the full image and its Y;
+#: the top class of the masked image and its Y and O.
 #: Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, output of cell 14.
-SAVED_EXAMPLE = {"whole class": 773, "whole Y": 61.65, "masked class": 899, "masked Y": 11.24, "masked O": 39.72}
+SAVED_EXAMPLE = {"full class": 773, "full Y": 61.65, "masked class": 899, "masked Y": 11.24, "masked O": 39.72}
 
 
 def bound(table: pd.DataFrame) -> pd.DataFrame:
-    r"""What drop + increase ≤ 100 % says of published cells, one row a network and method.
+    r"""The bound drop + increase ≤ 100 % for published cells, one row per network and method.
 
-    If both average over the same images and O ≥ 0, a published drop D and increase I in percent obey D + I ≤ 100. A
-    cell that breaks this needs D divided by at least D / (100 - I).
+    If drop D and increase I, in percent, average over the same images and O ≥ 0, then D + I ≤ 100. A cell that breaks
+    the bound is consistent only after D is divided by at least D / (100 - I).
 
-    `table` as `published_table("table2")`. Returns model, method, drop, increase, sum, `excess` over 100 (0 if none),
-    and `factor`, the smallest that would do (1 where the bound holds).
+    `table`: `published_table("table2")`. Returns the columns model, method, drop, increase, sum, excess (the part of
+    the sum above 100) and factor (the smallest divisor of the drop; 1 if the bound holds).
     """
     cells = table.pivot(index=["model", "method"], columns="metric", values="value")
     cells = cells.loc[list(dict.fromkeys(zip(table["model"], table["method"], strict=True)))].reset_index()
@@ -42,11 +41,16 @@ def bound(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readings(steps: int) -> dict[str, list[float]]:
-    r"""The coefficients t_i of X ∘ H_k in the scored inputs, i = 1..N, for each reading of equations 6 and 7.
+    r"""The factors t_i of the scored inputs t_i X ∘ H_k, i = 1..N, for each reading of equations 6 and 7.
 
-    Equation 7 is M_{i+1} = M_i + (X ∘ H_k) i/N with M_0 = 0. "cumulative", i(i+1)/2N, is what the authors' notebook
-    runs (`steps` = 10) and what `is_cam` does; "strict", i(i-1)/2N, starts the sum at i = 0, as the equation is
-    printed, so that its first input is empty; "linear", i/N, does not accumulate; "last" scores the final input alone.
+    Equation 7 is M_{i+1} = M_i + (X ∘ H_k) i/N with M_0 = 0.
+
+    - "cumulative", i(i+1)/2N: the authors' notebook (with `steps` = 10) and `is_cam`.
+    - "strict", i(i-1)/2N: starts the sum at i = 0, as the equation is printed. Its first input is empty.
+    - "linear", i/N: does not accumulate.
+    - "last": scores the final input only.
+
+    Raises InputError if `steps` is not a positive integer.
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb (cumulative);
     r0cketr1kky/ISS-CAM_resources@0d2da72:algo.py (linear) and @e3e844b:algo.py (last); frgfm/torch-cam issue 154

@@ -17,7 +17,10 @@ from iscam.model import canonical_transform
 
 
 def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
-    """Width and height of images before they were stored, by name, from `original_sizes.csv`; empty without one."""
+    """Width and height of the original images by name, from `original_sizes.csv`; empty if there is no such file.
+
+    Raises InputError if the file cannot be read.
+    """
     file = Path(folder) / "original_sizes.csv"
     if not file.is_file():
         return {}
@@ -29,10 +32,10 @@ def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
 
 
 def original_boxes(entry: Entry, sizes: Mapping[str, tuple[int, int]]) -> tuple[Tensor, tuple[int, int]]:
-    """Boxes (n, 4) in the original image's pixels, and its width and height.
+    """Boxes (n, 4) in pixels of the original image, and the original's width and height.
 
-    `sizes` as `original_sizes` gives them; an image that is not there was stored at its original size. A drawing of
-    the menagerie is its own original.
+    `sizes`: those of `original_sizes`. An image without an entry there is stored at its original size. A drawing of the
+    menagerie is its own original.
     """
     stored = entry.read()
     if isinstance(stored, Drawing):
@@ -45,14 +48,14 @@ def original_boxes(entry: Entry, sizes: Mapping[str, tuple[int, int]]) -> tuple[
 
 
 def cropped_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (n, 4) of an image of (width, height), carried through the canonical resize and crop; (m, 4), m ≤ n."""
+    """Boxes (n, 4) of an image of size (width, height) after the canonical resize and crop, (m, 4) with m ≤ n."""
     moved = canonical_transform(tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(size[1], size[0])))
     moved = moved.as_subclass(Tensor).reshape(-1, 4)
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
 
 
 def disc(radius: float | None, size: int = 224) -> Tensor:
-    """A map (size, size) of ones within `radius` pixels of the centre and zeros elsewhere; None: ones everywhere."""
+    """A map (size, size): 1 within `radius` pixels of the centre, 0 elsewhere; `radius=None`: 1 everywhere."""
     offset = torch.arange(size) + 0.5 - size / 2
     if radius is None:
         return torch.ones(size, size)

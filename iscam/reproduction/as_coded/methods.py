@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from iscam.errors import InputError
 from iscam.maps import weighted_map
 from iscam.methods.gradient import gradient, plus_plus_weights
 from iscam.methods.options import IsCamOptions, SsCamOptions
@@ -15,38 +16,38 @@ from iscam.methods.score import is_cam, ss_cam
 from iscam.model import Network, check_images
 from iscam.record import ForwardRecord, forward_record
 from iscam.rng import noise
-from iscam.validation import check_int, check_non_negative, unknown_choice
+from iscam.validation import check_int, check_non_negative
 
-#: The largest exponent kept of exp(S): float32 ends at e^88.
+#: Limit on the exponent of exp(S), because float32 overflows at e^88.
 LARGEST_EXPONENT = 80.0
 
 
-def smooth_grad_cam_pp(view: ForwardRecord, *, samples: int = 35, std: float = 4.0, seed: int = 0) -> Tensor:
-    r"""Smooth Grad-CAM++ as coded:  α_k = Σ_ij a_kij ReLU(exp(S_N) g_kij).
+def smooth_grad_cam_pp(record: ForwardRecord, *, samples: int = 35, std: float = 4.0, seed: int = 0) -> Tensor:
+    r"""Smooth Grad-CAM++ as coded,  α_k = Σ_ij a_kij ReLU(exp(S_N) g_kij).
 
-    a = ḡ² / (2 ḡ² + Σ_ab A_kab ḡ³), ḡ² and ḡ³ the means of g² and g³ over noisy copies X + ε_n, each for the copy's own
-    largest logit; g and A (K, h, w) are the clean image's, S_N is the largest logit of the last noisy copy. ε_n has
-    standard deviation `std` in normalised space.
+    a = ḡ² / (2 ḡ² + Σ_ab A_kab ḡ³), with ḡ² and ḡ³ the means of g² and g³ over `samples` noisy copies X + ε_n. Each
+    copy uses its own largest logit. g and A (K, h, w) belong to the clean image, S_N is the largest logit of the last
+    copy, and ε_n has standard deviation `std` in normalised space.
 
     Returns weights (K,). The canonical method scales the noise by the image's range (0.15 of it), keeps the clean
-    image's class in every copy and averages g as well. exp(S_N) is a factor common to all channels that the map's
-    min-max removes; its exponent is kept below `LARGEST_EXPONENT`, so that float32 does not overflow.
+    image's class for every copy and averages g as well. exp(S_N) is a factor common to all channels, which the map's
+    min-max removes; its exponent is limited to `LARGEST_EXPONENT`.
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, SmoothGradCAMpp.
     """
     samples, std = check_int("samples", samples), check_non_negative("std", std)
-    g = gradient(view)
+    g = gradient(record)
     g2, g3 = torch.zeros_like(g), torch.zeros_like(g)
     for n in range(samples):
-        noisy = forward_record(view.net, view.image + std * noise(view.image, seed, n))
+        noisy = forward_record(record.net, record.image + std * noise(record.image, seed, n))
         g_n = gradient(noisy)
         g2, g3 = g2 + g_n**2 / samples, g3 + g_n**3 / samples
     factor = noisy.logits.max().detach().clamp(max=LARGEST_EXPONENT).exp()
-    return plus_plus_weights(view.activations.detach(), factor * g, g2, g3)
+    return plus_plus_weights(record.activations.detach(), factor * g, g2, g3)
 
 
-#: The methods whose settings differ from the canonical ones: 10 steps of IS-CAM (the paper's tables say 15), 35 noisy
-#: copies of SS-CAM (15), and the Smooth Grad-CAM++ above.
+#: The methods whose settings differ from the canonical ones: IS-CAM with 10 steps (the paper's tables say 15), SS-CAM
+#: with 35 noisy copies (15), and the Smooth Grad-CAM++ above.
 #: Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb.
 METHODS: dict[str, Callable[[ForwardRecord], Tensor]] = {
     "smooth_grad_cam_pp": smooth_grad_cam_pp,
@@ -56,12 +57,14 @@ METHODS: dict[str, Callable[[ForwardRecord], Tensor]] = {
 
 
 def explain(net: Network, images: Tensor, method: str) -> Tensor:
-    """Maps (batch, height, width) in [0, 1] of a method in `METHODS`, for the class predicted on the whole image.
+    """Maps (batch, height, width) in [0, 1] of a method in `METHODS`, for the predicted class.
 
-    Differs from `iscam.explain` by the method's settings alone.
+    Only the method's settings differ from `iscam.explain`.
+
+    Raises InputError if the notebook has no settings for the method.
     """
     if method not in METHODS:
-        raise unknown_choice("method whose settings differ:", method, METHODS)
-    views = [forward_record(net, image) for image in check_images(net, images)]
-    maps = [weighted_map(METHODS[method](view), view.activations.detach(), view.image.shape[1:]) for view in views]
+        raise InputError(f"the notebook has no settings for {method!r}; methods with settings: {', '.join(METHODS)}")
+    records = [forward_record(net, image) for image in check_images(net, images)]
+    maps = [weighted_map(METHODS[method](r), r.activations.detach(), r.image.shape[1:]) for r in records]
     return torch.stack(maps)

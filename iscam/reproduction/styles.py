@@ -1,0 +1,111 @@
+"""How tables of results look: pandas Stylers for the book, Markdown for the README."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from iscam.reproduction.names import column_heading, method_title
+from iscam.reproduction.tables import Estimate, estimates
+
+#: Columns of names, aligned to the left. All other columns hold numbers.
+NAMES = {
+    "network",
+    "method",
+    "compared",
+    "metric",
+    "verdict",
+    "variant",
+    "paper",
+    "convention",
+    "class",
+    "of",
+    "rule",
+}
+
+#: Columns of longer text, aligned to the left, which may break into lines.
+SENTENCES = {"line", "claim", "quantity"}
+
+NO_VALUE = "–"
+NO_BREAK_SPACE = "\u00a0"
+
+
+def table(rows: pd.DataFrame, caption: str = "") -> Styler:
+    """A table for readers: titles of methods, headings of metrics, no index, numbers to the right with two decimals."""
+    shown = rows.map(cell_text)
+    shown.columns = pd.Index([heading(column) for column in shown.columns])
+    style = shown.style.hide(axis="index").format(precision=2, na_rep=NO_VALUE).set_caption(caption)
+    signed = [column for column in shown.columns if "difference" in (column, column[-1])]
+    style.format("{:+.2f}", subset=signed, na_rep=NO_VALUE)
+    style.format_index(breakable, axis="columns")
+    return style.set_table_styles(table_styles(list(shown.columns)))
+
+
+def cell_text(cell: Any) -> Any:
+    """Text as readers see it; numbers stay numbers."""
+    if isinstance(cell, Estimate):
+        return str(cell).replace(" to ", f"{NO_BREAK_SPACE}to{NO_BREAK_SPACE}")
+    return method_title(cell) if isinstance(cell, str) else cell
+
+
+def heading(column: Any) -> Any:
+    """The heading of a column, or of each level of it."""
+    return tuple(map(heading, column)) if isinstance(column, tuple) else column_heading(column)
+
+
+def breakable(heading: Any) -> Any:
+    """A heading that may break after a slash, except before a single letter.
+
+    >>> breakable("menagerie/vgg"), breakable("passes/s")
+    ('menagerie/<wbr>vgg', 'passes/s')
+    """
+    return re.sub(r"/(?=\w\w)", "/<wbr>", heading) if isinstance(heading, str) else heading
+
+
+def table_styles(columns: Sequence[Any]) -> list[dict[str, str]]:
+    """CSS rules that align each column."""
+    gap = 0.6 if len(columns) < 5 else 0.35  # seven columns of intervals fit a page
+    styles = {"th, td": f"text-align: right; padding: 0.15em {gap}em", "caption": "text-align: left"}
+    for i, column in enumerate(columns):
+        levels = set(column) if isinstance(column, tuple) else {column}
+        if levels & NAMES:
+            styles[f"th.col{i}, td.col{i}"] = "text-align: left; white-space: nowrap"
+        elif levels & SENTENCES:
+            styles[f"th.col{i}, td.col{i}"] = "text-align: left; min-width: 8em"
+    return [
+        {"selector": selector.strip(), "props": props}
+        for selectors, props in styles.items()
+        for selector in selectors.split(",")
+    ]
+
+
+def verdict_table(rows: pd.DataFrame, caption: str) -> Styler:
+    """Rows of `claims.verdicts`: the comparison, the difference in points, the corrected p-value and the verdict."""
+    shown = pd.DataFrame(
+        {
+            "claim": rows["claim"].mask(rows["claim"].duplicated(), ""),
+            "compared": [f"{method_title(row.method)} − {method_title(row.other)}" for row in rows.itertuples()],
+            "metric": rows["metric"].str.replace("_", " "),
+            "difference (points)": estimates(rows),
+            "p": [NO_VALUE if np.isnan(p) else f"{p:.4f}" for p in rows["p"]],
+            "verdict": rows["verdict"],
+        }
+    )
+    return table(shown, caption)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table.
+
+    >>> print(markdown_table(["page", "seconds"], [["speed", "12"]]))
+    | page | seconds |
+    | --- | --- |
+    | speed | 12 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
