@@ -32,7 +32,8 @@ from iscam.methods.schedules import quadrature
 from iscam.methods.score import channel_weights
 from iscam.metrics.confidence import masked_confidence
 from iscam.record import ForwardRecord, forward_record
-from iscam.reproduction.archive import load_partial, save_run, script_command
+from iscam.reproduction.archive import load_partial, save_run
+from iscam.reproduction.commands import script_command
 from iscam.rng import generator
 
 STEPS = 15
