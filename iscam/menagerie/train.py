@@ -32,7 +32,7 @@ from iscam.menagerie.networks import WEIGHTS, build
 from iscam.menagerie.training_images import SEEDS, altered, fingerprint, images, label, shifted, targets
 from iscam.model import MEAN, STD
 from iscam.study.provenance import provenance
-from iscam.study.store import write_whole
+from iscam.study.store import write_file
 from iscam.zoo import load_model
 
 
@@ -88,7 +88,7 @@ class Training:
         state = {key: getattr(self, key).state_dict() for key in ("model", "optimiser", "schedule")}
         content = io.BytesIO()
         torch.save({**state, "log": self.log}, content)
-        write_whole(self.path, content.getvalue())
+        write_file(self.path, content.getvalue())
 
     def run(self, images: np.ndarray, validation: np.ndarray) -> None:
         """Run the missing epochs. Each starts from a seed of its own and ends with a checkpoint."""
@@ -145,7 +145,7 @@ def export(model: nn.Module, path: Path) -> None:
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, safetensors.torch.save(half))
+    write_file(path, safetensors.torch.save(half))
 
 
 def figures(model: nn.Module, plan: Plan, device: str, workers: int) -> dict[str, Any]:
@@ -198,9 +198,9 @@ def record(folder: Path, training: Training, result: dict[str, Any]) -> None:
     if table.exists():
         before = pd.read_csv(table)
         rows = pd.concat([before[before.network != training.name], rows])
-    write_whole(table, rows.to_csv(index=False, lineterminator="\n").encode())
+    write_file(table, rows.to_csv(index=False, lineterminator="\n").encode())
     known = json.loads(summary.read_text()) if summary.exists() else {}
-    write_whole(summary, (json.dumps({**known, training.name: result}, indent=2) + "\n").encode())
+    write_file(summary, (json.dumps({**known, training.name: result}, indent=2) + "\n").encode())
 
 
 def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu", workers: int = 2) -> None:

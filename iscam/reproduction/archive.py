@@ -14,7 +14,7 @@ from iscam.errors import InputError
 from iscam.reproduction.commands import argv_of, study_command, without_options
 from iscam.reproduction.published import data_folder
 from iscam.study.provenance import provenance
-from iscam.study.store import read_rows, write_whole
+from iscam.study.store import read_rows, write_file
 from iscam.validation import unknown_choice
 
 
@@ -115,7 +115,7 @@ def replace_in(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    write_whole(file, json.dumps(content, indent=1).encode())
+    write_file(file, json.dumps(content, indent=1).encode())
 
 
 def save_run(
@@ -126,7 +126,7 @@ def save_run(
     run = provenance(parameters, seconds)  # before the files below change the state of the checkout
     run |= {"argv": shlex.split(command), "command": command}
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target.with_suffix(".parquet"), frame.to_parquet(index=False))
+    write_file(target.with_suffix(".parquet"), frame.to_parquet(index=False))
     write_json(target.with_suffix(".json"), without_local_paths(run))
 
 

@@ -1,58 +1,84 @@
-"""The cost of a study in forward passes."""
+"""Cost of a study in forward passes, and whether compiling its networks pays off."""
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import time
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
 
 import pandas as pd
 import torch
 
 from iscam.engine.scoring import masked_scores
-from iscam.methods import METHODS
-from iscam.metrics import needs
+from iscam.methods import CONTROLS, METHODS
+from iscam.metrics import Need
 from iscam.model import Network
-from iscam.study.spec import Study
+from iscam.study.spec import MethodEntry, Study
 
-#: Points of an insertion or deletion curve: 224x224 pixels, 224 a step, both ends.
-POINTS = 225
+#: Forward passes per network and process from which compiling pays off. Compiling takes up to a minute. It saves 5 to
+#: 20 % of the 100 to 200 passes per second of two CPU cores, and a quarter to a half of the 5,000 to 20,000 per second
+#: of an H200 (data/results/benchmarks-*.json and gpu_h200.parquet: ResNet-18, SqueezeNet 1.0 and VGG-16). Both numbers
+#: are the passes at which a compiled and an uncompiled run take about the same time.
+COMPILE_FROM = {"cpu": 100_000, "cuda": 2_000_000}
 
-
-#: Passes that a gradient costs: one forward, and one backward of about twice the work.
-GRADIENT = 3
+#: Commands of C++ compilers, which `torch.compile` needs.
+COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def passes(study: Study, channels: int) -> pd.DataFrame:
-    """Forward passes that one image takes: rows method, map, metrics and total, one for each method of the study.
+    """Forward passes that one image takes: the columns method, map, metrics and total, a row per method of the study.
 
-    `channels` is K, at most so many of which are alive. A gradient counts as two more passes. Left out are the two or
-    three passes that an image takes whatever the methods.
+    `channels` is K. It is an upper bound: constant channels cost no pass. A gradient counts as two more passes. Two or
+    three passes per image that all methods share are left out.
     """
-    curves = sum(metric.partition(":")[0] in ("insertion", "deletion") for metric in study.metrics)
-    times = 1 + any("maps_again" in needs(metric) for metric in study.metrics)
-    rows = pd.DataFrame(
-        {"method": name, "map": times * map_passes(chosen.get("method", name), chosen, channels)}
-        for name, chosen in study.methods.items()
-    )
-    rows["metrics"] = 1 + curves * POINTS  # C(X o L), which drop, increase and win share
-    rows["total"] = rows["map"] + rows["metrics"]
-    return rows
+    metrics = [call.metric for call in study.metric_calls]
+    maps = 1 + any(Need.MAPS_AGAIN in metric.needs for metric in metrics)
+    confidences = any(Need.CONFIDENCE in metric.needs for metric in metrics)
+    of_metrics = confidences + sum(metric.passes for metric in metrics)
+    rows = [
+        {"method": name, "map": maps * map_passes(entry, channels), "metrics": of_metrics}
+        for name, entry in study.method_entries.items()
+    ]
+    frame = pd.DataFrame(rows)
+    frame["total"] = frame["map"] + frame["metrics"]
+    return frame
 
 
-def map_passes(method: str, chosen: Mapping[str, Any], channels: int) -> int:
-    """Passes of one map; the first one records the activations."""
-    if method not in METHODS:
+def map_passes(entry: MethodEntry, channels: int) -> int:
+    """Forward passes of one map."""
+    if entry.drawn_control:
         return 1
-    own = {key: value for key, value in chosen.items() if key in METHODS[method].option_names}
-    return METHODS[method].passes(channels, METHODS[method].parse(own))
+    return {**METHODS, **CONTROLS}[entry.method].passes(channels, entry.options)
+
+
+def passes_per_network(study: Study, channels: Mapping[str, int], images: int) -> int:
+    """The most passes of any one network for so many images; `channels`: model -> K."""
+    return max(images * int(passes(study, k)["total"].sum()) for k in channels.values())
+
+
+def should_compile(passes_of_network: int, workers: int, device: str) -> bool:
+    """True if the passes of each worker take longer than compiling, and a C++ compiler is installed.
+
+    `device`: "cpu" or "cuda".
+    """
+    threshold = COMPILE_FROM.get(device, math.inf)
+    return passes_of_network / workers >= threshold and has_compiler()
+
+
+def has_compiler() -> bool:
+    commands = [os.environ.get("CXX", ""), *COMPILERS]
+    return any(command and shutil.which(command) for command in commands)
 
 
 def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
-    """Measured rate of the loop of forward passes, on the network's device, after as many to warm up."""
+    """Measured forward passes per second on the network's device, after one run to warm up."""
     images = torch.rand(count, 3, side, side, device=net.device)
-    score = partial(masked_scores, net, lambda passes: (images[passes.start : passes.stop],), count, 0)
+
+    def score() -> torch.Tensor:
+        return masked_scores(net, lambda span: (images[span.start : span.stop],), count, 0)
+
     score()
     started = time.perf_counter()
     score().tolist()  # waits for the GPU

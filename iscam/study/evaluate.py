@@ -1,173 +1,236 @@
-"""One image of a study: its maps and their metrics."""
+"""Evaluation of one image of a study: its maps and their metrics, as rows."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from iscam.data import ImageDataset
-from iscam.errors import DEVICE_ERRORS, InputError
+from iscam.errors import DEVICE_ERRORS, InputError, is_out_of_memory
 from iscam.explanation import explain
-from iscam.methods import METHODS
-from iscam.metrics import UNDEFINED, measured, needs
-from iscam.metrics.confidence import masked_confidence
-from iscam.metrics.ground_truth import DRAWN_CONTROLS, part_importance
+from iscam.metrics import ImageBatch, MetricCall, MetricInputs
 from iscam.model import Network
 from iscam.record import forward_record
-from iscam.study.spec import COMMON, Study, asks_for_truth
-from iscam.study.store import Row, file_signature
+from iscam.study.spec import MethodEntry, Study
+from iscam.study.store import Row
 from iscam.zoo import load_model
 
-#: One unit of work: a model's name and the number of an image.
-Task = tuple[str, int]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+#: The target of an image whose predicted class is unknown.
+NO_TARGET = -1
 
 
-def check_networks(study: Study, engine: str) -> None:
-    """Nothing where each network can be loaded and has the layers and ranks that are asked of it, else `InputError`."""
+class Networks:
+    """The networks of a run, loaded on first use; they are freed together with this object."""
+
+    def __init__(self, study: Study, device: str) -> None:
+        self.study, self.device = study, device
+        self.loaded: dict[str, Network] = {}
+        self.variants: dict[tuple[str, str | None, float | None], Network] = {}
+
+    def get(self, model: str) -> Network:
+        """A model of the study on the run's device."""
+        if model not in self.loaded:
+            self.loaded[model] = load_model(model, self.study.weights.get(model, "default")).to(self.device)
+        return self.loaded[model]
+
+    def variant(self, model: str, entry: MethodEntry) -> Network:
+        """The network as a method explains it: at the entry's layer and temperature."""
+        key = (model, entry.layer_of(model), entry.temperature)
+        if key not in self.variants:
+            net = self.get(model)
+            net = net if key[1] is None else net.with_layer(key[1])
+            self.variants[key] = net if entry.temperature is None else net.at_temperature(entry.temperature)
+        return self.variants[key]
+
+
+def inspect_networks(study: Study, networks: Networks, dataset: ImageDataset) -> dict[str, int]:
+    """Load the study's networks and check its layers and ranks; number of channels K of each network's own layer.
+
+    K is measured on the first image that can be read; it is 0 if none of the first ten can.
+
+    Raises InputError if a network cannot be loaded, or does not have a layer or rank of the study.
+    """
+    channels = {}
     for model in study.models:
-        load = get_network if engine == "local" else load_model  # on Ray the GPUs are the workers'
-        net = load(model, study.weights.get(model, "default"))
-        for name, chosen in study.methods.items():
-            as_chosen(study, name, model, net)
-            if net.categories and chosen.get("rank", 1) > len(net.categories):
-                raise InputError(f"rank of {name} must be at most {len(net.categories)}, the classes of {model}")
+        net = networks.get(model)
+        for entry in study.method_entries.values():
+            networks.variant(model, entry)
+        channels[model] = measure_channels(study, net, dataset, model)
+    return channels
 
 
-def as_chosen(study: Study, name: str, model: str, net: Network) -> Network:
-    """The network as one line of the study's methods explains it: at its layer and temperature."""
-    chosen = study.methods[name]
-    layer = chosen.get("layer", net.layer)
-    if isinstance(layer, Mapping):
-        if model not in layer:
-            raise InputError(f"layer of {name} names none of {model}: add '{model}: LAYER'")
-        layer = layer[model]
-    if "temperature" in chosen:
-        net, layer = tempered(net, chosen["temperature"]), f"model.{layer}"
-    return dataclasses.replace(net, layer=layer)
+def measure_channels(study: Study, net: Network, dataset: ImageDataset, model: str) -> int:
+    images = replace(dataset, transform=net.transform)
+    for index in range(min(10, len(images))):
+        item, _ = attempt(images.__getitem__, index)
+        record = item and attempt(forward_record, net, item.image.to(net.device))[0]
+        if record:
+            check_ranks(study, len(record.logits), model)
+            return len(record.activations)
+    return 0
 
 
-def run_tasks(study: Study, dataset: ImageDataset, tasks: Sequence[Task]) -> Iterator[list[Row]]:
-    """The rows of each task, in order, here."""
-    for model, i in tasks:
-        yield image_rows(study, model, get_network(model, study.weights.get(model, "default")), dataset, i)
+def check_ranks(study: Study, classes: int, model: str) -> None:
+    for entry in study.method_entries.values():
+        if entry.rank > classes:
+            raise InputError(f"rank of {entry.name} must be at most {classes}, the number of classes of {model}")
 
 
-def get_network(model: str, weights: str | None) -> Network:
-    """A study's network, on the GPU if there is one; it stays in memory, and compiled where that repays."""
-    return loaded_as_of(model, weights, file_signature(weights))
+@dataclass(frozen=True, eq=False)
+class ImageContext:
+    """One image and what the maps of all methods share.
+
+    - `batch`: the image as a batch of one, with its predicted class and annotations.
+    - `ranked` (1, classes): the classes by decreasing logit.
+    - `compiled`: run score methods and curves through `torch.compile`.
+    """
+
+    study: Study
+    networks: Networks
+    model: str
+    batch: ImageBatch
+    ranked: Tensor
+    compiled: bool
 
 
-@functools.lru_cache(maxsize=8)
-def loaded_as_of(model: str, weights: str | None, file_signature: str) -> Network:
-    return load_model(model, weights).to("cuda" if torch.cuda.is_available() else "cpu")
+def image_rows(
+    study: Study, networks: Networks, dataset: ImageDataset, model: str, index: int, compiled: bool = False
+) -> list[Row]:
+    """Evaluate one image: a row per method and metric. Errors are recorded in the rows.
 
-
-@functools.lru_cache(maxsize=32)
-def tempered(net: Network, temperature: float) -> Network:
-    """The network at a temperature, the same one for all images."""
-    return net.at_temperature(temperature)
-
-
-def image_rows(study: Study, model: str, net: Network, dataset: ImageDataset, i: int) -> list[Row]:
-    """All rows of one image; whatever goes wrong with it stands in them."""
-    base: dict[str, Any] = {"model": model, "image": dataset.entries[i].name, "target": -1}
-    try:
-        item = dataset[i]
-        image = item.image.to(net.device)[None]
-        ranked = net(image).argsort(dim=1, descending=True, stable=True)
-        target = ranked[:, 0]
-        base["target"] = int(target)
-        given = {
-            "model": model,
-            "net": net,
-            "ranked": ranked,
-            "images": image,
-            "targets": target,
-            "boxes": [item.boxes],
-            "drawings": [item.drawing],
-        }
-        if item.drawing and asks_for_truth(study):
-            given["importances"] = [part_importance(net, item.drawing.species, item.drawing.seed)]
-        given["original"] = masked_confidence(net, image[0], torch.ones_like(image[0, 0]), base["target"])
-    except DEVICE_ERRORS:
-        raise
-    except Exception as error:  # one bad image must not end a run of thousands
-        return [base | row for name in study.methods for row in failed_rows(study, name, error)]
-    maps: dict[str, dict[str, Tensor]] = {}
+    Out-of-memory errors and lost GPUs are raised.
+    """
+    name = dataset.entries[index].name
+    base: Row = {"model": model, "image": name, "target": NO_TARGET}
+    context, error = attempt(read_context, study, networks, dataset, model, index, compiled)
+    if context is None:
+        return failed_image(study, base, error)
+    base["target"] = int(context.batch.targets)
+    maps, errors = make_maps(context)
+    curves = shared_curves(context, maps)
     rows = []
-    for name in study.methods:
-        try:
-            map = method_map(study, given, name)
-            maps[name] = {"maps": map, "explained": masked_confidence(net, image[0], map[0], base["target"])}
-        except DEVICE_ERRORS:
-            raise
-        except Exception as error:
-            rows += failed_rows(study, name, error)
-    for metric in study.metrics:
-        if "pixels_per_step" in needs(metric) and maps:
-            add_curves(given, maps, metric)
-    rows += [measured_row(study, given, maps, name, metric) for name in maps for metric in study.metrics]
-    return [base | row for row in rows]
+    for method in study.methods:
+        for call in study.metric_calls:
+            value, error = float("nan"), errors.get(method, "")
+            if method in maps:
+                known = curves.get(call, {}).get(method)
+                value, error = (known, "") if known is not None else measure(call, maps[method])
+            rows.append(base | {"method": method, "metric": str(call), "value": value, "error": error})
+    maps.clear()  # the maps refer to each other; without this, they would stay in memory until a full collection
+    return rows
 
 
-def add_curves(given: dict[str, Any], maps: dict[str, dict[str, Tensor]], metric: str) -> None:
-    """Insertion or deletion of all maps at once, whose passes then fill each other's batches."""
-    together = {
-        "images": given["images"].expand(len(maps), -1, -1, -1),
-        "maps": torch.cat([map["maps"] for map in maps.values()]),
-        "targets": given["targets"].expand(len(maps)),
-    }
-    with suppress(Exception):  # then each map is measured for itself, and its row holds the error
-        for map, value in zip(maps.values(), measured(metric, given | together), strict=True):
-            map[metric] = value
-
-
-def method_map(study: Study, given: dict[str, Any], name: str) -> Tensor:
-    """The map (1, height, width) of one line of the study's methods."""
-    line = study.methods[name]
-    method, rank = line.get("method", name), line.get("rank", 1)
-    chosen = {option: value for option, value in line.items() if option not in COMMON}
-    net = as_chosen(study, name, given["model"], given["net"])
-    if method in DRAWN_CONTROLS:
-        if given["drawings"] == [None]:
-            raise InputError(f"{method} needs the menagerie's drawings")
-        resolution = forward_record(net, given["images"][0]).activations.shape[1:]
-        map = DRAWN_CONTROLS[method](given["drawings"][0], given["importances"][0], resolution, **chosen)
-        return map[None].to(net.device)
-    if method in METHODS and "precision" in METHODS[method].option_names:
-        chosen = {"precision": study.precision, **chosen}
-    return explain(net, given["images"], given["ranked"][:, rank - 1], method, **chosen)
-
-
-def measured_row(
-    study: Study, given: dict[str, Any], maps: dict[str, dict[str, Tensor]], name: str, metric: str
-) -> Row:
-    """One metric of one map."""
-    row = {"method": name, "metric": metric, "value": float("nan"), "error": ""}
+def attempt(
+    compute: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> tuple[Result | None, str]:
+    """The result of a computation, or None and its error in one line. Out-of-memory errors and lost GPUs are raised."""
     try:
-        if "maps_again" in needs(metric) and "maps_again" not in maps[name]:  # as dear as the map itself
-            seen = given | {"images": given["images"] * maps[name]["maps"].to(given["images"])}
-            maps[name]["maps_again"] = method_map(study, seen, name)
-        own = given | maps[name] | {"explained_a": maps[name]["explained"]}
-        if metric.startswith("win:"):
-            own["explained_b"] = maps[metric.partition(":")[2]]["explained"]
-        row["value"] = float(maps[name][metric] if metric in maps[name] else measured(metric, own))
-        if row["value"] != row["value"]:
-            row["error"] = f"{metric} is not defined for this image: {UNDEFINED.get(metric.partition(':')[0], '')}"
+        return compute(*args, **kwargs), ""
     except DEVICE_ERRORS:
         raise
-    except Exception as error:
-        row["error"] = f"{type(error).__name__}: {error}"
-    return row
+    except Exception as error:  # one bad image, or a model's own failure, must not end a run of thousands
+        if is_out_of_memory(error):
+            raise
+        return None, " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def failed_rows(study: Study, name: str, error: Exception) -> list[Row]:
-    """Every metric of a method whose map could not be made."""
-    message = f"{type(error).__name__}: {error}"
-    return [{"method": name, "metric": metric, "value": float("nan"), "error": message} for metric in study.metrics]
+def read_context(
+    study: Study, networks: Networks, dataset: ImageDataset, model: str, index: int, compiled: bool
+) -> ImageContext:
+    """Read an image through the network's transform and predict its class."""
+    net = networks.get(model)
+    item = replace(dataset, transform=net.transform)[index]
+    images = item.image.to(net.device)[None]
+    ranked = net(images).argsort(dim=1, descending=True, stable=True)
+    batch = ImageBatch(
+        net,
+        images,
+        targets=ranked[:, 0],
+        boxes=[item.boxes],
+        masks=None if item.mask is None else item.mask[None].to(net.device),
+        drawings=[item.drawing],
+        compile=compiled,
+    )
+    return ImageContext(study, networks, model, batch, ranked, compiled)
+
+
+def make_maps(context: ImageContext) -> tuple[dict[str, MetricInputs], dict[str, str]]:
+    """The map of each method as inputs for metrics, and the errors of the others."""
+    found: dict[str, MetricInputs] = {}
+    errors: dict[str, str] = {}
+    for name, entry in context.study.method_entries.items():
+        again = repeated(context, entry)
+        maps, error = attempt(again, context.batch.images)
+        if maps is None:
+            errors[name] = error
+        else:
+            found[name] = MetricInputs(context.batch, maps, method=name, explain=again, others=found)
+    return found, errors
+
+
+def repeated(context: ImageContext, entry: MethodEntry) -> Callable[[Tensor], Tensor]:
+    """Function images -> maps (1, height, width) of one method, for the class that the entry explains."""
+    net = context.networks.variant(context.model, entry)
+
+    def maps_of(images: Tensor) -> Tensor:
+        if entry.drawn_control:
+            return drawn_map(context, entry, net)
+        targets = context.ranked[:, entry.rank - 1]
+        return explain(net, images, targets, entry.method, **entry.keywords(context.compiled))
+
+    return maps_of
+
+
+def drawn_map(context: ImageContext, entry: MethodEntry, net: Network) -> Tensor:
+    """Map (1, height, width) of a control that is made from the drawing, at the layer's resolution."""
+    assert entry.drawn_control
+    drawing, importance = context.batch.drawn[0], context.batch.importances[0]
+    resolution = forward_record(net, context.batch.images[0]).activations.shape[1:]
+    return entry.drawn_control(drawing, importance, resolution)[None].to(net.device)
+
+
+def shared_curves(context: ImageContext, maps: Mapping[str, MetricInputs]) -> dict[MetricCall, dict[str, float]]:
+    """Metrics that take forward passes, for all maps of the image in shared batches: metric -> method -> value.
+
+    A metric that fails is left out. It is then measured for each map, whose row gets the error.
+    """
+    if not maps:
+        return {}
+    count = len(maps)
+    batch = replace(
+        context.batch,
+        images=context.batch.images.expand(count, -1, -1, -1),
+        targets=context.batch.targets.expand(count),
+    )
+    together = MetricInputs(batch, torch.cat([inputs.maps for inputs in maps.values()]))
+    found = {}
+    for call in context.study.metric_calls:
+        if call.metric.passes and not call.metric.needs:
+            values, _ = attempt(call.compute, together)
+            if values is not None:
+                found[call] = dict(zip(maps, values.tolist(), strict=True))
+    return found
+
+
+def measure(call: MetricCall, inputs: MetricInputs) -> tuple[float, str]:
+    """Value and error of one metric of one map; the value is NaN with a reason if it is undefined."""
+    values, error = attempt(call.compute, inputs)
+    if values is None:
+        return float("nan"), error
+    value = float(values)
+    if value != value:
+        return value, f"{call} is not defined for this image: {call.metric.undefined}"
+    return value, ""
+
+
+def failed_image(study: Study, base: Row, error: str) -> list[Row]:
+    """The rows of an image that could not be evaluated."""
+    found = {"value": float("nan"), "error": error}
+    return [base | {"method": method, "metric": metric} | found for method in study.methods for metric in study.metrics]

@@ -1,11 +1,14 @@
-"""A study on Ray: the same rows, computed by one worker per GPU or core."""
+"""A study on a Ray cluster: one worker per GPU, or per core of a cluster without GPUs. Ray is optional."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
+import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,105 +16,192 @@ import torch
 
 from iscam.data import ImageDataset
 from iscam.download import cache_folder
-from iscam.errors import DEVICE_ERRORS, InputError
-from iscam.study.evaluate import Row, Task, failed_rows, get_network, image_rows
+from iscam.engine.allocator import keep_memory
+from iscam.errors import DEVICE_ERRORS, ClusterError, IscamError
+from iscam.study.evaluate import NO_TARGET, Networks, failed_image, image_rows, inspect_networks
 from iscam.study.provenance import device_name
 from iscam.study.spec import Study
+from iscam.study.store import Row, Task
 
-#: Workers that an image may take with it before it is given up.
-LOSSES = 3
+#: Lost workers after which an image is skipped.
+MAX_LOSSES = 3
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker process takes over from the process that started the study."""
+
+    folder: str
+    cache: str
+    path: tuple[str, ...]
+
+    @staticmethod
+    def here() -> Surroundings:
+        return Surroundings(str(Path.cwd()), str(cache_folder().resolve()), tuple(sys.path))
+
+    def apply(self) -> None:
+        os.chdir(self.folder)  # relative paths mean the same in both processes
+        os.environ["ISCAM_CACHE"] = self.cache
+        sys.path += [place for place in self.path if place not in sys.path]  # a user's models
 
 
 class Worker:
-    """One GPU's or one core's share of a study; its network stays from one image to the next."""
+    """Evaluates images on one GPU or core. Its networks stay loaded between images."""
 
-    def __init__(self, study: Study, dataset: ImageDataset, folder: str, cache: str) -> None:
-        self.study, self.dataset = study, dataset
-        os.chdir(folder)  # relative paths mean the same here and where the study was started
-        os.environ["ISCAM_CACHE"] = cache
+    def __init__(self, study: Study, dataset: ImageDataset, surroundings: Surroundings) -> None:
+        surroundings.apply()
+        keep_memory()
         torch.set_num_threads(1)
+        self.study, self.dataset = study, dataset
+        self.networks = Networks(study, "cuda" if torch.cuda.is_available() else "cpu")
 
-    def rows(self, model: str, i: int) -> list[Row]:
-        """All rows of one image; where the machine fails, the worker ends, and another may have the image."""
+    def rows(self, model: str, index: int, compiled: bool) -> list[Row]:
+        """The rows of one image. The process exits if its device fails, and another worker gets the image."""
         try:
-            net = get_network(model, self.study.weights.get(model, "default"))
-            return image_rows(self.study, model, net, self.dataset, i)
+            return image_rows(self.study, self.networks, self.dataset, model, index, compiled)
         except DEVICE_ERRORS:
             os._exit(1)
 
     def ready(self) -> str:
-        """The device that the worker runs on, once it has a place in the cluster."""
+        """Name of the worker's device."""
         return device_name()
 
 
-def run_on_ray(
-    study: Study, dataset: ImageDataset, tasks: Sequence[Task], address: str | None, devices: set[str]
-) -> Iterator[list[Row]]:
-    """The rows of each task, in the order in which they are done; `devices` gets the names of the workers' devices.
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker returned: for a task its rows, or None if the worker was lost; without a task its device's name."""
 
-    There is a worker for each GPU, or for each core where the cluster has no GPU. A lost worker is replaced when there
-    is room again, and its image is done by another; an image that has lost three workers gets rows that say so.
+    task: Task | None
+    result: Any = None
+
+
+class WorkerPool:
+    """Ray actors, each with at most one task. A lost actor is replaced as soon as the cluster has room."""
+
+    def __init__(self, ray: Any, start: Callable[[], Any], size: int) -> None:
+        self.ray, self.start = ray, start
+        self.running: dict[Any, tuple[Any, Task | None]] = {}  # what each actor was asked; None: whether it is ready
+        self.idle: list[Any] = []
+        for _ in range(size):
+            self.add_worker()
+
+    def add_worker(self) -> None:
+        worker = self.start()
+        self.running[worker.ready.remote()] = (worker, None)
+
+    def submit(self, task: Task, compiled: bool) -> None:
+        """Give a task to an idle worker."""
+        worker = self.idle.pop()
+        self.running[worker.rows.remote(*task, compiled)] = (worker, task)
+
+    def wait(self) -> Outcome:
+        """The next outcome. Raises ClusterError if a worker cannot start, and the worker's own IscamError."""
+        (done,), _ = self.ray.wait([*self.running])
+        worker, task = self.running.pop(done)
+        try:
+            result = self.ray.get(done)
+        except self.ray.exceptions.RayActorError as error:
+            if task is None:
+                raise ClusterError(f"a worker cannot start: {one_line(error)}") from error
+            self.add_worker()
+            return Outcome(task)
+        except self.ray.exceptions.RayError as error:
+            raise worker_error(error) from error
+        self.idle.append(worker)
+        return Outcome(task, result)
+
+
+class RayExecutor:
+    """Evaluates images on the workers of a Ray cluster.
+
+    A worker that is lost is replaced, and its image goes to another one. An image that has lost three workers gets rows
+    that say so.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("the engine 'ray' needs Ray: pip install 'iscam[ray]'") from error
-    check_reachable(address)
-    try:
-        connection = ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError) as error:  # no cluster to be found, or this process is in one already
-        raise InputError(f"Ray cannot be started: {' '.join(str(error).split())}") from error
-    with connection:
-        gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-        kind: Any = ray.remote(num_gpus=1)(Worker) if gpus else ray.remote(num_cpus=1)(Worker)
-        shared = [ray.put(part) for part in (study, dataset)]
-        running: dict[Any, tuple[Any, Task | None]] = {}  # what each worker was asked: an image, or to be ready
 
-        def start_worker() -> None:
-            worker = kind.remote(*shared, str(Path.cwd()), str(cache_folder().resolve()))
-            running[worker.ready.remote()] = (worker, None)
+    def __init__(self, study: Study, dataset: ImageDataset, address: str | None) -> None:
+        self.study, self.dataset, self.address = study, dataset, address
+        self.workers = 1
+        self.device = "cpu"
+        self.device_names: set[str] = set()
 
-        for _ in range(min(gpus or cpus, len(tasks))):
-            start_worker()
-        waiting, lost = deque(tasks), Counter[Task]()
-        idle: list[Any] = []
-        while waiting or any(task for _, task in running.values()):
-            while waiting and idle:
-                worker, following = idle.pop(), waiting.popleft()
-                running[worker.rows.remote(*following)] = (worker, following)
-            (done,), _ = ray.wait([*running])
-            worker, task = running.pop(done)
-            try:
-                found = ray.get(done)
-            except ray.exceptions.RayActorError as error:
-                if task is None:
-                    raise InputError(f"a worker cannot start: {error}") from error
-                start_worker()
-                lost[task] += 1
-                if lost[task] < LOSSES:
-                    waiting.append(task)
-                else:
-                    yield skipped_rows(study, dataset, *task)
+    def __enter__(self) -> RayExecutor:
+        self.ray = import_ray()
+        check_reachable(self.address)
+        try:
+            self.connection = self.ray.init(address=self.address, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:  # no cluster, or connected to one already
+            raise ClusterError(f"cannot connect to Ray: {one_line(error)}") from error
+        resources = self.ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        self.device = "cuda" if gpus else "cpu"
+        self.workers = max(1, gpus or int(resources.get("CPU", 0)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.__exit__(*error)
+
+    def inspect(self) -> dict[str, int]:
+        """Check the networks in this process, on the CPU, because the GPUs are the workers'."""
+        return inspect_networks(self.study, Networks(self.study, "cpu"), self.dataset)
+
+    def run(self, tasks: Sequence[Task], compiled: bool) -> Iterator[list[Row]]:
+        """The rows of each task, in the order in which they finish."""
+        pool = WorkerPool(self.ray, self.worker_factory(), min(self.workers, len(tasks)))
+        waiting, losses, left = deque(tasks), Counter[Task](), len(tasks)
+        while left:
+            while waiting and pool.idle:
+                pool.submit(waiting.popleft(), compiled)
+            outcome = pool.wait()
+            if outcome.task is None:
+                self.device_names.add(outcome.result)
                 continue
-            idle.append(worker)
-            if task:
-                yield found
-            else:
-                devices.add(found)
+            losses[outcome.task] += outcome.result is None
+            if outcome.result is None and losses[outcome.task] < MAX_LOSSES:
+                waiting.append(outcome.task)
+                continue
+            left -= 1
+            yield self.skipped_rows(outcome.task) if outcome.result is None else outcome.result
+
+    def worker_factory(self) -> Callable[[], Any]:
+        """A function that starts a worker."""
+        resources = {"num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}
+        actor = self.ray.remote(**resources)(Worker)
+        arguments = [self.ray.put(each) for each in (self.study, self.dataset, Surroundings.here())]
+        return lambda: actor.remote(*arguments)
+
+    def skipped_rows(self, task: Task) -> list[Row]:
+        """Rows of an image that its workers did not survive."""
+        model, index = task
+        base: Row = {"model": model, "image": self.dataset.entries[index].name, "target": NO_TARGET}
+        error = f"RuntimeError: {MAX_LOSSES} workers were lost with this image; they may have run out of memory"
+        return failed_image(self.study, base, error)
+
+
+def import_ray() -> Any:
+    """The package ray. Raises ClusterError if it is not installed."""
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise ClusterError("Ray is not installed: pip install 'iscam[ray]', or choose engine 'local'") from error
 
 
 def check_reachable(address: str | None) -> None:
-    """Nothing where a cluster may be, else `InputError`: Ray itself would try for minutes and end the process."""
-    host, _, port = (address or "").partition(":")
-    if port.isdecimal():  # not "auto", nor a client's ray://
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise InputError(f"no Ray cluster answers at {address}: {error}") from error
+    """Raise ClusterError if nothing answers at "host:port". `ray.init` would wait for minutes, then end the process."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal() or "://" in host:  # "auto", or the address of a client, ray://...
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
 
 
-def skipped_rows(study: Study, dataset: ImageDataset, model: str, i: int) -> list[Row]:
-    """The rows of an image that its workers do not survive."""
-    base: Row = {"model": model, "image": dataset.entries[i].name, "target": -1}
-    error = RuntimeError(f"{LOSSES} workers were lost with this image, perhaps for want of memory")
-    return [base | row for name in study.methods for row in failed_rows(study, name, error)]
+def worker_error(error: Any) -> Exception:
+    """The package's own error that a worker raised, or a ClusterError with Ray's reason."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, IscamError) else ClusterError(f"a worker failed: {one_line(error)}")
+
+
+def one_line(error: object, length: int = 300) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."

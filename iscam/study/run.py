@@ -1,24 +1,88 @@
-"""`run_study`: run what is missing, here or on Ray."""
+"""`run_study`: evaluate the images that a study's folder lacks, in this process or on Ray."""
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
-import os
+import sys
 import time
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
-from iscam.data import load_images
+from iscam.data import ImageDataset, load_images
 from iscam.download import cache_folder
 from iscam.errors import InputError
-from iscam.study.evaluate import check_networks, run_tasks
+from iscam.study.costs import passes_per_network, should_compile
+from iscam.study.evaluate import Networks, image_rows, inspect_networks
 from iscam.study.provenance import provenance
+from iscam.study.ray import RayExecutor
+from iscam.study.signatures import fingerprint, source_signatures
 from iscam.study.spec import Study
-from iscam.study.store import check_same_study, fingerprint, images_of, locked, read_rows, write_parts, write_whole
-from iscam.validation import unknown_choice
+from iscam.study.store import (
+    Row,
+    Task,
+    check_same_study,
+    images_of,
+    locked,
+    read_rows,
+    write_description,
+    write_file,
+    write_parts,
+)
+from iscam.validation import check_choice
+
+
+class Executor(Protocol):
+    """Where the images of a study are evaluated. It holds networks or workers until its context is left."""
+
+    workers: int
+    device: str  # "cpu" or "cuda"
+    device_names: set[str]  # for the provenance; empty: the device of this process
+
+    def __init__(self, study: Study, dataset: ImageDataset, address: str | None) -> None: ...
+    def __enter__(self) -> Executor: ...
+    def __exit__(self, *error: object) -> None: ...
+    def inspect(self) -> dict[str, int]: ...  # see `inspect_networks`
+    def run(self, tasks: Sequence[Task], compiled: bool) -> Iterator[list[Row]]: ...  # rows per task, in any order
+
+
+class LocalExecutor:
+    """Evaluates one image after the other in this process, on the GPU if there is one."""
+
+    workers = 1
+
+    def __init__(self, study: Study, dataset: ImageDataset, address: str | None = None) -> None:
+        self.study, self.dataset = study, dataset
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.networks = Networks(study, self.device)
+        self.device_names: set[str] = set()
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.networks = Networks(self.study, self.device)
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def inspect(self) -> dict[str, int]:
+        return inspect_networks(self.study, self.networks, self.dataset)
+
+    def run(self, tasks: Sequence[Task], compiled: bool) -> Iterator[list[Row]]:
+        for model, index in tasks:
+            yield image_rows(self.study, self.networks, self.dataset, model, index, compiled)
+
+
+#: Values of `engine`.
+EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor, "ray": RayExecutor}
 
 
 def run_study(
@@ -26,50 +90,88 @@ def run_study(
 ) -> pd.DataFrame:
     """Run a study, or the rest of it, and return its table.
 
-    Rows go to the folder `output` (None: one in the cache, named by the study and the package's code) as Parquet parts,
-    each written whole; images that are there already are not computed again, so a run that was killed continues. Each
-    run leaves a `run-*.json` that says what ran, where and how long. An image that cannot be read or explained gives
-    rows with value NaN and the reason in `error`. A second run of the same study in the same folder waits for the
-    first.
+    Rows go to the folder `output` as Parquet parts, each written completely or not at all. Images that are already
+    there are skipped, so an interrupted run resumes. Each run that evaluates images leaves a `run-*.json` with its
+    command, commit, versions, device and time. `output=None` is a folder in the cache that is named by the study, the
+    files it names and the package's code. A second run of the study in the same folder waits for the first.
 
-    `engine`: "local", one process on the GPU if there is one; "ray": on Ray (`address` of a cluster, None: this
-    machine). Returns a sorted frame with the columns model, image, target, method, metric, value (a fraction), error.
+    `engine`: "local" is this process, on the GPU if there is one; "ray" is the Ray cluster at `address` (None: this
+    machine). Score methods and curves are compiled if that pays off for the complete study; `run-*.json` says so, and a
+    line on stderr.
 
-    Raises `InputError` where `output` holds another study or cannot be written, and, before the study has `output`,
-    where its images, networks or layers cannot be had. Want of memory, or a GPU that fails, ends the run with its own
-    error, and the same call goes on where it was.
+    Returns a sorted frame with the columns model, image, target (the predicted class), method, metric, value (a
+    fraction) and error. A value that could not be computed is NaN, with the reason in error.
+
+    - Raises InputError for images, networks or layers that do not exist; the folder is then left as it was.
+    - Raises StoreError if the folder cannot be read or written, holds another study or broken parts, or if images or
+      weights changed since the study began.
+    - Raises ClusterError if Ray is not installed or no cluster answers.
+    - Out-of-memory errors and lost GPUs end the run. Call again to resume.
     """
     if not isinstance(study, Study):
         raise InputError(f"study must be an iscam.Study, not {type(study).__name__}")
-    if engine not in ("local", "ray"):
-        raise unknown_choice("engine", engine, ("local", "ray"))
-    folder = Path(output) if output else cache_folder() / "studies" / fingerprint(study)
-    started = time.time()
+    check_choice("engine", engine, EXECUTORS)
     dataset = load_images(study.data, study.count, study.seed)
-    if not os.path.exists(folder / "study.json"):  # else they were there when it began, and may not be needed any more
-        check_networks(study, engine)
-    with locked(folder):
-        check_same_study(folder, study)
-        finished = images_of(read_rows(folder))
-        tasks = [
-            (model, i)
-            for i, entry in enumerate(dataset.entries)  # image by image, so that a part of a run is a smaller run
-            for model in study.models
-            if (model, entry.name) not in finished
-        ]
-        devices: set[str] = set()
-        with tqdm(total=len(tasks), desc="images", unit="image", disable=None) as bar:
-            if engine == "ray":
-                from iscam.study.ray import run_on_ray  # here, since Ray is optional
-
-                images = run_on_ray(study, dataset, tasks, address, devices)
-            else:
-                images = run_tasks(study, dataset, tasks)
-            try:
-                write_parts(folder, images, bar)
-            finally:  # an interrupted run says what it did, too
-                record = provenance(dataclasses.asdict(study), time.time() - started)
-                record["device"] = "; ".join(sorted(devices)) or record["device"]
-                record["images_computed"] = len(images_of(read_rows(folder)) - finished)
-                write_whole(folder / f"run-{int(started)}.json", json.dumps(record, indent=1).encode())
+    folder = cache_folder() / "studies" / fingerprint(study) if output is None else output_folder(output)
+    sources = source_signatures(study)
+    check_same_study(folder, study, sources)
+    if not missing_tasks(folder, study, dataset):
         return read_rows(folder)
+    with EXECUTORS[engine](study, dataset, address) as executor:
+        channels = executor.inspect()
+        with locked(folder):
+            check_same_study(folder, study, sources)  # again: another run may have begun here
+            write_description(folder, study, sources)
+            compiled = choose_compile(study, executor, channels, len(dataset))
+            run_tasks(folder, study, executor, missing_tasks(folder, study, dataset), compiled)
+            return read_rows(folder)
+
+
+def output_folder(output: str | Path) -> Path:
+    if not str(output):
+        raise InputError("output must be a folder, such as results/quick, not an empty text")
+    return Path(output)
+
+
+def missing_tasks(folder: Path, study: Study, dataset: ImageDataset) -> list[Task]:
+    """The pairs of model and image that the folder lacks, image by image, so that a part of a run is a smaller run."""
+    finished = images_of(read_rows(folder)) if folder.is_dir() else set()
+    return [
+        (model, index)
+        for index, entry in enumerate(dataset.entries)
+        for model in study.models
+        if (model, entry.name) not in finished
+    ]
+
+
+def choose_compile(study: Study, executor: Executor, channels: dict[str, int], images: int) -> bool:
+    """Whether to compile, from the passes of the complete study, so that a resumed run decides alike."""
+    passes = passes_per_network(study, channels, images)
+    compiled = should_compile(passes, executor.workers, executor.device)
+    if compiled:
+        tqdm.write(f"compiling the networks: the study takes about {passes:,} passes of each", file=sys.stderr)
+    return compiled
+
+
+def run_tasks(folder: Path, study: Study, executor: Executor, tasks: Sequence[Task], compiled: bool) -> None:
+    """Evaluate the tasks into the folder, and write what ran, also after an interrupt."""
+    if not tasks:
+        return
+    started = time.time()
+    before = images_of(read_rows(folder))
+    with tqdm(total=len(tasks), desc="images", unit="image", disable=None) as bar:
+        try:
+            write_parts(folder, executor.run(tasks, compiled), bar)
+        finally:
+            record = run_record(study, executor, compiled, time.time() - started)
+            record["images_computed"] = len(images_of(read_rows(folder)) - before)
+            name = f"run-{int(started)}-{uuid.uuid4().hex[:6]}.json"
+            write_file(folder / name, json.dumps(record, indent=1).encode())
+
+
+def run_record(study: Study, executor: Executor, compiled: bool, seconds: float) -> dict[str, Any]:
+    """Provenance of a run."""
+    record = provenance(dataclasses.asdict(study), seconds) | {"compile": compiled}
+    if executor.device_names:
+        record["device"] = "; ".join(sorted(executor.device_names))
+    return record

@@ -1,46 +1,44 @@
-"""`Study`: what to compute, and its YAML form."""
+"""`Study`: what to compute, checked before any work is done, and its YAML form."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from iscam.engine.scoring import PRECISIONS
 from iscam.errors import InputError
 from iscam.menagerie.networks import NETWORKS
-from iscam.methods import METHODS, Method
-from iscam.methods.controls import CONTROLS
-from iscam.metrics import METRICS, needs
-from iscam.metrics.curves import STARTS
-from iscam.metrics.ground_truth import DRAWN_CONTROLS
-from iscam.study.strict_yaml import read_yaml
-from iscam.validation import check_int, check_non_negative, unknown_choice
+from iscam.metrics import MetricCall, Need, parse_metric
+from iscam.study.method_entry import MethodEntry, parse_entry
+from iscam.study.strict_yaml import MAX_DEPTH, MAX_NODES, read_yaml, shortened
+from iscam.validation import check_choice, check_int, unknown_choice
 from iscam.zoo import LAYERS
 
-#: What a line of a study's methods may say besides the method's own options.
-COMMON = ("method", "layer", "temperature", "rank")
+#: Sources of images that have drawings and masks.
+DRAWN_SOURCES = ("menagerie",)
 
 
 @dataclass(frozen=True)
 class Study:
     """What to compute: every method's map of every image by every model, judged by every metric.
 
-    `models`: names for `load_model`; `weights`: model -> file, or None for random, where not the default. `data`,
-    `count`, `seed`: as in `load_images`. `methods`: name in the table -> the method and its options; "method" defaults
-    to the name itself, "layer" may name another layer (of all models, or model -> layer), "temperature" divides the
-    logits that make the map. `metrics`: names in `METRICS`; an argument follows a colon: "win:score_cam" compares with
-    that method of the table, "insertion:blur" starts from the blurred image; "coherency" and "adcc" make each map a
-    second time, of the masked image. `precision`: of the score methods, "fp32" or "bf16"; metrics are always computed
-    in float32.
+    - `models`: names for `load_model`. `weights`: model -> file, or None for random weights; the others have their own.
+    - `data`, `count`, `seed`: as in `load_images`.
+    - `methods`: name in the table -> options. "method" is the method (default: the name itself). "layer" is the
+      layer to explain, of all models or as model -> layer. "temperature" divides the logits that make the map.
+    - `metrics`: names in `METRICS`. An argument follows a colon: "win:score_cam" compares with that entry of `methods`,
+      "insertion:blur" starts from the blurred image. "coherency" and "adcc" make each map a second time.
+    - `precision`: of the score methods, "fp32" or "bf16". Metrics are always computed in float32.
 
-    Every image's predicted class is explained, as in the papers' tables; a method's option "rank" names another, the
-    network's rank-th class (2: its runner-up), for a contrast. The metrics judge by the predicted class all the same.
+    The predicted class of each image is explained, as in the papers' tables. The option "rank" of a method explains the
+    network's rank-th class instead (2: the runner-up). Metrics always judge by the predicted class.
 
-    Raises `InputError` for names and options that will not do, before any work is done.
+    Raises InputError for invalid names and options, before any work is done.
 
     >>> study = iscam.Study(methods={"is_cam_3": {"method": "is_cam", "steps": 3}}, metrics=("insertion",), count=2)
     >>> study.models
@@ -57,97 +55,143 @@ class Study:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("methods", "weights"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise InputError(f"{name} must map names to what is chosen, such as {{is_cam: {{steps: 10}}}}")
-        for name, example in (("models", "[menagerie/resnet]"), ("metrics", "[insertion, energy]")):
-            given = getattr(self, name)
-            if not given or not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
-                raise InputError(f"{name} must be a list of names, such as {example}, not {given!r}")
-            if len(set(given)) < len(given):
-                raise InputError(f"{name} must name each once, not {given!r}")
-        if not self.methods:
-            raise InputError("methods must name one at least, such as {is_cam: {}}")
-        for name, chosen in self.methods.items():
-            if not isinstance(chosen, Mapping | None):
-                raise InputError(f"options of {name} must be named, such as {{steps: 10}}, not {chosen!r}")
-        object.__setattr__(self, "models", tuple(self.models))
-        object.__setattr__(self, "metrics", tuple(self.metrics))
-        object.__setattr__(self, "data", str(self.data))
-        object.__setattr__(self, "methods", {name: dict(chosen or {}) for name, chosen in self.methods.items()})
-        object.__setattr__(
-            self, "weights", {k: None if v in (None, "none") else str(v) for k, v in self.weights.items()}
-        )
-        try:
-            json.dumps(self.methods)
-        except TypeError as error:
-            raise InputError(f"options of methods must be numbers, words and lists of them: {error}") from error
-        if self.count is not None:
-            check_int("count", self.count)
-        check_int("seed", self.seed, minimum=0)
-        if self.precision not in PRECISIONS:
-            raise unknown_choice("precision", self.precision, PRECISIONS)
+        checked = {
+            "models": check_names("models", self.models, "[menagerie/resnet]"),
+            "data": check_source(self.data),
+            "count": None if self.count is None else check_int("count", self.count),
+            "seed": check_int("seed", self.seed, minimum=0),
+            "methods": check_methods(self.methods),
+            "metrics": check_names("metrics", self.metrics, "[insertion, energy]"),
+            "weights": check_weights(self.weights, self.models),
+        }
+        check_choice("precision", self.precision, PRECISIONS)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         for model in self.models:
-            if model not in [*LAYERS, *NETWORKS]:
-                raise unknown_choice("model", model, [*LAYERS, *NETWORKS])
-        for name, chosen in self.methods.items():
-            check_method(name, chosen)
-        for metric in self.metrics:
-            check_metric(metric, self.methods)
-        if self.data != "menagerie" and (drawn := needing_drawings(self)):
-            raise InputError(f"{drawn[0]} needs the menagerie's drawings: leave it out, or choose data: menagerie")
-        if strangers := sorted(set(self.weights) - set(self.models)):
-            raise unknown_choice("model in weights:", strangers[0], self.models)
+            check_model(model)
+        check_drawings(self)
+
+    @cached_property
+    def method_entries(self) -> dict[str, MethodEntry]:
+        """The parsed methods by their name in the table."""
+        return {name: parse_entry(name, entry, self.models, self.precision) for name, entry in self.methods.items()}
+
+    @cached_property
+    def metric_calls(self) -> tuple[MetricCall, ...]:
+        """The parsed metrics."""
+        return tuple(parse_metric(metric, self.methods) for metric in self.metrics)
 
 
-def check_method(name: str, chosen: Mapping[str, Any]) -> None:
-    """Nothing where a line of the methods will do, else `InputError`; the values of its options are tried out."""
-    method = chosen.get("method", name)
-    known: dict[str, Callable[..., Any]] = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
-    if method not in known:
-        raise unknown_choice(f"method of {name}:", method, known)
-    entry = known[method]
-    names = entry.option_names if isinstance(entry, Method) else []
-    if unknown := [option for option in chosen if option not in (*COMMON, *names)]:
-        raise unknown_choice(f"option of {name}", unknown[0], [*COMMON, *names])
-    check_int(f"rank of {name}", chosen.get("rank", 1))
-    if not check_non_negative(f"temperature of {name}", chosen.get("temperature", 1)):
-        raise InputError(f"temperature of {name} must be above 0")
-    if isinstance(entry, Method):
-        try:
-            entry.parse({option: value for option, value in chosen.items() if option not in COMMON})
-        except InputError as error:
-            raise InputError(f"options of {name}: {error}") from error
+def check_names(field_name: str, names: object, example: str) -> tuple[str, ...]:
+    """A list of different names as a tuple."""
+    if not names or not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{field_name} must be a list of names, such as {example}, not {shortened(names)}")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"{field_name} must have each name once; {repeated[0]!r} is there {names.count(repeated[0])} times"
+        )
+    return tuple(names)
 
 
-def check_metric(metric: str, methods: Mapping[str, Any]) -> None:
-    """Nothing where a metric and what follows its colon will do, else `InputError`."""
-    base, colon, other = metric.partition(":")
-    if base not in METRICS:
-        raise unknown_choice("metric", base, METRICS)
-    if base == "win" and other not in methods:
-        raise InputError(f"metric {metric!r} compares with a method of the study: win:NAME, of {[*methods]}")
-    starts = STARTS if "start" in needs(base) else ()
-    if colon and base != "win" and other not in starts:
-        raise unknown_choice("metric", metric, [base, *(f"{base}:{start}" for start in starts)])
+def check_model(name: str) -> None:
+    """Raise InputError for a name that `load_model` cannot know, as far as that shows without loading the model."""
+    library, slash, rest = name.partition("/")
+    if name in (*LAYERS, *NETWORKS) or (slash and rest and library in ("torchvision", "timm")):
+        return
+    place, colon, function = name.rpartition(":")
+    if not colon or not place or not function.isidentifier():
+        valid = [*LAYERS, *NETWORKS, "torchvision/NAME", "timm/NAME", "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION"]
+        raise unknown_choice("model", name, valid)
+    if place.endswith(".py") and not Path(place).is_file():
+        raise InputError(f"no file {place} for the model {name}")
 
 
-def needing_drawings(study: Study) -> list[str]:
-    """The methods and metrics of a study that only the menagerie's drawings have what they need for."""
-    methods = [name for name, chosen in study.methods.items() if chosen.get("method", name) in DRAWN_CONTROLS]
-    return methods + [metric for metric in study.metrics if {"drawings", "importances"} & set(needs(metric))]
+def check_source(data: object) -> str:
+    if not isinstance(data, str | Path) or not str(data):
+        raise InputError(f"data must be a source of images, such as menagerie or a folder, not {shortened(data)}")
+    return str(data)
+
+
+def check_methods(methods: object) -> dict[str, dict[str, Any]]:
+    """Copy of the methods: text -> options, which are plain values of limited size."""
+    if not isinstance(methods, Mapping) or not methods:
+        raise InputError(
+            f"methods must map names to options, such as {{is_cam: {{steps: 10}}}}, not {shortened(methods)}"
+        )
+    for name, entry in methods.items():
+        if not isinstance(name, str) or not name:
+            raise InputError(f"names of methods must be text, not {shortened(name)}")
+        if not isinstance(entry, Mapping | None):
+            raise InputError(f"options of {name} must have names, such as {{steps: 10}}, not {shortened(entry)}")
+    budget = Budget()
+    return {
+        name: {key: budget.plain(f"options of {name}", value) for key, value in (entry or {}).items()}
+        for name, entry in methods.items()
+    }
+
+
+class Budget:
+    """Copies plain values and counts them, so that a study stays small."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def plain(self, what: str, value: object, depth: int = 0) -> Any:
+        """Copy of None, a bool, a finite number, text, or a list or dict of them."""
+        self.nodes += 1
+        if self.nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise InputError(f"{what} are too large: at most {MAX_NODES:,} values in {MAX_DEPTH} levels")
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: self.plain(what, each, depth + 1) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(what, each, depth + 1) for each in value]
+        if is_plain(value):
+            return value
+        raise InputError(f"{what} must be finite numbers, text, booleans, or lists of them, not {shortened(value)}")
+
+
+def is_plain(value: object) -> bool:
+    """True for a single value that JSON can hold."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, str)
+
+
+def check_weights(weights: object, models: Sequence[str]) -> dict[str, str | None]:
+    """Weights by model: a file, or None for random weights."""
+    if not isinstance(weights, Mapping):
+        raise InputError(
+            f"weights must map models to files, such as {{vgg16: vgg.safetensors}}, not {shortened(weights)}"
+        )
+    found: dict[str, str | None] = {}
+    for model, file in weights.items():
+        if model not in models:
+            raise unknown_choice("model in weights", model, models)
+        if file is not None and (not isinstance(file, str | Path) or not str(file)):
+            raise InputError(f"weights of {model} must be a file, or none for random weights, not {shortened(file)}")
+        found[model] = None if file in (None, "none") else str(file)
+    return found
+
+
+def check_drawings(study: Study) -> None:
+    """Raise InputError for a method or metric that needs the menagerie's drawings or masks, if the images have none."""
+    needing = [name for name, entry in study.method_entries.items() if entry.drawn_control]
+    needing += [str(call) for call in study.metric_calls if call.metric.needs & {Need.DRAWING, Need.MASKS}]
+    if needing and study.data not in DRAWN_SOURCES:
+        raise InputError(f"{needing[0]} needs the menagerie's drawings: leave it out, or choose data: menagerie")
 
 
 def read_study(file: str | Path) -> Study:
-    """The study that a YAML file describes. Its keys are the fields of `Study`; see `read_yaml` for its rules."""
+    """The study that a YAML file describes. Its keys are the fields of `Study`; see `read_yaml` for its rules.
+
+    Raises InputError if the file cannot be read or describes no valid study.
+    """
     fields = read_yaml(file, "study")
-    names = [f.name for f in dataclasses.fields(Study)]
-    if not isinstance(fields, dict) or set(fields) - set(names):
-        raise InputError(f"{file} must hold keys out of {', '.join(names)}")
+    names = [each.name for each in dataclasses.fields(Study)]
+    if not isinstance(fields, dict) or not fields:
+        raise InputError(f"{file} must map keys to values; valid keys: {', '.join(names)}")
+    if unknown := [key for key in fields if key not in names]:
+        raise unknown_choice(f"key in {file}", unknown[0], names)
     return Study(**fields)
-
-
-def asks_for_truth(study: Study) -> bool:
-    """Whether anything in the study needs the drawings' part importances."""
-    methods = {chosen.get("method", name) for name, chosen in study.methods.items()}
-    return bool(methods & set(DRAWN_CONTROLS)) or any("importances" in needs(metric) for metric in study.metrics)

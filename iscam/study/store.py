@@ -1,83 +1,151 @@
-"""The folder of a study's results: Parquet parts, a lock, and the study that it belongs to."""
+"""A study's folder: Parquet parts, a lock, the description of its study, and a record of each run."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
 import pandas as pd
+import pyarrow
 from tqdm import tqdm
 
-from iscam.errors import InputError
+from iscam.errors import StoreError
 from iscam.study.spec import Study
 
 COLUMNS = ["model", "image", "target", "method", "metric", "value", "error"]
+KEYS = ["model", "image", "method", "metric"]
+
+#: Columns of older stores -> their present names.
+OLD_COLUMNS = {"picture": "image"}
+
+#: Seconds of work between two parts, the most that a kill loses. An image that takes longer gets a part of its own.
+SECONDS_PER_PART = 20.0
 
 Row = dict[str, Any]
 
-
-#: Seconds of work that a kill may lose where images are quick; slow ones are written one by one.
-SECONDS_A_PART = 20.0
+#: One unit of work: the name of a model and the number of an image.
+Task = tuple[str, int]
 
 
 def images_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
-    """The networks and images that a table holds."""
+    """The pairs of model and image in a table."""
     return set(frame[["model", "image"]].itertuples(index=False, name=None))
 
 
 def write_parts(folder: Path, images: Iterator[list[Row]], bar: tqdm) -> None:
-    """Gather rows and write them as a Parquet part whenever enough work has been done."""
+    """Write the rows of images as Parquet parts, one part per `SECONDS_PER_PART` of work.
+
+    An exception, such as an interrupt, passes on after the finished rows are written.
+    """
     rows: list[Row] = []
     last = time.monotonic()
     try:
         for image in images:
             rows += image
             bar.update()
-            if time.monotonic() - last > SECONDS_A_PART:
+            if time.monotonic() - last > SECONDS_PER_PART:
                 write_part(folder, rows)
                 rows, last = [], time.monotonic()
-    finally:  # an interrupt keeps what is done
+    finally:
         if rows:
             write_part(folder, rows)
 
 
 def write_part(folder: Path, rows: list[Row]) -> None:
-    write_whole(
-        folder / f"part-{uuid.uuid4().hex}.parquet", pd.DataFrame(rows, columns=COLUMNS).to_parquet(index=False)
-    )
+    """Write one Parquet part."""
+    content = pd.DataFrame(rows, columns=COLUMNS).to_parquet(index=False)
+    write_file(folder / f"part-{uuid.uuid4().hex}.parquet", content)
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it: it is complete or absent.
+
+    Raises StoreError if that is not possible.
+    """
     partial = file.with_suffix(".partial")
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())  # else a crash of the machine may leave an empty file under the final name
         os.replace(partial, file)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {file}: {error.strerror}; what was written before is whole") from error
+        raise StoreError(f"cannot write {file}: {error.strerror or error}; earlier results are kept") from error
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:
-    """The rows of a study's folder, sorted."""
-    parts = [pd.read_parquet(part) for part in sorted(Path(folder).glob("part-*.parquet"))]
-    frame = pd.concat(parts) if parts else pd.DataFrame(columns=COLUMNS)
-    return frame.sort_values(["model", "image", "method", "metric"], ignore_index=True)
+    """The sorted rows of a study's folder, with the columns of `run_study`.
+
+    Raises StoreError if the folder does not exist, a part cannot be read or belongs to another study, or two parts have
+    the same rows. The message names the part; no file is changed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreError(f"no study in {folder}: no such folder")
+    parts = [read_part(file).assign(part=file.name) for file in sorted(folder.glob("part-*.parquet"))]
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*COLUMNS, "part"])
+    check_no_repeats(folder, frame)
+    if (folder / "study.json").exists():
+        check_rows(folder, frame, read_description(folder))
+    return frame[COLUMNS].sort_values(KEYS, ignore_index=True)
+
+
+def read_part(file: Path) -> pd.DataFrame:
+    """The rows of one part."""
+    try:
+        part = pd.read_parquet(file).rename(columns=OLD_COLUMNS)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = "it is empty" if file.stat().st_size == 0 else " ".join(str(error).split())[:200]
+        raise StoreError(f"cannot read {file}: {reason}; delete it, and its images are computed again") from error
+    if missing := [column for column in COLUMNS if column not in part.columns]:
+        raise StoreError(f"{file} is no part of a study: it lacks the columns {', '.join(missing)}; move it away")
+    return part[COLUMNS]
+
+
+def check_no_repeats(folder: Path, frame: pd.DataFrame) -> None:
+    """Raise StoreError if a row appears twice, such as after a part was copied."""
+    repeated = frame.duplicated(KEYS, keep=False)
+    if repeated.any():
+        first = frame.loc[repeated, KEYS].iloc[0]
+        parts = frame.loc[repeated & (frame[KEYS] == first).all(axis=1), "part"].unique()
+        where = f"{parts[0]} and {parts[1]} hold the same rows" if len(parts) > 1 else f"{parts[0]} repeats rows"
+        raise StoreError(f"{folder}: {where} ({', '.join(map(str, first))}); delete one copy")
+
+
+def check_rows(folder: Path, frame: pd.DataFrame, study: Mapping[str, Any]) -> None:
+    """Raise StoreError for rows of another study, and for images that lack rows."""
+    fields = {"model": "models", "method": "methods", "metric": "metrics"}
+    for column, field in fields.items():
+        foreign = ~frame[column].isin(list(study[field]))
+        if foreign.any():
+            row = frame[foreign].iloc[0]
+            raise StoreError(f"{folder / row['part']} belongs to another study: it has the {column} {row[column]!r}")
+    expected = len(study["methods"]) * len(study["metrics"])
+    counts = frame.groupby(["model", "image"])["part"].agg(["size", "first"])
+    if len(wrong := counts[counts["size"] != expected]):
+        row = wrong.iloc[0]
+        raise StoreError(
+            f"{folder / row['first']} has {row['size']} rows of the image {wrong.index[0][1]!r} instead of {expected}; "
+            f"delete it, and its images are computed again"
+        )
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder for this run alone; the lock goes with the process, however it ends."""
+    """Exclusive lock on the folder, which is created if needed; the lock is released when the process exits.
+
+    Raises StoreError if the folder cannot be written.
+    """
     lock = filelock.FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,41 +156,47 @@ def locked(folder: Path) -> Iterator[None]:
                 tqdm.write(f"waiting for another run that writes to {folder}", file=sys.stderr)
             lock.acquire()
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}") from error
+        raise StoreError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
         yield
     finally:
         lock.release()
 
 
-def fingerprint(study: Study) -> str:
-    """A name for a study's results that changes with its fields, the files they name, and the code that computes."""
-    files = [file_signature(file) for file in (study.data, *study.weights.values())]
-    digest = hashlib.sha256(json.dumps([dataclasses.asdict(study), files], sort_keys=True).encode())
-    for file in sorted(Path(__file__).parents[1].rglob("*")):
-        if (
-            file.suffix in (".py", ".safetensors")
-            and file.name not in ("cli.py", "plots.py")
-            and "reproduction" not in file.parts
-        ):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def file_signature(file: str | None) -> str:
-    """Where a file or folder lies, how large it is and when it was written; "" where there is none."""
-    path = Path(file or "").resolve()
-    if file is None or not path.exists():
-        return ""
-    found = path.stat()
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
-
-
-def check_same_study(folder: Path, study: Study) -> None:
-    """Write down which study the folder holds, or refuse another's."""
-    description = json.dumps(dataclasses.asdict(study), indent=1, sort_keys=True)
+def read_description(folder: Path) -> dict[str, Any]:
+    """The content of study.json: the fields of the study, and in "sources" the signatures of the files it names."""
     file = folder / "study.json"
-    if not file.exists():
-        write_whole(file, description.encode())
-    elif json.loads(file.read_text()) != json.loads(description):
-        raise InputError(f"{folder} holds another study ({file} says which): choose another folder")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {file}: {error}; delete it if the folder's parts are of this study") from error
+    names = {each.name for each in dataclasses.fields(Study)}
+    if not isinstance(found, dict) or not names <= set(found):
+        raise StoreError(f"{file} does not describe a study: it must have the keys {', '.join(sorted(names))}")
+    return found
+
+
+def write_description(folder: Path, study: Study, sources: Mapping[str, str]) -> None:
+    """Write study.json."""
+    described = dataclasses.asdict(study) | {"sources": dict(sources)}
+    write_file(folder / "study.json", json.dumps(described, indent=1, sort_keys=True).encode())
+
+
+def check_same_study(folder: Path, study: Study, sources: Mapping[str, str]) -> None:
+    """Raise StoreError if the folder holds another study, or if images, weights or models changed since it began.
+
+    Does nothing for a folder without study.json. Files that no longer exist are not compared.
+    """
+    if not (folder / "study.json").exists():
+        return
+    found = read_description(folder)
+    wanted = json.loads(json.dumps(dataclasses.asdict(study)))
+    if differing := [name for name in wanted if found[name] != wanted[name]]:
+        fields = ", ".join(differing)
+        raise StoreError(f"{folder} holds another study: its {fields} differ, see study.json; choose another folder")
+    known = found.get("sources", {})  # absent in older stores
+    if changed := [name for name in sources if known.get(name, sources[name]) != sources[name]]:
+        what = ", ".join(changed)
+        raise StoreError(
+            f"{what} changed since the study in {folder} began; choose another folder or restore the files"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_yaml(file: str | Path, what: str) -> Any:
         return parse_yaml(read_text(Path(file)))
     except (InputError, OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"cannot read the {what} {short(str(file), 300)}: {reason}") from error
+        raise InputError(f"cannot read the {what} {shortened(str(file), 300)}: {reason}") from error
 
 
 def read_text(path: Path) -> str:
@@ -123,9 +124,9 @@ class Builder:
                 continue
             key = self.value(key_node, ancestors)
             if not isinstance(key, str):
-                raise InputError(f"{place(key_node)}: the key {short(key)} is not text; write it in quotes")
+                raise InputError(f"{place(key_node)}: a key must be text, not {shortened(key)}; write it in quotes")
             if key in own:
-                raise InputError(f"{place(key_node)}: the key {short(key)} appears twice")
+                raise InputError(f"{place(key_node)}: the key {shortened(key)} appears twice")
             own[key] = value
         if merges > 1:
             raise InputError(f"{place(node)}: the key '<<' appears twice; write <<: [*first, *second]")
@@ -149,7 +150,7 @@ def scalar(node: Any) -> Any:
         raise InputError(f"{place(node)}: the tag {node.tag} is not supported")
     kind = node.tag.rpartition(":")[2]
     if not SCALARS[node.tag].fullmatch(text):
-        raise InputError(f"{place(node)}: {short(text)} is no {kind}")
+        raise InputError(f"{place(node)}: {shortened(text)} is no {kind}")
     if kind == "null":
         return None
     if kind == "bool":
@@ -177,6 +178,14 @@ def place(node: Any) -> str:
     return f"line {node.start_mark.line + 1}"
 
 
-def short(value: Any, length: int = 60) -> str:
+def shortened(value: object, length: int = 60) -> str:
+    """Text of a value for a message. Containers are described by their type, because aliases may make them huge."""
+    if isinstance(value, Mapping | list | tuple) and len(value) > 5:
+        return f"a {type(value).__name__} of {len(value)} items"
+    if isinstance(value, Mapping | list | tuple):
+        items = ", ".join(
+            type(each).__name__ if isinstance(each, Mapping | list | tuple) else shortened(each, 20) for each in value
+        )
+        return f"the {type(value).__name__} of {items}" if items else f"an empty {type(value).__name__}"
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 3]}..."

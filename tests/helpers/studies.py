@@ -1,0 +1,58 @@
+"""Small studies, and comparison of their tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+import iscam
+
+KEYS = ["model", "image", "method", "metric"]
+
+#: Two drawings, two quick methods.
+TINY = iscam.Study(count=2, methods={"identity": {}, "grad_cam": {}}, metrics=("average_drop", "energy"))
+
+
+def equal_tables(a: pd.DataFrame, b: pd.DataFrame, tolerance: float = 1e-6) -> bool:
+    """True if the tables have the same rows in the same order, and values that differ by rounding at most."""
+    same_rows = a.drop(columns="value").equals(b.drop(columns="value"))
+    return same_rows and np.allclose(a["value"].astype(float), b["value"].astype(float), atol=tolerance, equal_nan=True)
+
+
+def write_images(folder: Path, count: int = 2, seed: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
+    """Write images 0.png, 1.png, ... of random blocks into a new folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        blocks = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(blocks).resize(size).save(folder / f"{index}.png")
+    return folder
+
+
+#: Code of a user's model. A forward pass of the n-th image fails as often as the text file `failures` says.
+OWN_MODEL = """
+from pathlib import Path
+import torch, iscam
+
+FAILURES = Path(__file__).with_name("failures")
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+        self.head = torch.nn.Linear(4, 5)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        if FAILURES.exists() and self.calls > int(FAILURES.read_text()):
+            FAILURES.unlink()
+            raise ERROR("the device failed")
+        return self.head(self.layer(x).relu().mean((2, 3)))
+
+def network():
+    return iscam.Network(Own(), "layer")
+"""
