@@ -1,35 +1,52 @@
-"""The command line: `iscam explain` and `iscam study`, also as `python -m iscam`."""
+"""The command line: `iscam explain` and `iscam study`, also as `python -m iscam`.
+
+Exit codes: 0; 1 if a study has no value at all, or the device failed; 2 for bad input and other errors of one line; 130
+after Ctrl-C and 143 after SIGTERM, which keep the finished images of a study.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 import typer
+from tqdm import tqdm
 
-from iscam.data import LabelledImage, load_images
-from iscam.errors import InputError, IscamError
+from iscam.data import load_images
+from iscam.engine.allocator import keep_memory
+from iscam.errors import DEVICE_ERRORS, InputError, IscamError
 from iscam.explanation import explain
-from iscam.methods import METHODS
-from iscam.methods.controls import CONTROLS
+from iscam.methods import CONTROLS, METHODS
 from iscam.model import Network
-from iscam.plots import TITLES, explanation_figure
 from iscam.study.run import run_study
 from iscam.study.spec import read_study
 from iscam.study.statistics import summary
+from iscam.study.store import write_file
+from iscam.study.strict_yaml import parse_yaml
 from iscam.validation import unknown_choice
 from iscam.zoo import load_model
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+Text = TypeVar("Text", bound=str | None)
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+MODEL_HELP = "vgg16, menagerie/resnet, torchvision/NAME, timm/NAME, FILE.py:FUNCTION ..."
+
+#: Most lines about images that failed.
+MAX_ERRORS = 20
 
 
 def print_version(asked: bool) -> None:
@@ -42,47 +59,38 @@ def print_version(asked: bool) -> None:
 def options(
     asked: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="print it")] = False,
 ) -> None:
-    """Saliency maps by IS-CAM, SS-CAM, Score-CAM and their relatives."""
+    """Saliency maps by IS-CAM, SS-CAM, Score-CAM and other methods."""
 
 
 @app.command("explain")
 def explain_images(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files")],
-    output: Annotated[Path, typer.Option(help="folder for <stem>_<method>.png")],
-    model: Annotated[
-        str, typer.Option(help="vgg16, resnet18, squeezenet1_0, menagerie/resnet ...")
-    ] = "menagerie/resnet",
-    weights: Annotated[str, typer.Option(help="weights file, 'none' for random ones")] = "default",
-    layer: Annotated[str | None, typer.Option(help="layer to explain; default: the authors' choice")] = None,
+    output: Annotated[str, typer.Option(help="folder of the figures <image>_<method>.png")],
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "menagerie/resnet",
+    weights: Annotated[str, typer.Option(help="weights file, or 'none' for random weights")] = "default",
+    layer: Annotated[str | None, typer.Option(help="layer to explain; default: the network's own")] = None,
     method: Annotated[str, typer.Option(help=", ".join([*METHODS, *CONTROLS]))] = "is_cam",
-    target: Annotated[str | None, typer.Option(help="class name or number; default: the predicted one")] = None,
-    save_map: Annotated[bool, typer.Option("--save-map", help="also write the map as <stem>_<method>.npy")] = False,
+    option: Annotated[list[str] | None, typer.Option(help="option of the method, NAME=VALUE; may be repeated")] = None,
+    target: Annotated[str | None, typer.Option(help="name or number of a class; default: the predicted one")] = None,
+    save_map: Annotated[bool, typer.Option("--save-map", help="also write the map, <image>_<method>.npy")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the GPU if there is one")] = None,
 ) -> None:
-    """Draw image, map and overlay with class and probability, one figure an image."""
-    if method not in {**METHODS, **CONTROLS}:
-        raise unknown_choice("method", method, [*METHODS, *CONTROLS])
-    stems = [file.stem for file in images]
-    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise InputError(f"several images would be written as {twice[0]}_{method}.png: give each an output of its own")
-    net = load_model(model, none_or(weights), layer).to("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = None if target is None else class_number(net, target)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to the folder {output}: {error.strerror}") from error
+    """Write a figure of each image, with the map, the overlay, the class and its probability."""
+    chosen = parse_options(method, option or [])
+    stems = output_stems(images, method)
+    folder = not_empty("--output", output)
+    net = load_model(not_empty("--model", model), weights_file(weights), not_empty("--layer", layer))
+    net = net.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    number = None if target is None else class_number(net, target)
+    make_folder(Path(folder))
     failures = []
-    for file in images:
+    for file in tqdm(images, desc="images", unit="image", leave=False, disable=None if len(images) > 1 else True):
         try:
-            if file.is_dir():
-                raise InputError(f"{file} is a folder: list its images, such as {file / '*.jpg'}")
-            if not file.is_file():
-                raise InputError(f"cannot read the image {file}: no such file")
-            stem = output / f"{file.stem}_{method}"
-            typer.echo(explain_image(net, load_images(file)[0], chosen, method, stem, save_map))
-        except InputError as error:
+            check_image_file(file)
+            line = explain_image(net, file, number, method, chosen, Path(folder) / stems[file], save_map)
+            tqdm.write(line)
+        except IscamError as error:
             failures.append(str(error))
-        except OSError as error:
-            failures.append(f"cannot write the explanation of {file}: {error.strerror or error}")
     for failure in failures:
         typer.echo(f"error: {failure}", err=True)
     if failures:
@@ -90,34 +98,88 @@ def explain_images(
 
 
 def explain_image(
-    net: Network, image: LabelledImage, target: int | None, method: str, stem: Path, save_map: bool
+    net: Network, file: Path, target: int | None, method: str, chosen: dict[str, Any], stem: Path, save_map: bool
 ) -> str:
-    """Write one explanation's figure, and its map if asked; returns the line to print."""
-
-    images = image.image.to(net.device)[None]
-    probabilities = net(images).softmax(1)[0]
-    target = int(probabilities.argmax()) if target is None else target
-    (map,) = explain(net, images, torch.tensor([target]), method)
-    title = f"{net.category(target)} ({probabilities[target]:.1%})"
-    figure = explanation_figure(images[0], map, f"{TITLES[method]}: {title}", net.transform)
-    figure.savefig(f"{stem}.png", dpi=150)
+    """Explain one image and write its figure, and its map if asked; returns the line to print."""
+    item = load_images(file, transform=net.transform)[0]
+    explanation = explain(net, item.image.to(net.device)[None], target, method, details=True, **chosen)
+    figure = io.BytesIO()
+    explanation.plot().savefig(figure, format="png", dpi=150)
+    write_file(stem.with_name(f"{stem.name}.png"), figure.getvalue())
     if save_map:
-        np.save(f"{stem}.npy", map.cpu().numpy())
-    return f"{stem}.png  {title}"
+        array = io.BytesIO()
+        np.save(array, explanation.maps[0].cpu().numpy())
+        write_file(stem.with_name(f"{stem.name}.npy"), array.getvalue())
+    return f"{stem}.png  {explanation.labels[0]} ({explanation.probabilities[0]:.1%})"
+
+
+def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Options of a method from NAME=VALUE, each value in YAML. Raises InputError unless the method takes them."""
+    known = {**METHODS, **CONTROLS}
+    if method not in known:
+        raise unknown_choice("method", method, known)
+    chosen: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise InputError(f"--option {text}: write NAME=VALUE, such as steps=5 or schedule=[0.5, 1]")
+        if name in chosen:
+            raise InputError(f"--option {name} is given twice")
+        chosen[name] = parse_yaml(value)
+    known[method].parse(chosen, method)
+    return chosen
+
+
+def output_stems(images: Sequence[Path], method: str) -> dict[Path, str]:
+    """Output names without suffix: <stem>_<method>, or <name>_<method> for images that share a stem.
+
+    Raises InputError if two images would be written under one name.
+    """
+    shared = Counter(file.stem for file in images)
+    stems = {file: f"{file.stem if shared[file.stem] == 1 else file.name}_{method}" for file in images}
+    counts = Counter(stems[file] for file in images)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise InputError(f"several images would be written as {twice[0]}.png: give each an output of its own")
+    return stems
+
+
+def check_image_file(file: Path) -> None:
+    """Raise InputError unless it is a file."""
+    try:
+        if file.is_dir():
+            raise InputError(f"{file} is a folder: list its images, such as {file / '*.jpg'}")
+        if not file.is_file():
+            raise InputError(f"cannot read the image {file}: no such file")
+    except OSError as error:
+        raise InputError(f"cannot read the image {file}: {error.strerror}") from error
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write to the folder {folder}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def not_empty(name: str, text: Text) -> Text:
+    if text == "":
+        raise InputError(f"{name} must not be empty")
+    return text
 
 
 def class_number(net: Network, target: str) -> int:
-    """A class given by number or name (any case)."""
+    """A class by number or name (any case). Raises InputError for an unknown or ambiguous name."""
     if target.isdecimal():
+        if len(target) > 9:
+            raise InputError(f"--target of {len(target)} digits: give the number of a class")
         return int(target)
     names = [name.lower() for name in net.categories or ()]
     numbers = [number for number, name in enumerate(names) if name == target.lower()]
     if not numbers:
-        close = [name for name in names if target.lower() in name][:5]
-        raise InputError(
-            f"no class is called {target!r}; " + (f"did you mean {close}?" if close else "give its number")
-        )
-    if len(numbers) > 1:  # a crane may fly or lift
+        close = [name for name in names if target and target.lower() in name][:5]
+        hint = f"similar names: {', '.join(close)}" if close else "give its number"
+        raise InputError(f"no class is called {target[:100]!r}; {hint}")
+    if len(numbers) > 1:  # a crane is a bird or a machine
         raise InputError(f"several classes are called {target!r}: give the number, one of {numbers}")
     return numbers[0]
 
@@ -129,42 +191,108 @@ class Engine(StrEnum):
 
 @app.command("study")
 def study_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="the study's description")],
-    output: Annotated[Path, typer.Option(help="folder of the results; a run there that was stopped continues")],
-    data: Annotated[str | None, typer.Option(help="images, in place of the file's")] = None,
+    file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="the study")],
+    output: Annotated[str, typer.Option(help="folder of the results; an interrupted run there resumes")],
+    data: Annotated[str | None, typer.Option(help="images, instead of the file's")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="MODEL=FILE or MODEL=none; may be repeated")] = None,
-    count: Annotated[int | None, typer.Option(help="number of images, in place of the file's")] = None,
+    count: Annotated[int | None, typer.Option(help="number of images, instead of the file's")] = None,
     engine: Annotated[Engine, typer.Option(help="where to run")] = Engine.local,
     address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
 ) -> None:
     """Run a study, or the rest of it, and print its means."""
-    changes: dict[str, Any] = {key: value for key, value in {"data": data, "count": count}.items() if value is not None}
+    if address is not None and engine != Engine.ray:
+        raise InputError("--address needs --engine ray")
     study = read_study(file)
-    changes["weights"] = {**study.weights, **dict(weight_choice(text) for text in weights or [])}
-    frame = run_study(dataclasses.replace(study, **changes), output, engine.value, address)
+    changes: dict[str, Any] = {key: value for key, value in {"data": data, "count": count}.items() if value is not None}
+    changes["weights"] = {**study.weights, **parse_weights(weights or [])}
+    folder = not_empty("--output", output)
+    frame = run_study(dataclasses.replace(study, **changes), folder, engine.value, not_empty("--address", address))
     means = summary(frame).astype({"n": int, "failed": int})
     typer.echo(means.to_string(index=False, float_format="{:.4f}".format))
-    for _, row in frame[frame["error"] != ""].drop_duplicates(["model", "image", "error"]).iterrows():
+    print_errors(frame)
+    if frame["value"].isna().all():
+        raise typer.Exit(1)
+
+
+def print_errors(frame: pd.DataFrame) -> None:
+    """Print each error of each image once to stderr, up to a limit."""
+    failed = frame[frame["error"] != ""].drop_duplicates(["model", "image", "error"])
+    for _, row in failed.head(MAX_ERRORS).iterrows():
         typer.echo(f"{row.model} {row.image} {row.method}: {row.error}", err=True)
+    if len(failed) > MAX_ERRORS:
+        typer.echo(f"... and {len(failed) - MAX_ERRORS} more, see the column error of the results", err=True)
 
 
-def weight_choice(text: str) -> tuple[str, str | None]:
-    model, separator, file = text.partition("=")
-    if not separator:
-        raise InputError(f"--weights {text}: write MODEL=FILE or MODEL=none")
-    return model, none_or(file)
+def parse_weights(texts: Sequence[str]) -> dict[str, str | None]:
+    """Weights by model from MODEL=FILE or MODEL=none."""
+    found: dict[str, str | None] = {}
+    for text in texts:
+        model, separator, file = text.partition("=")
+        if not separator or not model or not file:
+            raise InputError(f"--weights {text}: write MODEL=FILE or MODEL=none")
+        if model in found:
+            raise InputError(f"--weights of {model} are given twice")
+        found[model] = weights_file(file)
+    return found
 
 
-def none_or(text: str) -> str | None:
-    return None if text == "none" else text
+def weights_file(text: str) -> str | None:
+    """None for "none"."""
+    return None if text == "none" else not_empty("--weights", text)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Handle SIGTERM, which batch systems send, like Ctrl-C; the exit code is then 143."""
+    received = []
+
+    def interrupt(*_: object) -> None:
+        received.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except SystemExit:
+        if received:
+            raise SystemExit(143) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Show a warning as `warning: ...`, without the line of code that issued it."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def check_dashes(arguments: Sequence[str]) -> None:
+    """Raise InputError for a file whose name would be taken for an option."""
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument in before_dashes:
+        if argument.startswith("-") and len(argument) < 1000 and Path(argument).exists():
+            raise InputError(f"the file name {argument} starts with '-': write ./{argument}")
 
 
 def main() -> None:
-    """Run the command line; bad input is one line and exit code 2."""
+    """Run the command line. An error is one line on stderr; see the module for exit codes."""
     try:
-        app()
-    except IscamError as error:
-        typer.echo(f"error: {error}", err=True)
+        check_dashes(sys.argv[1:])
+        keep_memory()
+        with sigterm_as_interrupt(), warnings_in_one_line():
+            app()
+    except DEVICE_ERRORS as error:
+        typer.echo(f"error: {' '.join(str(error).split()) or type(error).__name__}; run again to resume", err=True)
+        raise SystemExit(1) from error
+    except (IscamError, OSError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from error
 
 
