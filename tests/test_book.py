@@ -87,7 +87,7 @@ def quoted(without: Sequence[str] = ()) -> set[str]:
     found = set()
     tables = map(pd.read_parquet, (data_folder() / "results").glob("*.parquet"))
     for table in (table for table in tables if "value" in table):
-        variants = [name for name in ("settings", "convention") if name in table]
+        variants = [name for name in ("settings", "convention", "against", "layers") if name in table]
         for _, rows in table.groupby(variants) if variants else [((), table)]:
             means = summary(rows[~rows["metric"].isin(without)])
             found |= set(by_metric(means, means["metric"].unique()).astype(str).to_numpy().ravel())
