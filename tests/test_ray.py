@@ -80,7 +80,6 @@ def test_image_that_no_worker_survives_is_named(cluster, table, tmp_path, monkey
     assert equal_tables(frame[~bad].reset_index(drop=True), others, 1e-5)
 
 
-@pytest.mark.skipif("FILE" not in str(iscam.load_model.__doc__), reason="load_model takes no own models yet")
 def test_relative_paths_and_own_models_work_on_workers(cluster, tmp_path, monkeypatch):
     write_images(tmp_path / "images")
     (tmp_path / "own.py").write_text(OWN_MODEL)

@@ -311,11 +311,6 @@ def test_folder_has_only_results(tmp_path):
     assert {file.name.split("-")[0] for file in tmp_path.iterdir()} == {"study.json", "part", "run", "lock"}
 
 
-OWN_MODELS = pytest.mark.skipif(
-    "FILE" not in str(iscam.load_model.__doc__), reason="load_model takes no own models yet"
-)
-
-
 def own_model(folder: Path, failures: int, error: str) -> str:
     """A user's model in a file that raises `error` at a forward pass, once."""
     (folder / "own.py").write_text(OWN_MODEL.replace("ERROR", error))
@@ -323,10 +318,9 @@ def own_model(folder: Path, failures: int, error: str) -> str:
     return f"{folder / 'own.py'}:network"
 
 
-@OWN_MODELS
 @pytest.mark.parametrize("error", DEVICE_ERRORS)
 def test_device_failure_ends_the_run_and_a_rerun_resumes(tmp_path, error, parts_per_image):
-    name = own_model(tmp_path, failures=30, error=f"{error.__module__}.{error.__name__}".replace("builtins.", ""))
+    name = own_model(tmp_path, failures=12, error=f"{error.__module__}.{error.__name__}".replace("builtins.", ""))
     study = replace(TINY, models=(name,), count=4, metrics=("average_drop",))
     with pytest.raises(error, match="the device failed"):
         iscam.run_study(study, tmp_path / "results")
@@ -337,15 +331,13 @@ def test_device_failure_ends_the_run_and_a_rerun_resumes(tmp_path, error, parts_
     assert frame["image"].nunique() == 4
 
 
-@OWN_MODELS
 def test_failure_of_the_model_is_recorded_in_its_row(tmp_path):
-    name = own_model(tmp_path, failures=30, error="KeyError")
+    name = own_model(tmp_path, failures=12, error="KeyError")
     frame = iscam.run_study(replace(TINY, models=(name,), count=4), tmp_path / "results")
     assert frame["image"].nunique() == 4
-    assert frame["error"].str.contains("the device failed").sum() in (1, 2)  # one map, or one of its metrics
+    assert frame["error"].str.contains("the device failed").sum() in range(1, 5)  # one value, one map or one image
 
 
-@OWN_MODELS
 def test_changed_code_of_a_users_model_is_noticed(tmp_path):
     name = own_model(tmp_path, failures=10**6, error="KeyError")
     study = replace(TINY, models=(name,))

@@ -12,12 +12,11 @@ from typing import Any
 
 from iscam.engine.scoring import PRECISIONS
 from iscam.errors import InputError
-from iscam.menagerie.networks import NETWORKS
 from iscam.metrics import MetricCall, Need, parse_metric
 from iscam.study.method_entry import MethodEntry, parse_entry
 from iscam.study.strict_yaml import MAX_DEPTH, MAX_NODES, read_yaml, shortened
 from iscam.validation import check_choice, check_int, unknown_choice
-from iscam.zoo import LAYERS
+from iscam.zoo import source
 
 #: Sources of images that have drawings and masks.
 DRAWN_SOURCES = ("menagerie",)
@@ -95,15 +94,10 @@ def check_names(field_name: str, names: object, example: str) -> tuple[str, ...]
 
 def check_model(name: str) -> None:
     """Raise InputError for a name that `load_model` cannot know, as far as that shows without loading the model."""
-    library, slash, rest = name.partition("/")
-    if name in (*LAYERS, *NETWORKS) or (slash and rest and library in ("torchvision", "timm")):
-        return
-    place, colon, function = name.rpartition(":")
-    if not colon or not place or not function.isidentifier():
-        valid = [*LAYERS, *NETWORKS, "torchvision/NAME", "timm/NAME", "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION"]
-        raise unknown_choice("model", name, valid)
-    if place.endswith(".py") and not Path(place).is_file():
-        raise InputError(f"no file {place} for the model {name}")
+    source(name)
+    file, _, _ = name.rpartition(":")
+    if file.endswith(".py") and not Path(file).is_file():
+        raise InputError(f"no file {file} for the model {name}")
 
 
 def check_source(data: object) -> str:
