@@ -155,15 +155,19 @@ def negative_head() -> nn.Module:
     return model
 
 
-def token_mixer() -> nn.Module:
-    """Its layer 1 returns (batch, 64, 49): 64 channels of 7x7, or 49 channels of 8x8."""
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 32, 32), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(64, 5)
-    )
+class OneSize(nn.Sequential):
+    """A network for images of 64x64 only; its layer 1 returns (batch, 16, 16, 16)."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 16, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16**3, 5))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[2:] == (64, 64)
+        return super().forward(images)
 
 
-def grad_cam(net: iscam.Network | nn.Module, channels: int = 3, target: int = 3) -> None:
-    iscam.explain(net, torch.rand(1, channels, 224, 224), target, method="grad_cam")
+def grad_cam(net: iscam.Network | nn.Module, channels: int = 3, size: int = 224) -> None:
+    iscam.explain(net, torch.rand(1, channels, size, size), 3, method="grad_cam")
 
 
 #: What causes each message of the page, in the page's order.
@@ -172,7 +176,7 @@ CAUSES: list[Callable[[], object]] = [
     lambda: grad_cam(negative_head()),
     lambda: grad_cam(Returns(lambda scores: scores.softmax(1))),
     lambda: iscam.explain(resnet18(num_classes=5), torch.rand(1, 3, 64, 64)),
-    lambda: grad_cam(iscam.Network(token_mixer(), "1")),
+    lambda: grad_cam(iscam.Network(OneSize(), "1"), size=64),
     lambda: grad_cam(iscam.Network(resnet18(num_classes=5), "layer4.1.relu")),
     lambda: grad_cam(Returns(lambda scores: {"scores": scores})),
     lambda: grad_cam(iscam.Network(Returns(lambda scores: scores), "branch")),
