@@ -21,8 +21,7 @@ from iscam.errors import DEVICE_ERRORS, InputError, IscamError
 from iscam.ilsvrc import IMAGES, labelled_files
 from iscam.image_files import list_image_files, printable, read_image
 from iscam.menagerie.draw import SPECIES, Drawing, draw
-from iscam.model import canonical_transform
-from iscam.transforms import as_v2
+from iscam.transforms import as_v2, canonical_transform
 from iscam.validation import check_int
 
 #: Limit on the drawings of one data set.

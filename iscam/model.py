@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from iscam.caches import Caches
 from iscam.capture import call_model, checked_finite, eval_mode, grad_enabled, model_errors, no_autocast
@@ -17,23 +16,10 @@ from iscam.errors import InputError, is_out_of_memory
 from iscam.layouts import LAYOUTS, Layout
 from iscam.outputs import PROBABILITIES, class_scores, in_unit_range, kind_of_probabilities, read_logits
 from iscam.probe import automatic_layer, layer_names, listed
+from iscam.transforms import canonical_transform
 from iscam.validation import check_int, check_targets, unknown_choice
 
-#: Mean and standard deviation of ImageNet's pixels, per colour.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-#: From a PIL image to a network's input: short side to 224, centre crop, ImageNet mean and standard deviation.
-canonical_transform = v2.Compose(
-    [
-        v2.Resize(224, antialias=True),
-        v2.CenterCrop(224),
-        v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(MEAN, STD),
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from iscam.errors import InputError
 from iscam.methods import CONTROLS, METHODS
-from iscam.model import canonical_transform
-from iscam.transforms import normalisation
+from iscam.transforms import canonical_transform, normalisation
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     import pandas as pd

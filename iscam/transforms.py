@@ -1,13 +1,47 @@
-"""Transforms from an image to a network's input: as torchvision v2 transforms, and their mean and deviation."""
+"""Transforms from an image to a network's input: the default, their torchvision v2 form, their normalisation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torchvision import transforms as v1
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
+
+#: Mean and standard deviation of ImageNet's pixels, per colour.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+#: From a PIL image to a network's input: short side to 224, centre crop, ImageNet mean and standard deviation.
+canonical_transform = v2.Compose(
+    [
+        v2.Resize(224, antialias=True),
+        v2.CenterCrop(224),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(MEAN, STD),
+    ]
+)
+
+
+def imagenet_transform(
+    resize: Sequence[int],
+    crop: Sequence[int],
+    interpolation: InterpolationMode,
+    mean: Sequence[float],
+    std: Sequence[float],
+    antialias: bool = True,
+) -> v2.Compose:
+    """Resize the short side, crop the centre, normalise; boxes of the image follow."""
+    return v2.Compose(
+        [
+            v2.Resize(list(resize), interpolation=interpolation, antialias=antialias),
+            v2.CenterCrop(list(crop)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(mean), list(std)),
+        ]
+    )
 
 
 def as_v2(transform: Any) -> v2.Transform | None:

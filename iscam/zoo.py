@@ -14,16 +14,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode
 
 from iscam.download import fetch
 from iscam.errors import DownloadError, InputError
 from iscam.menagerie import networks as menagerie
 from iscam.model import Network, as_network
 from iscam.rng import seeded
+from iscam.transforms import imagenet_transform
 from iscam.validation import unknown_choice
 from iscam.weights import first_line, load_weights
 
@@ -123,26 +123,6 @@ def load_torchvision_weights(model: nn.Module, weights: str | Path | None, entry
     if weights == "default":
         weights = fetch(entry.url, sha256=entry.url.rsplit("-", 1)[-1].split(".")[0])
     load_weights(model, Path(weights), name)
-
-
-def imagenet_transform(
-    resize: Sequence[int],
-    crop: Sequence[int],
-    interpolation: InterpolationMode,
-    mean: Sequence[float],
-    std: Sequence[float],
-    antialias: bool = True,
-) -> v2.Compose:
-    """Resize the short side, crop the centre, normalise; boxes of the image follow."""
-    return v2.Compose(
-        [
-            v2.Resize(list(resize), interpolation=interpolation, antialias=antialias),
-            v2.CenterCrop(list(crop)),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(mean), list(std)),
-        ]
-    )
 
 
 def of_timm(name: str, weights: str | Path | None) -> Network:

@@ -22,7 +22,7 @@ from helpers.image_files import VAL, carried, competition, gradient, unprivilege
 from helpers.images import array
 from iscam.data import FIGURE_IMAGES, Entry, ImageDataset
 from iscam.errors import IscamError
-from iscam.model import MEAN, STD
+from iscam.transforms import MEAN, STD
 
 UNCHANGED = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
 

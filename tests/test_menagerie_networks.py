@@ -87,7 +87,7 @@ def test_shipped_networks_are_unsure_without_an_animal(name):
 def test_training_input_equals_the_canonical_transform(unseen):
     from PIL import Image
 
-    expected = iscam.model.canonical_transform(Image.fromarray(unseen[0]))
+    expected = iscam.transforms.canonical_transform(Image.fromarray(unseen[0]))
     torch.testing.assert_close(train.normalised(unseen[:1], "cpu")[0], expected)
 
 

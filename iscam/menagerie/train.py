@@ -30,9 +30,9 @@ from iscam.download import cache_folder
 from iscam.menagerie.animals import RELATIVES, SPECIES
 from iscam.menagerie.networks import WEIGHTS, build
 from iscam.menagerie.training_images import SEEDS, altered, fingerprint, images, label, shifted, targets
-from iscam.model import MEAN, STD
 from iscam.study.provenance import provenance
 from iscam.study.store import write_file
+from iscam.transforms import MEAN, STD
 from iscam.zoo import load_model
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from iscam.maps import weighted_map
 from iscam.methods.options import NoOptions, RandomOptions
-from iscam.methods.registry import Method
 from iscam.record import ForwardRecord
 from iscam.rng import generator
 
@@ -25,12 +24,3 @@ def random_map(record: ForwardRecord, options: RandomOptions) -> Tensor:
     random = generator(options.seed, zlib.crc32(pixels))
     noise = torch.rand(record.activations.shape[1:], dtype=torch.float32, generator=random, device="cpu")
     return weighted_map(noise.new_ones(1), noise[None], record.image.shape[1:]).to(record.image.device)
-
-
-#: Maps that know nothing about the network, by name.
-CONTROLS: dict[str, Method] = {
-    "identity": Method(identity, "identity", "a map of ones", lambda channels, options: 1, kind="map"),
-    "random": Method(
-        random_map, "random", "smooth noise", lambda channels, options: 1, options=RandomOptions, kind="map"
-    ),
-}

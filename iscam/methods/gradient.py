@@ -12,12 +12,8 @@ from iscam.capture import grad_enabled
 from iscam.errors import InputError
 from iscam.maps import to_float64
 from iscam.methods.options import NoOptions, SmoothOptions
-from iscam.methods.registry import Method
 from iscam.record import ForwardRecord, forward_record
 from iscam.rng import noise
-
-#: Passes that a gradient costs: one forward, and one backward of about twice the work.
-GRADIENT_PASSES = 3
 
 
 def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
@@ -125,22 +121,3 @@ def plus_plus_weights(activations: Tensor, g: Tensor, g2: Tensor, g3: Tensor) ->
     denominator = 2 * g2 + activations.to(g2).sum((1, 2), keepdim=True) * g3
     a = torch.where(denominator == 0, 0, g2 / denominator)
     return (a * g.relu()).sum((1, 2))
-
-
-#: The gradient methods by name.
-GRADIENT_METHODS: dict[str, Method] = {
-    "cam": Method(cam, "CAM", "weights of the class in the last layer", lambda channels, options: 1),
-    "grad_cam": Method(
-        grad_cam, "Grad-CAM", "mean gradient of the class's logit", lambda channels, options: GRADIENT_PASSES
-    ),
-    "grad_cam_pp": Method(
-        grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by place", lambda channels, options: GRADIENT_PASSES
-    ),
-    "smooth_grad_cam_pp": Method(
-        smooth_grad_cam_pp,
-        "Smooth Grad-CAM++",
-        "the same, averaged over noisy copies",
-        lambda channels, options: GRADIENT_PASSES * (1 + options.samples),
-        options=SmoothOptions,
-    ),
-}

@@ -16,7 +16,6 @@ from iscam.engine.first_layer import split_network
 from iscam.engine.scoring import masked_scores
 from iscam.maps import active, upsampled_masks
 from iscam.methods.options import IsCamOptions, ScoreOptions, SsCamOptions
-from iscam.methods.registry import Method
 from iscam.methods.schedules import quadrature
 from iscam.record import ForwardRecord
 from iscam.rng import noises
@@ -163,27 +162,3 @@ def blank_score(record: ForwardRecord, options: ScoreOptions) -> Tensor:
     """C(0), the score of the image that is zero in normalised space, (1,)."""
     blank = torch.zeros_like(record.image)[None]
     return masked_scores(record.net, lambda passes: (blank,), 1, record.target, options)
-
-
-def score_passes(channels: int, options: ScoreOptions) -> int:
-    return 1 + channels
-
-
-def ss_cam_passes(channels: int, options: SsCamOptions) -> int:
-    return 1 + channels * options.samples
-
-
-def is_cam_passes(channels: int, options: IsCamOptions) -> int:
-    return 1 + channels * len(quadrature(options.steps, options.schedule, options.nodes)[0])
-
-
-#: The score methods by name.
-SCORE_METHODS: dict[str, Method] = {
-    "score_cam": Method(
-        score_cam, "Score-CAM", "probability of the image behind each mask", score_passes, options=ScoreOptions
-    ),
-    "ss_cam": Method(ss_cam, "SS-CAM", "the same, averaged over noise", ss_cam_passes, options=SsCamOptions),
-    "is_cam": Method(
-        is_cam, "IS-CAM", "the same, averaged as the masked image grows", is_cam_passes, options=IsCamOptions
-    ),
-}

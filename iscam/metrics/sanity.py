@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.explanation import explain
 from iscam.maps import rank_correlation, ssim
-from iscam.model import MEAN, STD, Network, as_network
+from iscam.model import Network, as_network
 from iscam.rng import generator
+from iscam.transforms import MEAN, STD
 from iscam.validation import check_int
 
 #: Largest excess of a rank correlation, over that of unrelated maps, that still counts as unrelated.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from iscam.methods.controls import CONTROLS
+from iscam.methods import CONTROLS
 from iscam.reproduction.archive import is_recorded, recorded
 from iscam.reproduction.claims import PRIMARY, verdicts
 from iscam.reproduction.names import lower_is_better, method_title

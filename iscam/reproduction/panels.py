@@ -13,8 +13,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from iscam.model import canonical_transform
 from iscam.plots import show_image, show_overlay
+from iscam.transforms import canonical_transform
 
 #: Width of an inlined image.
 PIXELS = 300

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from iscam.methods.controls import CONTROLS
+from iscam.methods import CONTROLS
 from iscam.study.spec import Study
 from iscam.validation import unknown_choice
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from iscam.methods.controls import CONTROLS
+from iscam.methods import CONTROLS
 from iscam.reproduction.published import FAMILIES, PAPER_METHODS
 from iscam.study.statistics import summary
 

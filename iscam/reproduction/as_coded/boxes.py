@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from iscam.data import Entry
 from iscam.errors import InputError
 from iscam.menagerie.draw import Drawing
-from iscam.model import canonical_transform
+from iscam.transforms import canonical_transform
 
 
 def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:

@@ -1,0 +1,79 @@
+"""`Method`: what the package knows about a method."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from iscam.errors import InputError
+from iscam.methods.options import NoOptions
+from iscam.record import ForwardRecord
+from iscam.validation import unknown_choice
+
+
+@dataclass(frozen=True)
+class Method:
+    """A saliency method: a function with its options and what readers need to know about it.
+
+    `function` takes a `ForwardRecord` and an instance of `options`. It returns weights, (K,) per channel or (K, h, w)
+    per channel and position; with `kind="map"` it returns a map (height, width) in [0, 1]. `title` and `summary` are
+    for readers: the name, and one line on where the weights come from. `options` is a frozen dataclass whose fields are
+    the valid options and whose constructor checks them. `passes` gives the forward passes of one map from the number of
+    channels and the options; a backward pass counts as two.
+
+    Calling a method with keyword options applies it to a record: `METHODS["is_cam"](record, steps=10)`.
+    """
+
+    function: Callable[[ForwardRecord, Any], Tensor]
+    title: str
+    summary: str
+    passes: Callable[[int, Any], int]
+    options: type = NoOptions
+    kind: Literal["weights", "map"] = "weights"
+
+    @property
+    def option_names(self) -> list[str]:
+        """Names of the valid options."""
+        return [field.name for field in dataclasses.fields(self.options)]
+
+    def parse(self, options: Mapping[str, Any], name: str = "") -> Any:
+        """An instance of `self.options`. `name` is the method's name in error messages.
+
+        Raises `InputError` for an unknown option, which lists the valid ones, or an invalid value.
+        """
+        for option in options:
+            if option not in self.option_names:
+                raise unknown_choice(f"option of {name or self.title}", option, self.option_names or ["none"])
+        return self.options(**options)
+
+    def __call__(self, record: ForwardRecord, **options: Any) -> Tensor:
+        return self.function(record, self.parse(options))
+
+
+def own_method(function: Callable[..., Tensor]) -> Method:
+    """Wrap a user's function `ForwardRecord -> weights` as a method without options."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return Method(lambda record, _: function(record), name, f"weights of {name}", passes=lambda channels, _: 1)
+
+
+def find_method(name: object, methods: Mapping[str, Method]) -> Method:
+    """The method of that name, or a user's own function wrapped as one.
+
+    Raises `InputError` that lists the valid names.
+    """
+    if isinstance(name, Method):
+        return name
+    if callable(name):
+        return own_method(name)
+    if not isinstance(name, str):
+        raise InputError(
+            f"method must be a name or a function ForwardRecord -> weights, not {type(name).__name__}; valid names: "
+            f"{', '.join(methods)}"
+        )
+    if name not in methods:
+        raise unknown_choice("method", name, methods)
+    return methods[name]
