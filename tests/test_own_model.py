@@ -88,16 +88,7 @@ def number(block: Block) -> str:
     return f"{block.heading} {same.index(block) + 1}"
 
 
-#: Headings whose blocks need own models in studies and on the command line.
-LATER = ("Run a study", "Add a metric", "Explain from the command line")
-
-
-def runnable(blocks: list[Block]) -> list[object]:
-    later = pytest.mark.xfail(reason="own models are not in studies yet", strict=True)
-    return [pytest.param(block, marks=[later] if block.heading in LATER else []) for block in blocks]
-
-
-@pytest.mark.parametrize("block", runnable(PYTHON), ids=number)
+@pytest.mark.parametrize("block", PYTHON, ids=number)
 def test_own_model_block_runs_as_printed(block: Block, folder: Path) -> None:
     for module in filter(None, re.findall(r"^(?:from|import) (\w+)", block.code, re.M)):
         pytest.importorskip(module)
@@ -108,9 +99,7 @@ def test_own_model_block_runs_as_printed(block: Block, folder: Path) -> None:
         assert maps.min() == 0 and maps.amax((1, 2)).tolist() == [1] * len(maps)
 
 
-@pytest.mark.parametrize(
-    "block", runnable([block for block in BLOCKS if block.language == "bash"]), ids=lambda b: b.heading
-)
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "bash"], ids=lambda b: b.heading)
 def test_own_model_command_runs_as_printed(block: Block, folder: Path) -> None:
     subprocess.run(["bash", "-euc", block.code], check=True)
     assert len([*(folder / "maps").glob("*.png")]) == 2
