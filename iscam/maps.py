@@ -81,15 +81,19 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     maps, NaN if either map is constant, since it has no structure to compare. Exclude NaN values and report their
     count.
 
-    Raises `InputError` for maps of different shapes or smaller than the window.
+    Raises `InputError` for maps of different shapes, smaller than the window, or outside [0, 1].
 
     Source: Wang et al. 2004, doi 10.1109/TIP.2003.819861, equation 13.
     """
-    if a.shape != b.shape or a.ndim != 3 or min(a.shape[1:]) < 11:
+    tensors = isinstance(a, Tensor) and isinstance(b, Tensor)
+    if not tensors or a.shape != b.shape or a.ndim != 3 or min(a.shape[1:]) < 11:
+        found = " and ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in (a, b))
         raise InputError(
-            f"ssim needs two batches of maps (batch, height, width) of one shape, at least 11x11; "
-            f"got {tuple(a.shape)} and {tuple(b.shape)}"
+            f"ssim needs two batches of maps (batch, height, width) of one shape, at least 11x11; got {found}"
         )
+    for maps in (a, b):
+        if len(maps) and not ((maps >= 0) & (maps < 1.001)).all():  # also refuses NaN
+            raise InputError(f"ssim needs maps in [0, 1]; got {maps.min():.3g} to {maps.max():.3g}: scale them")
     a, b = to_float64(a), to_float64(b)
     bell = torch.exp(-((torch.arange(11, device=a.device).double() - 5) ** 2) / (2 * 1.5**2))
     window = torch.outer(bell, bell) / bell.sum() ** 2

@@ -137,3 +137,17 @@ def test_ssim_agrees_with_scikit_image(seed, noise):
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     expected = structural_similarity(array(a), array(b), **options)
     assert iscam.ssim(a[None], b[None]).item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.rand(2, 20, 20) - 0.5, torch.rand(2, 20, 20) * 255, torch.full((2, 20, 20), torch.nan)]
+)
+def test_ssim_refuses_maps_outside_the_unit_range(bad):
+    with pytest.raises(iscam.InputError, match=r"maps in \[0, 1\]"):
+        iscam.ssim(torch.rand(2, 20, 20), bad)
+
+
+@pytest.mark.parametrize("bad", [torch.rand(2, 10, 20), torch.rand(2, 20), None])
+def test_ssim_refuses_other_shapes(bad):
+    with pytest.raises(iscam.InputError, match="ssim needs two batches"):
+        iscam.ssim(bad, bad)
