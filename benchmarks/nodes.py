@@ -7,7 +7,7 @@ Rules for the cumulative sum of N = 15 steps and for the mean over t in [0, 1]: 
 midpoint rule (of five nodes: the steps 2, 5, 8, 11 and 14; option `schedule`) and the trapezoid rule at as many passes,
 and as controls Score-CAM's one pass, one pass at t = 1/2 and equal weights. The integral is known from two rules that
 share no node; their difference is a row, too. With --bf16 (or on a GPU), the sum, its Gauss and its midpoint rules in
-bfloat16 as well. The same command again goes on where it was interrupted.
+bfloat16 as well. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Caches`: what is remembered about one network, in an object that its user holds."""
+"""`Caches`: cached data of one network, in an object that the user owns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Caches:
                 cache.clear()
 
     def first_time(self, what: str) -> bool:
-        """True at the first call with this text."""
+        """Return True at the first call with this text."""
         with self.lock:
             seen = what in self.warned
             self.warned.add(what)

@@ -48,7 +48,7 @@ modes_lock = threading.Lock()
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; the last block to end, in any thread, restores each module's own mode."""
+    """Switch to evaluation mode. The last block to end, in any thread, restores each module's own mode."""
     modules = [*model.modules()]
     with modes_lock:
         for module in modules:
@@ -74,13 +74,13 @@ def set_eval(model: nn.Module) -> None:
 
 @contextmanager
 def grad_enabled() -> Iterator[None]:
-    """Gradients on, whatever the caller's mode."""
+    """Enable gradients, whatever the caller's mode."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 def no_autocast(images: Tensor) -> AbstractContextManager:
-    """The model's own precision, even inside the caller's `torch.autocast`."""
+    """Use the model's own precision, even inside the caller's `torch.autocast`."""
     return torch.autocast(images.device.type, enabled=False)
 
 
@@ -88,7 +88,7 @@ functional_lock = threading.Lock()  # `functional_call` changes the model while 
 
 
 def call_model(model: nn.Module, images: Tensor) -> Any:
-    """What the model returns for a copy of the images, which it may overwrite.
+    """The output of the model for a copy of the images, because the model may overwrite its input.
 
     Autograd refuses tensors that were created in `torch.inference_mode`, so the call uses copies of them. The copy that
     `torch.compile` made is left out: hooks would compile it anew.
@@ -210,7 +210,7 @@ def version(x: Any) -> int | None:
 
 
 def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool:
-    """True if a module returned its argument, or a copy of it, and changed nothing in place."""
+    """Return True if a module returned its argument, or a copy of it, and changed nothing in place."""
     if not isinstance(argument, Tensor) or not isinstance(output, Tensor):
         return False
     if version(argument) != version_before:
@@ -219,7 +219,7 @@ def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool
 
 
 def checked_finite(logits: Tensor) -> Tensor:
-    """The logits, if none is NaN or infinite; else InputError."""
+    """Return the logits. Raises InputError if any is NaN or infinite."""
     if not logits.isfinite().all():
         raise InputError("the model returned NaN or infinite logits: check its weights and the image's normalisation")
     return logits

@@ -1,7 +1,7 @@
 """The command line: `iscam explain` and `iscam study`, also as `python -m iscam`.
 
-Exit codes: 0; 1 if a study has no value at all, or the device failed; 2 for bad input and other errors of one line; 130
-after Ctrl-C and 143 after SIGTERM, which keep the finished images of a study.
+Exit codes: 0; 1 if all values of a study are missing, or the device failed; 2 for bad input and other one-line errors;
+130 after Ctrl-C and 143 after SIGTERM, which keep the finished images of a study.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 MODEL_HELP = "vgg16, menagerie/resnet, torchvision/NAME, timm/NAME, FILE.py:FUNCTION ..."
 
-#: Most lines about images that failed.
+#: Maximum number of error lines about failed images.
 MAX_ERRORS = 20
 
 
@@ -100,7 +100,7 @@ def explain_images(
 def explain_image(
     net: Network, file: Path, target: int | None, method: str, chosen: dict[str, Any], stem: Path, save_map: bool
 ) -> str:
-    """Explain one image and write its figure, and its map if asked; returns the line to print."""
+    """Explain one image, write its figure and, if requested, its map. Returns the line to print."""
     item = load_images(file, transform=net.transform)[0]
     explanation = explain(net, item.image.to(net.device)[None], target, method, details=True, **chosen)
     figure = io.BytesIO()

@@ -64,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class MenagerieEntries(Sequence[Entry]):
-    """Entries of the drawings `indices` of the set `seed`, made when they are asked for."""
+    """Entries of the drawings `indices` of the set `seed`, made on request."""
 
     seed: int
     indices: range
@@ -80,7 +80,7 @@ class MenagerieEntries(Sequence[Entry]):
 
 @dataclass(frozen=True)
 class ImageDataset(Sequence[LabelledImage]):
-    """A data set with `len()`, iteration and indexing, which reads an image each time it is asked for.
+    """A data set with `len()`, iteration and indexing, which reads an image on each access.
 
     A slice is a data set, too. `skipped` counts the listed images that do not exist.
     """
@@ -101,7 +101,7 @@ class ImageDataset(Sequence[LabelledImage]):
 def load_images(
     source: str | Path, count: int | None = None, seed: int = 0, transform: Callable[..., Any] | None = None
 ) -> ImageDataset:
-    r"""List images with targets, boxes and masks; each is read when it is asked for.
+    r"""List images with targets, boxes and masks; each is read on access.
 
     - `source`: "menagerie" (drawings; 1,000 if `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
       papers' Figure 2, downloaded once), a folder with `LOC_val_solution.csv` and `ILSVRC/`, a folder with
@@ -113,7 +113,7 @@ def load_images(
     Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, None if unlabelled), `.boxes` (n, 4) in
     the image's pixels, `.mask` (height, width) bool (None if the source has no masks) and `.drawing` (menagerie only).
 
-    Boxes and masks follow the image through transforms of `torchvision.transforms.v2` (but `Lambda`), those of
+    Boxes and masks follow the image through transforms of `torchvision.transforms.v2` (except `Lambda`), those of
     torchvision's weights and timm's; other callables leave `.boxes` empty and `.mask` None. A box that contains no
     pixel centre after the transform, because it was cropped away or is thinner than a pixel, is dropped; `energy` of
     an image without boxes is NaN. Masks are resized by nearest neighbour.
@@ -121,7 +121,7 @@ def load_images(
     Warns about files in formats that cannot be read and about listed images that do not exist (counted in `.skipped`).
 
     Raises InputError if the source is missing or unreadable, or its labels are invalid. A bad image or transform raises
-    InputError when the image is asked for, and a file that can be neither found in the cache nor downloaded raises
+    InputError when the image is accessed, and a file that can be neither found in the cache nor downloaded raises
     DownloadError.
 
     >>> dataset = iscam.load_images("menagerie", count=2, seed=0)
@@ -245,7 +245,7 @@ def stored_boxes(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -
 
 
 def stored_mask(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -> tv_tensors.Mask | None:
-    """An entry's mask (height, width) of 0 and 1, None without one; InputError if its size is not the image's."""
+    """An entry's mask (height, width) of 0 and 1, or None. Raises InputError if its size differs from the image's."""
     if drawing is None and entry.read_mask is None:
         return None
     values = drawing.mask if drawing else np.asarray(entry.read_mask() if entry.read_mask else None)
@@ -255,7 +255,7 @@ def stored_mask(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) ->
 
 
 def transformed(name: str, transform: Callable[..., Any], *inputs: Any) -> tuple[Any, ...]:
-    """What the transform makes of an image, boxes and mask; InputError if it fails or returns no image tensor."""
+    """The transformed image, boxes and mask. Raises InputError if the transform fails or returns no image tensor."""
     try:
         outputs = transform(*inputs)
     except DEVICE_ERRORS:

@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 
 def fetch(url: str, sha256: str) -> Path:
-    """Path of the downloaded `url`. A file of that name in the cache with the right hash needs no network.
+    """Path of the downloaded `url`. A cached file with this name and the right hash needs no network.
 
     `sha256` is the file's hash in hexadecimal digits, or their beginning.
 
@@ -53,7 +53,7 @@ def download(url: str, path: Path) -> None:
 
 @contextmanager
 def quiet(logger: logging.Logger) -> Iterator[None]:
-    """Warnings and errors only."""
+    """Show only warnings and errors."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:

@@ -39,5 +39,5 @@ OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "STATUS_ALLOC_FAILED", "unabl
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for an out-of-memory error."""
+    """Return True for an out-of-memory error."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)

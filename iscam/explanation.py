@@ -26,20 +26,21 @@ from iscam.validation import check_targets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Forward passes of one call on a CPU from which `explain` warns, since they take minutes.
+#: `explain` warns if one call takes more forward passes than this on a CPU, because they take minutes.
 MANY_PASSES = 5000
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Saliency maps and how they were made, as `explain(..., details=True)` returns them.
+    """Saliency maps and the settings that produced them, as `explain(..., details=True)` returns them.
 
     - `maps` (batch, height, width) in [0, 1]; `raw`, the same before ReLU and min-max (equal to `maps` if the method
       returns a map).
-    - `weights`: (batch, K), or (batch, K, h, w) if the method weighs each position; None if it returns a map.
-    - `targets` (batch,): the explained classes; `probabilities` (batch,): theirs on the full images.
+    - `weights`: (batch, K), or (batch, K, h, w) if the method weights each position; None if it returns a map.
+    - `targets` (batch,): the explained classes; `probabilities` (batch,): the probabilities of these classes on the
+      full images.
     - `method` and `options`: the name, and all options with their values.
-    - `images` and `labels`: what was explained, and the names of the classes.
+    - `images` and `labels`: the explained images, and the names of the classes.
     """
 
     maps: Tensor
@@ -127,7 +128,7 @@ def explain(
       its option class define them.
 
     Returns maps (batch, height, width), float32 in [0, 1], on the images' device. An image's map never depends on the
-    rest of its batch.
+    other images of its batch.
 
     Warns once per network if a map is all zeros, and if a call takes more than 5,000 forward passes on a CPU.
 

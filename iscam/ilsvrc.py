@@ -41,7 +41,7 @@ def labelled_files(folder: Path) -> list[LabelledFile] | None:
 def read_table(folder: Path) -> list[LabelledFile]:
     """Read `LOC_val_solution.csv`: rows of `ImageId,PredictionString`, the latter `wnid xmin ymin xmax ymax` repeated.
 
-    Raises InputError if the table is not such a table or names an image twice; the message gives the line.
+    Raises InputError if the file is not such a table or names an image twice; the message gives the line.
     """
     table = folder / TABLE
     classes = class_numbers(folder)

@@ -18,7 +18,7 @@ FORMATS = (
     "TIFF", "WEBP",
 )  # fmt: skip
 
-#: Suffixes of the files that a folder of images is made of.
+#: Suffixes of the files that are read from a folder of images.
 SUFFIXES = {
     ".apng", ".avif", ".bmp", ".dds", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo",
     ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
@@ -55,7 +55,7 @@ def read_image(path: Path, upright: bool = False) -> Image.Image:
 
     `upright` applies the EXIF orientation. Transparent pixels are blended with white. Greyscale images with more than
     8 bits are scaled from [0, 65535] (16 bits), [0, 255] or [0, 1], whichever is the smallest range that holds the
-    values, to [0, 255]. Of an animation or a file with several pages, the first frame is read, with a warning.
+    values, to [0, 255]. Only the first frame of an animation or of a file with several pages is read, with a warning.
 
     Raises InputError if the file is missing, unreadable or truncated, is not a regular file, holds pixels that are not
     finite or outside the ranges above, or has more than 100 million pixels, stored or resized.
@@ -132,7 +132,7 @@ def reason(error: Exception, path: Path) -> str:
 
 
 def is_heic(path: Path) -> bool:
-    """True for a regular file that starts as a HEIC file does."""
+    """Return True for a regular file that starts as a HEIC file does."""
     try:
         check_regular_file(path)
         with open(path, "rb") as file:

@@ -64,7 +64,7 @@ def quantus_explain(net: Network | nn.Module, method: str = "is_cam", **options:
     """A function for Quantus' `explain_func`, which returns maps (batch, 1, height, width) in [0, 1].
 
     `net`, `method` and `options` are those of `explain`; Quantus' `explain_func_kwargs` may add options. If Quantus
-    passes another model than `net.model`, such as a copy with randomised weights, the function explains that model, at
+    passes a model other than `net.model`, such as a copy with randomised weights, the function explains that model, at
     the layer of the same name.
 
     >>> net = iscam.load_model("menagerie/resnet")

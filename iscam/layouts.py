@@ -13,7 +13,7 @@ from iscam.errors import InputError
 
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
 
-#: Most tokens in front of the image's tokens: class, distillation and register tokens.
+#: Maximum number of tokens in front of the image's tokens: class, distillation and register tokens.
 MOST_PREFIX_TOKENS = 9
 
 #: Modules whose 4-d output is (batch, K, h, w) by definition.
@@ -68,8 +68,8 @@ def read_layout(layout: Layout, model: nn.Module, layer: str, output: Any, image
     """The reading of a layer's output for images (batch, channels, height, width).
 
     `layout` is one of `LAYOUTS` or a function from the output to (batch, K, h, w). "auto" takes the only reading that
-    fits images and model: the spatial axes must keep the image's aspect, and a last axis of channels must have a size
-    that the model's norms or linear layers work on.
+    fits images and model: the spatial axes must keep the image's aspect ratio, and a last axis of channels must have a
+    size that the model's norms or linear layers work on.
 
     Raises InputError if the output does not fit the layout, and for "auto" if it allows no reading or several.
     """
@@ -126,7 +126,7 @@ def readings_as(layout: str, output: Tensor, images: torch.Size) -> list[Reading
 
 
 def readings_4d(module: nn.Module, output: Tensor) -> list[Reading]:
-    """Channels-first and channels-last readings, less those that the kind of module excludes."""
+    """Channels-first and channels-last readings, except those that the kind of module excludes."""
     if isinstance(module, CHANNELS_FIRST) or output[0].numel() == 1:
         return [nchw(output)]
     if type(module).__name__ in CHANNELS_LAST:
@@ -152,7 +152,7 @@ def nhwc(output: Tensor) -> Reading:
 
 
 def is_attention(output: Tensor) -> bool:
-    """True if each row is a distribution over the columns, as in attention weights (batch, heads, n, n)."""
+    """Return True if each row is a distribution over the columns, as in attention weights (batch, heads, n, n)."""
     if output.shape[-2] != output.shape[-1] or output.shape[-1] == 1:
         return False
     values = output.detach().float()
@@ -160,9 +160,9 @@ def is_attention(output: Tensor) -> bool:
 
 
 def token_readings(output: Tensor, images: torch.Size, exact: bool = True) -> list[Reading]:
-    """Readings of tokens (batch, n, K): class, distillation or register tokens, then a grid of the image's aspect.
+    """Readings of tokens (batch, n, K): class, distillation or register tokens, then a grid with the image's shape.
 
-    If several numbers of prefix tokens fit, the smallest wins.
+    If several numbers of prefix tokens fit, the smallest is used.
     """
     tokens, channels = output.shape[1:]
     for prefix in range(min(MOST_PREFIX_TOKENS, tokens) + 1):
@@ -182,7 +182,7 @@ def tokens_reading(prefix: int, height: int, width: int, channels: int) -> Readi
 
 
 def readings_3d(module: nn.Module, widths: set[int], output: Tensor, images: torch.Size) -> list[Reading]:
-    """Tokens (batch, n, K), if the model works on a last axis of size K; (batch, K, n) unless it is of size n alone."""
+    """Readings as (batch, n, K) if the model works on last axes of size K, and as (batch, K, n) unless only n fits."""
     first, second = output.shape[1:]
     readings = token_readings(output, images) if second in widths else []
     if type(module).__name__ not in CHANNELS_LAST and (first in widths or second not in widths):
@@ -204,7 +204,7 @@ def last_axes(model: nn.Module) -> set[int]:
 
 
 def grids(positions: int, image: torch.Size, exact: bool = True) -> list[tuple[int, int]]:
-    """Grids (h, w), h and w > 1, of so many positions that keep the image's aspect; exact: by a whole stride."""
+    """Grids (h, w) with h, w > 1 and h w = `positions` in the image's aspect ratio; `exact`: with an integer stride."""
     height, width = image
     pairs = [(h, positions // h) for h in range(2, positions // 2 + 1) if positions % h == 0]
     if exact:
@@ -213,10 +213,10 @@ def grids(positions: int, image: torch.Size, exact: bool = True) -> list[tuple[i
 
 
 def same_aspect(size: tuple[int, int], image: torch.Size) -> bool:
-    """True if a chain of convolutions and poolings can take the image's size to this one.
+    """Return True if a chain of convolutions and poolings can take the image's size to this one.
 
     Floors of floors are one floor: such a chain gives h = floor((H + c) / s), w = floor((W + c) / s), where s is the
-    product of the strides and c is padding less kernels. For square images this means h = w.
+    product of the strides and c is padding minus kernels. For square images this means h = w.
     """
     (h, w), (height, width) = size, image
     for s in range(1, max(height, width) + 1):

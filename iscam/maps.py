@@ -35,7 +35,7 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
 
 
 def scaled_map(total: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """s(ReLU(up(total))) and up(total), each (height, width); the first is all zeros where it would be constant.
+    """s(ReLU(up(total))) and up(total), each (height, width); the first is all zeros if it would be constant.
 
     The sum over channels is taken before upsampling, which is linear.
     """
@@ -47,7 +47,7 @@ def scaled_map(total: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def is_constant(x: Tensor) -> bool:
-    """True if x varies by no more than the rounding of its sum."""
+    """Return True if x varies by no more than the rounding of its sum."""
     low, high = x.aminmax()
     return bool(high - low <= 1e-6 * torch.maximum(high.abs(), low.abs()))
 

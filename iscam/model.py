@@ -24,7 +24,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A classifier with the layer that explanations weigh.
+    """A classifier and the layer that explanations use.
 
     `model` maps images (batch, channels, height, width) to class scores (batch, classes).
 
@@ -104,7 +104,7 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's first parameter lives."""
+        """The device of the model's first parameter."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
@@ -113,7 +113,7 @@ class Network:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def to(self, device: torch.device | str) -> Network:
-        """The same network, its model moved to `device`. Raises InputError for a device that is not there."""
+        """The network with its model moved to `device`. Raises InputError for a device that is not available."""
         try:
             self.model.to(device)
         except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
@@ -141,7 +141,7 @@ class Network:
         return logits.sigmoid() if self.probability == "sigmoid" else logits.softmax(-1)
 
     def read_output(self, returned: Any, images: int) -> Tensor:
-        """Logits (batch, classes) in what the model returned for so many images.
+        """Logits (batch, classes) in the output of the model for this number of images.
 
         Raises InputError if there are none; the message says what the model returned.
         """
@@ -226,7 +226,7 @@ def check_model(model: object) -> None:
 
 
 def calls_modules(model: torch.fx.GraphModule) -> bool:
-    """True if the graph calls modules with parameters; the graph of an exported model calls functions."""
+    """Return True if the graph calls modules with parameters; the graph of an exported model calls functions."""
     called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
     return any(True for module in called for _ in module.parameters())
 

@@ -1,4 +1,4 @@
-"""What a model returns, and the class scores in it."""
+"""The output of a model, and the class scores in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBABILITIES = ("softmax", "sigmoid")
 
 
 def read_logits(returned: Any, images: int, output: Callable[[Any], Tensor] | None, probability: str) -> Tensor:
-    """Logits (batch, classes) in what a model returned for a number of images.
+    """Logits (batch, classes) in the output of a model for a number of images.
 
     Raises InputError if there are none; the message says what the model returned.
     """
@@ -35,7 +35,7 @@ def read_logits(returned: Any, images: int, output: Callable[[Any], Tensor] | No
 
 
 def class_scores(returned: Any, output: Callable[[Any], Tensor] | None) -> Tensor:
-    """The tensor of class scores in what a model returned. Raises InputError if there is none."""
+    """The tensor of class scores in the output of a model. Raises InputError if there is none."""
     if output is not None:
         try:
             scores: Any = output(returned)
@@ -82,7 +82,7 @@ REARRANGING = (
 
 
 def in_unit_range(x: Tensor) -> bool:
-    """True if all values lie in [0, 1]."""
+    """Return True if all values lie in [0, 1]."""
     return bool(((x >= 0) & (x <= 1)).all())
 
 

@@ -26,7 +26,7 @@ COLOURS = "inferno"
 #: Colours of lines, safe for colour-blind readers.
 LINE_COLOURS = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133")
 
-#: Method -> its title, and the titles of study entries that are no methods.
+#: Method -> its title, and the titles of study entries that are not methods.
 TITLES = {name: method.title for name, method in {**METHODS, **CONTROLS}.items()} | {
     "is_cam_linear": "IS-CAM, linear",
     "part_area": "part area",
@@ -65,8 +65,8 @@ def to_pixels(image: Tensor, transform: Callable[..., Any] | None = canonical_tr
     """An image (channels, height, width) as RGB in [0, 1] for display, (height, width, 3).
 
     The mean and standard deviation of the transform's Normalize step are undone. Without such a step, an image in
-    [0, 1] stays as it is, and another one is scaled from its own range to [0, 1]. Of an image with one or two
-    channels, the first is shown in grey; of one with more than three, the first three.
+    [0, 1] stays unchanged, and any other image is scaled from its own range to [0, 1]. An image with one or two
+    channels shows the first in grey; an image with more than three channels shows the first three.
 
     Raises InputError if the image has another shape or pixels that are not finite.
     """

@@ -16,7 +16,7 @@ from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout, same_as
 #: Sizes to try if the model declares none or fails on the one that it declares.
 SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)
 
-#: Gradients that one backward pass of the search takes.
+#: Number of gradients that one backward pass of the search computes.
 AT_ONCE = 24
 
 #: Longest list of layers in an error message.
@@ -61,7 +61,7 @@ def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor],
 
 
 def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
-    """A random image (1, channels, height, width) that the model takes, the calls of its modules and its output."""
+    """A random image (1, channels, height, width) that the model accepts, the calls of its modules and its output."""
     first_error = None
     for size in dict.fromkeys([*declared_sizes(model), *((s, s) for s in SIZES)]):
         images = random_image(model, *size)
@@ -70,7 +70,7 @@ def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
                 return images, calls, call_model(model, images)
             except DEVICE_ERRORS:
                 raise
-            except Exception as error:  # a model may raise anything on a size that it does not take
+            except Exception as error:  # a model may raise anything on a size that it does not accept
                 first_error = first_error or error
     reason = " ".join(f"{type(first_error).__name__}: {first_error}".split())
     raise InputError(
@@ -138,7 +138,7 @@ def spatial(model: nn.Module, calls: Sequence[Call], layout: Layout, images: tor
 
 
 def has_weights(module: nn.Module) -> bool:
-    """True if the module has parameters of its own."""
+    """Return True if the module has parameters of its own."""
     return any(True for _ in module.parameters(recurse=False))
 
 

@@ -43,7 +43,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
     Warns once per network if the layer runs several times, or if the model seems to return probabilities.
 
     Raises InputError if the model fails on the image, if the layer does not run or its output does not fit
-    `net.layout`, if activations or logits are not finite, and if the target is no class of the model.
+    `net.layout`, if activations or logits are not finite, and if the target is not a class of the model.
     """
     images = image[None]
     try:
@@ -57,7 +57,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
     if recorded.runs > 1:
         net.caches.warn_once(
             f"layer {net.layer!r} runs {recorded.runs} times in a forward pass; maps explain its last output. To "
-            f"explain another one, give each call a module of its own and pass it as layer=..."
+            f"explain another one, give each call its own module and pass it as layer=..."
         )
     net.check_probabilities(images, logits[None])
     if target is None:
@@ -89,7 +89,7 @@ def logits_with(record: ForwardRecord, activations: Tensor) -> Tensor:
 
 
 def reader(net: Network, images: Tensor) -> Callable[[Any], Reading]:
-    """A function that says how the output of the network's layer holds maps."""
+    """A function that reads maps from the output of the network's layer."""
     layout = net.caches.layouts.get((net.layer, images.shape[1:]), net.layout)
     return lambda output: read_layout(layout, net.model, net.layer, output, images.shape)
 
@@ -100,7 +100,7 @@ def layout_from_wide_image(net: Network, images: Tensor, ambiguous: AmbiguousLay
     Raises the ambiguous error if the model does not take the wider image, or if several readings fit.
     """
     wide = torch.cat([images, images[..., : images.shape[-1] // 2]], -1)
-    with torch.no_grad(), traced(net.model) as calls, suppress(Exception):  # a head may refuse the size: no harm
+    with torch.no_grad(), traced(net.model) as calls, suppress(Exception):  # a head may reject the size
         call_model(net.model, wide)
     call = next((call for call in reversed(calls) if call.name == net.layer), None)
     readings = possible_readings(net.model, net.layer, call.output, wide.shape) if call else []

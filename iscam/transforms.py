@@ -47,7 +47,7 @@ def imagenet_transform(
 def as_v2(transform: Any) -> v2.Transform | None:
     """The same transform, up to rounding, as one that also moves boxes and masks; None if that is not possible.
 
-    Translated are the transforms that come with torchvision's weights, and compositions of Resize, CenterCrop, ToTensor
+    The function translates the transforms of torchvision's weights, and compositions of Resize, CenterCrop, ToTensor
     and Normalize, which timm uses. A function, also in `v2.Lambda`, may move pixels without moving the boxes.
     """
     steps = v2_steps(transform)

@@ -67,7 +67,7 @@ def check_probabilities(*probabilities: Tensor) -> None:
     if not all(isinstance(each, Tensor) for each in probabilities) or len({each.shape for each in probabilities}) > 1:
         found = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in probabilities)
         raise InputError(f"class probabilities must be tensors (batch,) of the same images; got {found}")
-    if not all(((each >= 0) & (each < 1.001)).all() for each in probabilities):  # also refuses NaN
+    if not all(((each >= 0) & (each < 1.001)).all() for each in probabilities):  # also rejects NaN
         raise InputError("class probabilities must lie in [0, 1]: pass what iscam.confidence returns, not logits")
 
 

@@ -67,7 +67,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """True for the format of safetensors: the length of a JSON header in 8 bytes, then the header."""
+    """Return True for the format of safetensors: the length of a JSON header in 8 bytes, then the header."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size

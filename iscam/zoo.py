@@ -231,7 +231,7 @@ def run_file(path: Path) -> ModuleType:
 
 @contextmanager
 def on_path(folder: Path) -> Iterator[None]:
-    """The folder as the first place to import modules from."""
+    """Import modules from this folder first."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -252,5 +252,5 @@ def reset(model: nn.Module, name: str) -> None:
 
 
 def closest(name: str, valid: Sequence[str]) -> list[str]:
-    """The valid names most like the given one."""
+    """The valid names most similar to the given one."""
     return difflib.get_close_matches(name, valid, n=6, cutoff=0.3) or list(valid)[:6]

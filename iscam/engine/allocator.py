@@ -18,8 +18,8 @@ def keep_memory() -> None:
     """Let glibc keep up to 2 GB of freed memory for reuse. Process-wide; it cannot be undone.
 
     Otherwise blocks of over 32 MB return to the system, which clears every page when it hands them out again. That may
-    take as long as the pass that needs them. Does nothing where the C library is not glibc. The command line and Ray's
-    workers call this in their own processes; the library never calls it by itself.
+    take as long as the pass that needs them. The call has no effect if the C library is not glibc. The command line and
+    Ray's workers call this in their own processes; the library never calls it by itself.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):

@@ -15,7 +15,7 @@ from iscam.model import Network
 #: batches of one shape, would leave more passes of a map to the eager model.
 CPU_BATCH = 32
 
-#: Most passes per batch on a GPU.
+#: Maximum number of passes per batch on a GPU.
 LARGEST_GPU_BATCH = 256
 
 
@@ -46,7 +46,7 @@ class Batches:
         self.size, self.must_measure = whole_groups(known[key], self.group_size), False
 
     def shrink(self, error: RuntimeError, length: int) -> None:
-        """Halve the batch after an out-of-memory error. Re-raise any other error, or if the batch cannot shrink."""
+        """Halve the batch after an out-of-memory error. Re-raise any error that a smaller batch cannot avoid."""
         if not is_out_of_memory(error) or length <= self.group_size:
             raise error
         self.size = whole_groups(length // 2, self.group_size)

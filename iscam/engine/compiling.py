@@ -16,16 +16,16 @@ from iscam.model import Network
 
 
 class Forward:
-    """Calls the model, or with `compiled` its compiled copy on full batches. Returns float32 logits."""
+    """Forward passes of the model, or with `compiled`, of its compiled copy on full batches. Returns float32 logits."""
 
     def __init__(self, net: Network, compiled: bool) -> None:
         self.net, self.compiled = net, compiled
         self.model: nn.Module | None = None  # what runs full batches, found once per call
 
     def wants_full(self, left: int, size: int) -> bool:
-        """True if the next batch should have the largest size, since compiled code needs batches of one shape.
+        """Return True if the next batch should have the largest size, since compiled code needs batches of one shape.
 
-        A rest of less than two thirds of a batch runs eagerly: padding it would cost more.
+        A remainder of less than two thirds of a batch runs eagerly, because padding it would cost more.
         """
         return self.compiled and left > size * 2 // 3
 

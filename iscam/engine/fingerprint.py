@@ -69,7 +69,7 @@ def hash_values(tensor: Tensor) -> str:
 
 
 def hash_on_device(flat: Tensor) -> str:
-    """A position-dependent hash of a tensor's bits, computed where it lies, since copies to the CPU are slow.
+    """A position-dependent hash of a tensor's bits, computed on its own device, since copies to the CPU are slow.
 
     Each 32-bit word is multiplied by an odd weight that a hash of its position gives. The products are summed modulo
     2^64. Changing one value, or exchanging two unequal ones, changes the sum.

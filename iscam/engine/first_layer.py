@@ -1,4 +1,4 @@
-"""Many scalings t x of one image for the price of one first convolution."""
+"""Many scalings t x of one image at the cost of one first convolution."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def split_network(record: ForwardRecord, t: Tensor) -> Network | None:
 
 
 def agrees(found: Tensor, expected: Tensor) -> bool:
-    """True if logits agree to rounding, relative to the largest one."""
+    """Return True if logits agree to rounding, relative to the largest one."""
     if found.shape != expected.shape:
         return False
     tolerance = max(1e-4, 8 * torch.finfo(expected.dtype).eps) * float(expected.abs().max())

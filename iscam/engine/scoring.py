@@ -26,7 +26,7 @@ Inputs = Callable[[range], Sequence[Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How inputs are scored.
+    """Options for scoring inputs.
 
     - `score`: C(.) is the class "probability" or the "logit".
     - `precision`: "fp32" uses torch's default float32 kernels (TF32 convolutions on recent NVIDIA GPUs unless
@@ -34,8 +34,9 @@ class Scoring:
       score in float32.
     - `compile`: run a frozen copy of the model through `torch.compile`. The first map then takes up to a minute longer,
       and scores change by rounding. The copy is made again when anything about the model changes.
-    - `batch_size`: the most passes per batch. "auto" is 32 on a CPU; on a GPU, what half of the free memory holds, at
-      most 256. It changes results by rounding only. Out of memory, the batch is halved and the work resumes.
+    - `batch_size`: maximum number of passes per batch. "auto" is 32 on a CPU; on a GPU, what half of the free memory
+      holds, at most 256. It changes results by rounding only. If memory runs out, the batch is halved and the work
+      resumes.
     """
 
     score: str = "probability"
@@ -64,7 +65,7 @@ def masked_scores(
     `target` is one class, or one per pass. Batches, and `passes`, are multiples of `group_size`, the passes that share
     work. After its first batch the loop does not synchronise with the GPU.
 
-    Raises `InputError` for a target out of range, for logits that are not finite, and where the model fails.
+    Raises `InputError` for a target out of range, for logits that are not finite, and if the model fails.
     """
     targets = torch.as_tensor(target, device=None if isinstance(target, Tensor) else "cpu")
     bounds = (int(targets.min()), int(targets.max())) if targets.numel() else (0, 0)

@@ -66,7 +66,7 @@ LEG_LIFT: dict[str, float] = {"short": -36.0}
 
 
 def check_species(species: str) -> None:
-    """Raises InputError if there is no such species."""
+    """Raise InputError if there is no such species."""
     if not isinstance(species, str) or species not in TABLE:
         raise InputError(f"unknown species {species!r}; valid species: {', '.join(SPECIES)}")
 

@@ -19,7 +19,7 @@ from iscam.menagerie.scenes import scene
 #: The name that leaves out the complete animal.
 ANIMAL = "animal"
 
-#: The elements of a drawing that have random numbers of their own. Keep the order: it is part of every drawing.
+#: The elements of a drawing with their own random numbers. Drawings depend on the order: do not change it.
 ELEMENTS = ("stage", "pose", "scene", "fur")
 
 

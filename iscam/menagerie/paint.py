@@ -108,7 +108,7 @@ FUR = fur_tile()
 
 
 class Brush:
-    """Turns layers into stamps for one placement and one light. It shades a form once, for all layers on it."""
+    """A painter that turns layers into stamps for one placement and one light. It shades each form only once."""
 
     def __init__(self, placement: Placement, light: Light, fur_offset: tuple[int, int] = (0, 0)) -> None:
         self.placement, self.light, self.fur_offset = placement, light, fur_offset

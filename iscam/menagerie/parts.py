@@ -49,7 +49,7 @@ class Pose:
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
-    """Draw a pose. The order of the draws is part of every drawing, so keep it."""
+    """Sample a pose. Every drawing depends on the order of the random numbers: do not change it."""
     coat = COATS[rng.integers(len(COATS))]
     tint = (rng.random(3) - 0.5) * 16 + (rng.random() - 0.5) * 34
     coat = tuple(float(c + t) for c, t in zip(coat, tint, strict=True))

@@ -17,7 +17,7 @@ class Place(NamedTuple):
     setting: str  # "open", "trees" or "room"
 
 
-#: The order is part of every drawing, so keep it.
+#: Every drawing depends on this order: do not change it.
 PLACES: dict[str, Place] = {
     "meadow": Place(
         ((150, 196, 222), (226, 236, 226)), (136, 172, 140), ((158, 186, 104), (104, 146, 74)), (88, 132, 66), "open"

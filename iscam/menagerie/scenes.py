@@ -25,7 +25,7 @@ class Scene(NamedTuple):
 
 
 def scene(rng: np.random.Generator, stand: Placement, light: Light) -> Scene:
-    """Draw a scene for an animal that stands at `stand`. The order of the random draws is part of every drawing."""
+    """Draw a scene for an animal that stands at `stand`. Every drawing depends on the order of the random numbers."""
     place = PLACES[tuple(PLACES)[rng.integers(len(PLACES))]]
     horizon = min(int(70 + 70 * rng.random()), int(stand.y) - 12)
     image = with_details(background(rng, place, horizon), rng, place, horizon)
@@ -130,7 +130,7 @@ def draw_patches(pen: ImageDraw.ImageDraw, rng: np.random.Generator, ground: np.
 
 
 def draw_wall(pen: ImageDraw.ImageDraw, rng: np.random.Generator, place: Place, horizon: int) -> None:
-    """Wallpaper, framed pictures or a window, and the skirting board."""
+    """Wallpaper, frames or a window on the wall, and the skirting board."""
     paper = jitter(rng, place.hills, 110)
     step = int(rng.integers(14, 34))
     for x in range(int(rng.integers(0, step)), SIZE, step):

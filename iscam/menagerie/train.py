@@ -1,8 +1,8 @@
 """Train the menagerie's networks from fixed seeds: `python -m iscam.menagerie.train [NAME...]`.
 
-A killed run resumes after its last complete epoch, and a finished network is skipped. Training shows the networks what
-studies of saliency do to images: some images lack parts, some fade to ImageNet's mean grey behind soft masks, and
-scenes without an animal belong to no class.
+A killed run resumes after its last complete epoch, and a finished network is skipped. The training images resemble the
+inputs of saliency studies: some images lack parts, some fade to ImageNet's mean grey behind soft masks, and scenes
+without an animal belong to no class.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Training:
         write_file(self.path, content.getvalue())
 
     def run(self, images: np.ndarray, validation: np.ndarray) -> None:
-        """Run the missing epochs. Each starts from a seed of its own and ends with a checkpoint."""
+        """Run the missing epochs. Each starts from its own seed and ends with a checkpoint."""
         for epoch in range(len(self.log) + 1, self.plan.epochs + 1):
             start = time.perf_counter()
             loss = self.epoch(epoch, images)

@@ -43,7 +43,7 @@ def label(kind: str, number: int) -> int:
 
 
 def left_out(kind: str, number: int) -> tuple[str, ...]:
-    """The parts that an image is drawn without.
+    """The parts that are left out of an image.
 
     Half of the training images are complete. The others lose each part with probability 1/4, but a look-alike keeps one
     of the parts that distinguish it from its base, because without all of them it is its base.

@@ -14,7 +14,7 @@ from iscam.rng import generator
 
 
 def identity(record: ForwardRecord, options: NoOptions) -> Tensor:
-    """A map of ones, which leaves the image as it is."""
+    """A map of ones, which leaves the image unchanged."""
     return torch.ones(record.image.shape[1:], dtype=torch.float32, device=record.image.device)
 
 

@@ -19,9 +19,9 @@ from iscam.rng import noise
 def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
     r"""CAM: the class's row of the last linear layer,  α_k = w_k.
 
-    It is defined for a network that ends in global average pooling and one linear (or 1x1 convolution) layer, in
-    either order. A ReLU between the convolution and the pooling (SqueezeNet) is accepted. The head is found by its
-    numbers: pooled A times the weights must give the network's own logits.
+    It is defined for a network that ends in global average pooling and one linear (or 1x1 convolution) layer, in either
+    order. A ReLU between the convolution and the pooling (SqueezeNet) is accepted. The head is checked numerically:
+    pooled A times the weights must give the network's own logits.
 
     Returns weights (K,). Raises `InputError` if the network has no such head.
 
@@ -40,7 +40,7 @@ def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
 
 
 def explains_logits(record: ForwardRecord, weight: Tensor, bias: Tensor | None) -> bool:
-    """True if pooling and this linear map, with or without a ReLU between them, give the logits."""
+    """Return True if pooling and this linear map, with or without a ReLU between them, give the logits."""
     logits = to_float64(record.logits.detach())
     class_maps = torch.einsum("ck,khw->chw", to_float64(weight), to_float64(record.activations.detach()))
     if bias is not None:

@@ -1,4 +1,4 @@
-"""`Method`: what the package knows about a method."""
+"""`Method`: the description of a saliency method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iscam.validation import unknown_choice
 
 @dataclass(frozen=True)
 class Method:
-    """A saliency method: a function with its options and what readers need to know about it.
+    """A saliency method: a function with its options and its description for readers.
 
     `function` takes a `ForwardRecord` and an instance of `options`. It returns weights, (K,) per channel or (K, h, w)
     per channel and position; with `kind="map"` it returns a map (height, width) in [0, 1]. `title` and `summary` are

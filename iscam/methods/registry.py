@@ -1,4 +1,4 @@
-"""`METHODS` and `CONTROLS`: everything the package knows about a method, in one place."""
+"""`METHODS` and `CONTROLS`: the registries of the methods and of the controls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from iscam.methods.method import Method
 from iscam.methods.options import IsCamOptions, RandomOptions, ScoreOptions, SmoothOptions, SsCamOptions
 from iscam.methods.schedules import quadrature
 
-#: Passes that a gradient costs: one forward, and one backward of about twice the work.
+#: Cost of a gradient in passes: one forward pass, and one backward pass of about twice the work.
 GRADIENT_PASSES = 3
 
 
@@ -56,7 +56,7 @@ METHODS: dict[str, Method] = {
     ),
 }
 
-#: Maps that know nothing about the network, by name.
+#: Maps that do not depend on the network, by name.
 CONTROLS: dict[str, Method] = {
     "identity": Method(controls.identity, "identity", "a map of ones", one_pass, kind="map"),
     "random": Method(controls.random_map, "random", "smooth noise", one_pass, options=RandomOptions, kind="map"),

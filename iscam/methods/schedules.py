@@ -38,7 +38,7 @@ def quadrature(steps: int, schedule: Schedule, nodes: int | None = None) -> tupl
 
 
 def given_factors(schedule: object, nodes: int | None) -> tuple[Tensor, Tensor]:
-    """The user's own scale factors, all of the same weight."""
+    """The user's own scale factors, with equal weights."""
     if isinstance(schedule, Tensor | np.ndarray):
         schedule = schedule.tolist()
     if not isinstance(schedule, Sequence):

@@ -50,7 +50,7 @@ def ss_cam(record: ForwardRecord, options: SsCamOptions) -> Tensor:
     Returns weights (K,), 0 for a constant channel.
 
     Source: Wang et al. 2020, arXiv 2006.14255 (its second variant: noise on the masked input), and a co-author's code.
-    torch-cam's SSCAM puts noise of standard deviation 2 on the [0, 1] mask instead.
+    torch-cam's SSCAM adds noise of standard deviation 2 to the [0, 1] mask instead.
     """
     samples = options.samples
 

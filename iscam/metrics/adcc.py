@@ -26,8 +26,9 @@ def complexity(maps: Tensor) -> Tensor:
 def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
     r"""Coherency: (1 + r) / 2, where r is Pearson's correlation of a map and the map of the masked image X ∘ L.
 
-    A coherent method marks the same pixels again when it sees only the pixels that it marked. maps and maps_again
-    (batch, height, width) are one method's maps of X and of X ∘ L for the same classes. Their scale does not matter.
+    A coherent method marks the same pixels again when its input shows only the pixels that it marked. maps and
+    maps_again (batch, height, width) are one method's maps of X and of X ∘ L for the same classes. Their scale does not
+    matter.
 
     Returns (batch,) float32 in [0, 1]; higher is better. NaN if one of the two maps is constant, as those of the
     identity control are: exclude and report the count.
@@ -57,8 +58,8 @@ def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) 
 
     Returns (batch,) float32 in [0, 1]; higher is better. NaN where the coherency is NaN.
 
-    Raises `InputError` as `average_drop`, `complexity` and `coherency` do, and for another number of probabilities
-    than maps.
+    Raises `InputError` as `average_drop`, `complexity` and `coherency` do, and if the numbers of probabilities and maps
+    differ.
 
     Source: Poppi et al. 2021, arXiv 2104.10252, who compute it per image. Other authors compute it from the three
     means.

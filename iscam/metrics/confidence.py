@@ -98,7 +98,7 @@ def average_gain(original: Tensor, explained: Tensor) -> Tensor:
 
 
 def explained_confidence(explained: Tensor) -> Tensor:
-    """Class probability of the masked image, O, itself. Win % between any two methods can be computed from it.
+    """Class probability of the masked image, O. Win % between any two methods can be computed from it.
 
     explained O (batch,) as `confidence` returns it; for the identity control it equals Y. Returns (batch,) in [0, 1];
     higher is better.
@@ -110,7 +110,7 @@ def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
     r"""Whether method a keeps more of the class probability than method b:  O_a > O_b.
 
     original Y, explained O_a and O_b (batch,). Returns (batch,) bool; a higher share is better. The mean times 100 is
-    the tables' Win %. Equal values are a win of neither: report their share beside it.
+    the tables' Win %. Equal values count as a win for neither method: also report their share.
 
     Raises `InputError` as `average_drop` does.
 

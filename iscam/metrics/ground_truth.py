@@ -29,7 +29,7 @@ def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: 
     The importance is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without the part. A removed
     part shows what it covered. With `shapley=True` it is the part's Shapley value: its mean gain in log-odds over all
     orders in which the parts can be added. Parts that cover each other then share their effect. This takes 2^n drawings
-    for n parts, of which a drawing has at most 8.
+    for n parts; a drawing has at most 8 parts.
 
     Returns a Series part -> importance (log-odds, any sign), in the drawing's order of parts.
 
@@ -74,7 +74,7 @@ def shapley_value(odds: dict[frozenset[str], float], part: str, parts: int) -> f
     total = 0.0
     for removed in odds:
         if part in removed:
-            added_before = parts - len(removed)  # parts that are there when this one is added
+            added_before = parts - len(removed)  # parts that are present when this one is added
             weight = math.factorial(added_before) * math.factorial(len(removed) - 1) / math.factorial(parts)
             total += weight * (odds[removed - {part}] - odds[removed])
     return total
@@ -92,7 +92,7 @@ def part_correlation(maps: Tensor, drawings: Sequence[Drawing], importances: Seq
     Returns (batch,) float32 in [-1, 1]; higher is better. NaN if fewer than 3 parts count, or if no importance is
     above 0.1: exclude and report the count.
 
-    Raises `InputError` for other maps, and for images that are no drawings of the maps' size.
+    Raises `InputError` for other maps, and for images that are not drawings of the maps' size.
 
     Source: this project.
     """
@@ -167,7 +167,7 @@ def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Ten
 
     Each part's pixels get its value; where parts overlap, the larger one; the background gets 0. The image is averaged
     down to the layer's resolution and upsampled like a class activation map. It is scaled to [0, 1] without ReLU,
-    because a part may speak against the class.
+    because a part may be evidence against the class.
     """
     canvas = torch.zeros(drawing.mask.shape)
     for part, value in values.sort_values().items():

@@ -1,4 +1,4 @@
-"""`MetricInputs`: what metrics compute from. Expensive values are computed on first use."""
+"""`MetricInputs`: the inputs of the metrics. Expensive values are computed on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`METRICS`: everything the package knows about a metric, in one place."""
+"""`METRICS`: the registry of the metrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Need(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: a function with what tables and studies need to know about it.
+    """A metric: a function with its description for tables and studies.
 
     - `compute(inputs)`, or `compute(inputs, argument)` for a metric with arguments, returns the values (batch,).
     - `title` is the metric's name for readers, `heading` a table's column in percent; an arrow points to better values.
@@ -200,7 +200,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A metric with its argument: what `parse_metric` makes of "insertion:blur"."""
+    """A metric with its argument, such as `parse_metric` returns for "insertion:blur"."""
 
     name: str
     argument: str = ""

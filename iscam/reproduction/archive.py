@@ -19,7 +19,7 @@ from iscam.validation import unknown_choice
 
 
 def is_recorded(name: str) -> bool:
-    """True if `data/results` has a run of this name."""
+    """Return True if `data/results` has a run of this name."""
     return (data_folder() / "results" / f"{name}.parquet").is_file()
 
 
@@ -41,7 +41,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def record_study(output: str | Path, name: str) -> None:
     """Copy the results of a study to `data/results` as the recorded run `name`.
 
-    Only images that every network has seen are kept. The provenance merges those of the study's runs: commits and
+    Only images with rows of every network are kept. The provenance merges those of the study's runs: commits and
     versions are listed, seconds are added. Its command asks for the number of drawings that were kept. For photographs
     the number in the command stays, because a smaller number would choose other photographs.
     """

@@ -1,4 +1,4 @@
-"""The audit of the authors' code: every map by their settings and ours, judged by their metrics and ours.
+"""The audit of the authors' code: every map by their settings and ours, measured with their metrics and ours.
 
 Tables have the columns model, image, settings ("canonical" or "as coded": how the map is made), method, metric,
 convention (how it is measured) and value (a fraction).
@@ -121,7 +121,7 @@ def describe_images(frame: pd.DataFrame) -> str:
 
 
 def with_both_settings(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table in which methods without settings of their own stand under both settings."""
+    """The table with methods that have no coded settings listed under both settings."""
     unchanged = frame[~frame["method"].isin(as_coded.METHODS)].assign(settings="as coded")
     return pd.concat([frame, unchanged], ignore_index=True)
 
@@ -153,7 +153,7 @@ def per_map(frame: pd.DataFrame) -> pd.DataFrame:
 def beside_published(
     audit: Audit, frame: pd.DataFrame, kept: tuple[pd.DataFrame, dict[str, Any]] | None
 ) -> pd.DataFrame:
-    """The rows that can stand beside published ones.
+    """The rows that can be compared with published ones.
 
     The network must be one of the papers' with ImageNet weights, on ILSVRC images, as in the recorded audit `kept`.
     Insertion and deletion need curves of 224 pixels per step.

@@ -47,7 +47,7 @@ def largest_sums(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_rule_holds(frame: pd.DataFrame) -> bool:
-    """True if the coded class never raises the drop and never lowers the increase of a map."""
+    """Return True if the coded class never raises the drop and never lowers the increase of a map."""
     maps = per_map(frame)
     canonical, coded = (maps.xs(name, level="convention") for name in CLASSES)
     lower = (coded["average_drop"] <= canonical["average_drop"] + 1e-6).all()

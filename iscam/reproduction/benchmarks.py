@@ -124,7 +124,7 @@ def noise_share(run: Run) -> str:
     seconds = benchmark_table(run).set_index("line")["seconds"]
     noisy, quiet = seconds["iscam SS-CAM"], seconds[f"{IS_CAM}, compiled"]
     return (
-        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; IS-CAM's passes, which are as many, "
+        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; IS-CAM's passes, equal in number, "
         f"took {quiet:.1f} s."
     )
 
@@ -185,9 +185,9 @@ def gpu_summary(rows: pd.DataFrame) -> str:
     return (
         f"IS-CAM of VGG-16 in bfloat16 uses {share:.0f} % of the GPU's peak. A map of 15 steps on SqueezeNet1.0 is "
         f"{half:.1f} times as fast in bfloat16, and {full:.1f} times in fp32, as torch-cam's in fp32 at its fastest "
-        f"batch size (one run of torch-cam, the fastest of three of ours). With all passes little more is possible: "
-        f"bare passes in bfloat16 are {limit:.1f} times as fast as torch-cam's. Four midpoints divide the passes by "
-        f"3.75; they were not timed on a GPU."
+        f"batch size (one run of torch-cam, the fastest of three of ours). Without fewer passes, little more is "
+        f"possible: bare passes in bfloat16 are {limit:.1f} times as fast as torch-cam's. Four midpoints "
+        f"divide the passes by 3.75; they were not timed on a GPU."
     )
 
 

@@ -1,4 +1,4 @@
-"""The papers' claims as comparisons of methods, and what a study says about them."""
+"""The papers' claims as comparisons of methods, and the verdicts of a study on them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def distinct_comparisons() -> list[Comparison]:
 
 
 def is_in(comparison: Comparison, frame: pd.DataFrame) -> bool:
-    """True if the study has both methods and the metric on a network of the comparison."""
+    """Return True if the study has both methods and the metric on a network of the comparison."""
     rows = frame[frame["model"].str.contains(comparison.networks, regex=False)]
     methods = set(rows.loc[rows["metric"] == comparison.metric, "method"])
     return {comparison.method, comparison.other} <= methods
@@ -109,7 +109,7 @@ def corrected(tests: dict[Comparison, dict[str, float]]) -> dict[Comparison, dic
 
 
 def verdict(comparison: Comparison, test: Mapping[str, float]) -> str:
-    """What a test says about its comparison."""
+    """The verdict of a test on its comparison."""
     if np.isnan(test["p"]):
         return "not tested"
     if test["p"] >= LEVEL:

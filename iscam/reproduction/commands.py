@@ -1,4 +1,4 @@
-"""Command lines that make a result again, for readers to copy."""
+"""Command lines that reproduce a result, for readers to copy."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def argv_of(run: Mapping[str, Any]) -> list[str]:
 
 
 def is_study(run: Mapping[str, Any]) -> bool:
-    """True if `iscam study` made the record."""
+    """Return True if `iscam study` made the record."""
     return "images_computed" in run
 
 
 def study_command(run: Mapping[str, Any]) -> str:
-    """The command that makes a recorded study again on this machine, whatever engine and entry point made it."""
+    """The command that repeats a recorded study on this machine, whatever engine and entry point the record used."""
     return shlex.join(["iscam", *without_options(argv_of(run)[1:], ["--engine", "--address"])])
 
 

@@ -27,7 +27,7 @@ Runs = Mapping[str, pd.DataFrame]
 
 
 def runs() -> Runs:
-    """The recorded runs that the findings use, as far as they exist."""
+    """The recorded runs that the findings use and that exist."""
     names = ("ground_truth", "tables_menagerie", "tables_squeezenet")
     return {name: recorded(name)[0] for name in names if is_recorded(name)}
 
@@ -80,9 +80,9 @@ def truth(frame: pd.DataFrame) -> str:
     methods = ("is_cam", "score_cam", "oracle")
     integrated, plain, best = (", ".join(means[name].map("{:z.2f}".format)) for name in methods)
     return (
-        f"**Do the maps tell the truth?** On {frame['image'].nunique()} drawings whose parts' importance is known, "
-        f"the rank correlation of map and importance is {integrated} for IS-CAM and {plain} for Score-CAM on "
-        f"{', '.join(means.index)}. An oracle, the best map of that resolution, reaches {best}."
+        f"**Do the maps agree with the ground truth?** On {frame['image'].nunique()} drawings with known importance "
+        f"of the parts, the rank correlation of map and importance is {integrated} for IS-CAM and {plain} for "
+        f"Score-CAM on {', '.join(means.index)}. An oracle, the best map of that resolution, reaches {best}."
     )
 
 
@@ -96,9 +96,10 @@ def controls(frame: pd.DataFrame) -> str:
     beaten = means.index[control >= goodness["is_cam"]].get_level_values("metric").str.replace("_", " ")
     where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
     return (
-        f"**Can the metrics tell?** On {frame['image'].nunique()} drawings, a network-independent control (a map that "
-        f"marks everything, or noise) does at least as well as IS-CAM in {len(beaten)} of {len(means)} pairs of "
-        f"network and metric{f': {where}' if where else ''}. A map that marks everything has a drop of 0 by definition."
+        f"**Do the metrics distinguish methods from controls?** On {frame['image'].nunique()} drawings, a "
+        f"network-independent control (a map that marks everything, or noise) does at least as well as IS-CAM in "
+        f"{len(beaten)} of {len(means)} pairs of network and metric{f': {where}' if where else ''}. A map that marks "
+        f"everything has a drop of 0 by definition."
     )
 
 
@@ -115,13 +116,13 @@ def photographs(frame: pd.DataFrame) -> str:
         for method in ("score_cam", "is_cam")
     ]
     return (
-        f"**Do the published numbers come out?** On {frame['image'].nunique()} photographs, with `{model}` and other "
-        f"weights than the paper's, {', '.join(texts)}.{energy_as_coded()}"
+        f"**Are the published numbers reproduced?** On {frame['image'].nunique()} photographs, with `{model}` and "
+        f"weights other than the paper's, {', '.join(texts)}.{energy_as_coded()}"
     )
 
 
 def energy_as_coded() -> str:
-    """The energies by the authors' own measure, if they are recorded."""
+    """The energies as the authors' notebook measures them, if they are recorded."""
     if not is_recorded("audit_squeezenet"):
         return ""
     frame = recorded("audit_squeezenet")[0].query("metric == 'energy' and settings == 'canonical'")
@@ -132,7 +133,7 @@ def energy_as_coded() -> str:
     ranges = (means["as coded"], means["canonical"], printed)
     coded, canonical, published = (f"{values.min():.1f} to {values.max():.1f} %" for values in ranges)
     return (
-        f" By the measure in the authors' notebook, the energies of {frame['method'].nunique()} methods are {coded} "
+        f" Measured as in the authors' notebook, the energies of {frame['method'].nunique()} methods are {coded} "
         f"instead of {canonical} (published: {published}), on {frame['image'].nunique()} photographs."
     )
 
@@ -143,9 +144,9 @@ def bound() -> str:
     pairs = drop_increase_bound(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
     broken = pairs[pairs["at most 100"] == "no"]
     return (
-        f"**Can they be right?** Average drop and average increase of the same images add up to at most 100 %. "
-        f"{len(broken)} of the {len(pairs)} published pairs break this bound; the largest sum is "
-        f"{broken['sum (%)'].max():.2f} %."
+        f"**Are the published numbers possible?** Average drop and average increase of the same images "
+        f"add up to at most 100 %. {len(broken)} of the {len(pairs)} published pairs break this bound; the "
+        f"largest sum is {broken['sum (%)'].max():.2f} %."
     )
 
 

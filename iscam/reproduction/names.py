@@ -48,7 +48,7 @@ def column_heading(name: str) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
-    """True if lower values of the metric are better. The metric may have an argument, as "insertion:blur"."""
+    """Return True if lower values of the metric are better. The metric may have an argument, as "insertion:blur"."""
     return parse_metric(metric).metric.better == "lower"
 
 

@@ -59,7 +59,7 @@ def published_table(table: str) -> pd.DataFrame:
 
 
 def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of a study that can stand beside published ones: the papers' networks, trained, on ILSVRC images."""
+    """The rows of a study that can be compared with published ones: the papers' networks, trained, on ILSVRC images."""
     lists = ("LOC_val_solution.csv", "ILSVRC/Annotations/CLS-LOC/val")
     ilsvrc = any((Path(study.data) / name).exists() for name in lists)
     trained = [name for name in study.models if name in FAMILIES and study.weights.get(name, "default") is not None]

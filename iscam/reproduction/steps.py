@@ -1,4 +1,4 @@
-"""How the number of steps N changes IS-CAM's weights, its map and the metrics.
+"""The effect of the number of steps N on IS-CAM's weights, its map and the metrics.
 
 Tables have one row per image, schedule and N, with the columns of `measures`.
 """

@@ -1,4 +1,4 @@
-"""How tables of results look: pandas Stylers for the book, Markdown for the README."""
+"""Styles of result tables: pandas Stylers for the book, Markdown for the README."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def ablation_table(metrics: Sequence[str]) -> Styler:
 
 @dataclass(frozen=True)
 class LiveStudy:
-    """A small study that a page runs, with the rows that can stand beside published ones."""
+    """A small study that a page runs, with the rows that can be compared with published ones."""
 
     frame: pd.DataFrame
     comparable: pd.DataFrame

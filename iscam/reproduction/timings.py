@@ -1,4 +1,4 @@
-"""How the time of IS-CAM grows with steps, channels, images and pixels, measured here and now."""
+"""The growth of IS-CAM's time with steps, channels, images and pixels, measured on this machine."""
 
 from __future__ import annotations
 

@@ -54,12 +54,12 @@ def map_passes(entry: MethodEntry, channels: int) -> int:
 
 
 def passes_per_network(study: Study, channels: Mapping[str, int], images: int) -> int:
-    """The most passes of any one network for so many images; `channels`: model -> K."""
+    """The largest number of passes of any network for this number of images; `channels`: model -> K."""
     return max(images * int(passes(study, k)["total"].sum()) for k in channels.values())
 
 
 def should_compile(passes_of_network: int, workers: int, device: str) -> bool:
-    """True if the passes of each worker take longer than compiling, and a C++ compiler is installed.
+    """Return True if the passes of each worker take longer than compiling, and a C++ compiler is installed.
 
     `device`: "cpu" or "cuda".
     """

@@ -29,7 +29,7 @@ MAX_LOSSES = 3
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a worker process takes over from the process that started the study."""
+    """The settings that a worker process inherits from the process that started the study."""
 
     folder: str
     cache: str
@@ -46,7 +46,7 @@ class Surroundings:
 
 
 class Worker:
-    """Evaluates images on one GPU or core. Its networks stay loaded between images."""
+    """A worker that evaluates images on one GPU or core. Its networks stay loaded between images."""
 
     def __init__(self, study: Study, dataset: ImageDataset, surroundings: Surroundings) -> None:
         surroundings.apply()
@@ -69,7 +69,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker returned: for a task its rows, or None if the worker was lost; without a task its device's name."""
+    """The result of a worker: the rows of a task, None for a lost worker, or without a task the device's name."""
 
     task: Task | None
     result: Any = None
@@ -112,10 +112,10 @@ class WorkerPool:
 
 
 class RayExecutor:
-    """Evaluates images on the workers of a Ray cluster.
+    """An engine that evaluates images on the workers of a Ray cluster.
 
-    A worker that is lost is replaced, and its image goes to another one. An image that has lost three workers gets rows
-    that say so.
+    A worker that is lost is replaced, and its image goes to another one. If three workers are lost on one image, its
+    rows record this error.
     """
 
     def __init__(self, study: Study, dataset: ImageDataset, address: str | None) -> None:
@@ -170,7 +170,7 @@ class RayExecutor:
         return lambda: actor.remote(*arguments)
 
     def skipped_rows(self, task: Task) -> list[Row]:
-        """Rows of an image that its workers did not survive."""
+        """Rows of an image on which too many workers were lost."""
         model, index = task
         base: Row = {"model": model, "image": self.dataset.entries[index].name, "target": NO_TARGET}
         error = f"RuntimeError: {MAX_LOSSES} workers were lost with this image; they may have run out of memory"

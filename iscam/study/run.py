@@ -40,7 +40,7 @@ from iscam.validation import check_choice
 
 
 class Executor(Protocol):
-    """Where the images of a study are evaluated. It holds networks or workers until its context is left."""
+    """An engine that evaluates the images of a study. It holds networks or workers until its context ends."""
 
     workers: int
     device: str  # "cpu" or "cuda"
@@ -54,7 +54,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Evaluates one image after the other in this process, on the GPU if there is one."""
+    """An engine that evaluates one image after the other in this process, on the GPU if there is one."""
 
     workers = 1
 
@@ -145,7 +145,7 @@ def missing_tasks(folder: Path, study: Study, dataset: ImageDataset) -> list[Tas
 
 
 def choose_compile(study: Study, executor: Executor, channels: dict[str, int], images: int) -> bool:
-    """Whether to compile, from the passes of the complete study, so that a resumed run decides alike."""
+    """Whether to compile, from the passes of the complete study, so that a resumed run makes the same choice."""
     passes = passes_per_network(study, channels, images)
     compiled = should_compile(passes, executor.workers, executor.device)
     if compiled:
@@ -154,7 +154,7 @@ def choose_compile(study: Study, executor: Executor, channels: dict[str, int], i
 
 
 def run_tasks(folder: Path, study: Study, executor: Executor, tasks: Sequence[Task], compiled: bool) -> None:
-    """Evaluate the tasks into the folder, and write what ran, also after an interrupt."""
+    """Evaluate the tasks, write their rows to the folder and record the run, even after an interrupt."""
     if not tasks:
         return
     started = time.time()

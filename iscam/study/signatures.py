@@ -18,14 +18,14 @@ MAX_CONTENT = 1 << 30
 
 CHUNK = 1 << 20
 
-#: Sources of images that are no files of the user.
+#: Sources of images that are not files of the user.
 DRAWN_OR_CACHED = ("menagerie", "figures")
 
 
 def file_signature(path: str | Path | None) -> str:
     """A text that changes with the content of a file or of a folder of images; "" if `path` is None or missing.
 
-    It depends on names, sizes and contents, not on the place, so that a moved file keeps its signature. A folder of
+    It depends on names, sizes and contents, not on the location, so that a moved file keeps its signature. A folder of
     more than 1 GiB is compared by names, sizes and modification times. A folder in ILSVRC's layout counts its tables,
     annotations and validation images; any other folder the images directly in it.
     """
@@ -89,5 +89,5 @@ def fingerprint(study: Study) -> str:
 
 
 def computes(file: Path) -> bool:
-    """False for files of the package that change no result."""
+    """Return False for files of the package that change no result."""
     return file.name not in ("cli.py", "plots.py") and "reproduction" not in file.parts

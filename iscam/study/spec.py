@@ -24,7 +24,7 @@ DRAWN_SOURCES = ("menagerie",)
 
 @dataclass(frozen=True)
 class Study:
-    """What to compute: every method's map of every image by every model, judged by every metric.
+    """What to compute: every method's map of every image by every model, evaluated with every metric.
 
     - `models`: names for `load_model`. `weights`: model -> file, or None for random weights; the others have their own.
     - `data`, `count`, `seed`: as in `load_images`.
@@ -35,7 +35,7 @@ class Study:
     - `precision`: of the score methods, "fp32" or "bf16". Metrics are always computed in float32.
 
     The predicted class of each image is explained, as in the papers' tables. The option "rank" of a method explains the
-    network's rank-th class instead (2: the runner-up). Metrics always judge by the predicted class.
+    network's rank-th class instead (2: the runner-up). Metrics always use the predicted class.
 
     Raises InputError for invalid names and options, before any work is done.
 
@@ -93,7 +93,7 @@ def check_names(field_name: str, names: object, example: str) -> tuple[str, ...]
 
 
 def check_model(name: str) -> None:
-    """Raise InputError for a name that `load_model` cannot know, as far as that shows without loading the model."""
+    """Raise InputError for a name that `load_model` cannot know, as far as possible without loading it."""
     source(name)
     file, _, _ = name.rpartition(":")
     if file.endswith(".py") and not Path(file).is_file():
@@ -125,7 +125,7 @@ def check_methods(methods: object) -> dict[str, dict[str, Any]]:
 
 
 class Budget:
-    """Copies plain values and counts them, so that a study stays small."""
+    """A copier of plain values that counts them, so that a study stays small."""
 
     def __init__(self) -> None:
         self.nodes = 0
@@ -145,7 +145,7 @@ class Budget:
 
 
 def is_plain(value: object) -> bool:
-    """True for a single value that JSON can hold."""
+    """Return True for a single value that JSON can hold."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):

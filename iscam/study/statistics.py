@@ -192,7 +192,7 @@ def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 
 def mean_over_models(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the models per image. Images stay the units of a test, however many models saw them.
+    """Mean over the models per image. The unit of a test is an image, regardless of the number of models.
 
     The mean is NaN if one of the models has no value, because a mean over fewer models is another quantity.
     """

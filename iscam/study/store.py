@@ -27,7 +27,7 @@ KEYS = ["model", "image", "method", "metric"]
 #: Columns of older stores -> their present names.
 OLD_COLUMNS = {"picture": "image"}
 
-#: Seconds of work between two parts, the most that a kill loses. An image that takes longer gets a part of its own.
+#: Seconds of work per part, the largest loss if the process is killed. An image that takes longer gets its own part.
 SECONDS_PER_PART = 20.0
 
 Row = dict[str, Any]
@@ -76,7 +76,7 @@ def write_file(file: Path, content: bytes) -> None:
         with partial.open("wb") as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())  # else a crash of the machine may leave an empty file under the final name
+            os.fsync(opened.fileno())  # otherwise a crash of the machine may leave an empty file under the final name
         os.replace(partial, file)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -108,7 +108,7 @@ def read_part(file: Path) -> pd.DataFrame:
         reason = "it is empty" if file.stat().st_size == 0 else " ".join(str(error).split())[:200]
         raise StoreError(f"cannot read {file}: {reason}; delete it, and its images are computed again") from error
     if missing := [column for column in COLUMNS if column not in part.columns]:
-        raise StoreError(f"{file} is no part of a study: it lacks the columns {', '.join(missing)}; move it away")
+        raise StoreError(f"{file} is not a part of a study: it lacks the columns {', '.join(missing)}; move it away")
     return part[COLUMNS]
 
 
@@ -185,7 +185,7 @@ def write_description(folder: Path, study: Study, sources: Mapping[str, str]) ->
 def check_same_study(folder: Path, study: Study, sources: Mapping[str, str]) -> None:
     """Raise StoreError if the folder holds another study, or if images, weights or models changed since it began.
 
-    Does nothing for a folder without study.json. Files that no longer exist are not compared.
+    A folder without study.json passes the check. Files that no longer exist are not compared.
     """
     if not (folder / "study.json").exists():
         return

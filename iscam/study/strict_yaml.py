@@ -150,7 +150,7 @@ def scalar(node: Any) -> Any:
         raise InputError(f"{place(node)}: the tag {node.tag} is not supported")
     kind = node.tag.rpartition(":")[2]
     if not SCALARS[node.tag].fullmatch(text):
-        raise InputError(f"{place(node)}: {shortened(text)} is no {kind}")
+        raise InputError(f"{place(node)}: {shortened(text)} is not a valid {kind}")
     if kind == "null":
         return None
     if kind == "bool":

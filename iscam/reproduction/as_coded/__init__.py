@@ -1,7 +1,7 @@
-r"""The recipe in the IS-CAM authors' notebook, kept apart from the canonical one.
+r"""The recipe in the IS-CAM authors' notebook, separate from the canonical one.
 
-It explains the published tables; no claim rests on it, and nothing else in the package uses it. It was written from a
-description of two public files, `Resnet18_trial_visualize.ipynb` and `risemetrics_final.py` of
+It explains the published tables; no claim depends on it, and no other module of the package uses it. It was written
+from a description of two public files, `Resnet18_trial_visualize.ipynb` and `risemetrics_final.py` of
 `ankitaghosh9/Variations-on-Score-CAM@451c147` (17 September 2020, shortly before the paper). That these files, with
 these settings, made the tables is an inference. Where the description leaves a choice open, the docstring says so.
 

@@ -63,7 +63,7 @@ def average_drop(original: Tensor, explained: Tensor) -> Tensor:
 
 
 def win(original_a: Tensor, explained_a: Tensor, original_b: Tensor, explained_b: Tensor) -> Tensor:
-    r"""True if method a loses fewer percentage points than b,  100 (Y_a - O_a) < 100 (Y_b - O_b).
+    r"""Return True if method a loses fewer percentage points than b,  100 (Y_a - O_a) < 100 (Y_b - O_b).
 
     Each method has the probabilities of its own class, so Y_a and Y_b may belong to two classes. All tensors (batch,);
     returns (batch,) bool. The canonical `iscam.win` compares O of one class.
