@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer
@@ -124,10 +125,22 @@ def flattened() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1024, 5))
 
 
-def with_zero_head() -> nn.Module:
-    model = vit()
-    nn.init.zeros_(model.heads.head.weight)
-    return model
+def timm_vit() -> nn.Module:
+    """Queries, keys and values come from a linear layer behind the last norm, on which the class scores depend, too."""
+    return timm.models.VisionTransformer(64, 8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+
+
+def reversible() -> nn.Module:
+    """Pooling to the size that there is, and dropout, leave the features as they are."""
+    return nn.Sequential(
+        OrderedDict(
+            features=nn.Conv2d(3, 6, 32, stride=32),
+            same=nn.AdaptiveAvgPool2d(7),
+            drop=nn.Dropout(0.5),
+            flat=nn.Flatten(),
+            head=nn.Linear(6 * 49, 5),
+        )
+    )
 
 
 AUTOMATIC = {
@@ -140,7 +153,8 @@ AUTOMATIC = {
     "four channels": (lambda: Cnn(channels=4), "features"),
     "one size of image": (flattened, "2"),
     "class token": (vit, "encoder.layers.encoder_layer_1.ln_1"),
-    "class token, a head of zeros": (with_zero_head, "encoder.layers.encoder_layer_1.ln_1"),
+    "class token, a linear layer for the attention": (timm_vit, "blocks.1.norm1"),
+    "pooling and dropout without effect": (reversible, "features"),
     "channels-last, permuted at the end": (swin, "permute"),
     "double precision": (lambda: Cnn().double(), "features"),
     "half precision": (lambda: Cnn().bfloat16(), "features"),
@@ -154,6 +168,13 @@ def test_automatic_layer_is_the_last_spatial_one(kind):
     build, layer = AUTOMATIC[kind]
     net = iscam.Network(seeded(build), probability="sigmoid" if kind == "single logit" else "softmax")
     assert net.layer == layer
+
+
+def test_automatic_layer_behind_a_head_of_zeros():
+    """As torchvision's untrained ViT: no gradient of a logit reaches any layer."""
+    model = vit()
+    nn.init.zeros_(model.heads.head.weight)
+    assert iscam.Network(model).layer == "encoder.layers.encoder_layer_1.ln_1"
 
 
 def test_automatic_layer_without_gradients():
@@ -294,6 +315,11 @@ def test_auto_layout_of_oblong_images_is_right_or_refused(end, pool, to_maps, wi
         torch.testing.assert_close(found, grad_cam_map(model, model.end, image, 2, to_maps), atol=1e-5, rtol=0)
 
 
+def pooled_tokens(a: Tensor) -> Tensor:
+    """(1, 6, 64)"""
+    return nn.functional.adaptive_avg_pool2d(a, 8).flatten(2)
+
+
 @pytest.mark.parametrize(
     "end",
     [
@@ -302,6 +328,9 @@ def test_auto_layout_of_oblong_images_is_right_or_refused(end, pool, to_maps, wi
         Apply(lambda a: a.flatten(2)[..., :-3]),
         Apply(lambda a: (a.flatten(2).mT @ a.flatten(2)).softmax(-1)),  # attention (1, 256, 256)
         Apply(lambda a: (a.flatten(2).mT @ a.flatten(2)).softmax(-1)[:, None].expand(-1, 3, -1, -1)),  # of three heads
+        Apply(lambda a: (a.flatten(2).mT @ a.flatten(2))[:, None].expand(-1, 3, -1, -1)),  # before the softmax
+        Apply(lambda a: (pooled_tokens(a).mT @ pooled_tokens(a)).softmax(-1)[:, None]),  # attention (1, 1, 64, 64)
+        nn.LayerNorm(16),  # its last axis has 16 channels, which leaves a grid of 6x16
         Apply(lambda a: a.unflatten(1, (2, 3)).flatten(3)),  # queries (1, 2, 3, 256)
         Apply(lambda a: a.reshape(-1, 6, 4, 4)),  # windows
         Apply(lambda a: a[:, :, None]),
@@ -681,6 +710,14 @@ def test_threads_get_the_maps_of_one_thread(method, training):
     torch.testing.assert_close(torch.stack(found), expected, atol=1e-6, rtol=0)
     assert all(module.training is training for module in model.modules())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_threads_find_the_automatic_layer():
+    model = slow_network(True)
+    with ThreadPoolExecutor(4) as pool:
+        layers = list(pool.map(lambda _: iscam.Network(model).layer, range(12)))
+    assert set(layers) == {"4"}
+    assert all(module.training for module in model.modules())
 
 
 def test_threads_in_training_mode_agree_on_confidence():
