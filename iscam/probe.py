@@ -92,11 +92,16 @@ def scripted_parts(model: nn.Module) -> str:
 
 def random_image(model: nn.Module, height: int, width: int) -> Tensor:
     """Normal noise (1, channels, height, width), the same at every call, in the model's type and on its device."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = convolution.in_channels if convolution else next(declared(model, "num_channels"), 3)
-    image = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    image = noise(1, channels, height, width)
     return image.to(parameter.device, parameter.dtype).requires_grad_()
+
+
+def noise(*shape: int) -> Tensor:
+    """Normal noise on the CPU, the same at every call, whatever torch's default device is."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
 
 
 def declared_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
@@ -168,11 +173,11 @@ def scores_with_gradient(calls: Sequence[Call], logits: Tensor) -> Tensor:
 
 def gradients_of(scores: Tensor, outputs: Sequence[Tensor]) -> list[Tensor | None]:
     """Gradients of a random sum of the scores with respect to each output; None if the scores do not depend on it."""
-    noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
     distinct = list({id(x): x for x in outputs if x.requires_grad}.values())
     if not distinct:
         return [None] * len(outputs)
-    found = torch.autograd.grad((scores * noise).sum(), distinct, retain_graph=True, allow_unused=True)
+    score = (scores * noise(*scores.shape).to(scores)).sum()
+    found = torch.autograd.grad(score, distinct, retain_graph=True, allow_unused=True)
     gradients = {id(x): gradient for x, gradient in zip(distinct, found, strict=True)}
     return [gradients.get(id(x)) for x in outputs]
 

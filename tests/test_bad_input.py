@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision import models
 
 import iscam
 from helpers.errors import refused
@@ -48,6 +44,11 @@ IMAGES = {
     "all NaN": (torch.full((1, 3, 20, 16), float("nan")), "NaN"),
     "infinite": (with_bad(float("inf"), (0, 0, 0, 0)), "[0]"),
     "another device": (torch.zeros(1, 3, 20, 16, device="meta"), "meta"),
+    "sparse": (torch.rand(1, 3, 20, 16).to_sparse(), "sparse"),
+    "nested": (torch.nested.nested_tensor([torch.rand(3, 20, 16)], layout=torch.jagged), "nested"),
+    "mkldnn": (torch.rand(1, 3, 20, 16).to_mkldnn(), "mkldnn"),
+    "8-bit floats": (torch.rand(1, 3, 20, 16).to(torch.float8_e4m3fn), "float8"),
+    "complex": (torch.rand(1, 3, 20, 16).to(torch.complex64), "complex64"),
 }
 TAKERS = ["grad_cam", "is_cam", "identity", "random", "insertion", "deletion", "confidence"]
 
@@ -67,7 +68,7 @@ def test_images(small, kind, name):
 
 
 @pytest.mark.parametrize("name", TAKERS)
-def test_a_model_on_another_device(small, name):
+def test_model_on_another_device_is_refused(small, name):
     with refused("meta", "cpu"):
         take(name, iscam.Network(bias_free().to("meta"), "features"), small.images)
 
@@ -182,7 +183,7 @@ def test_unknown_options_list_the_valid_ones(small, method):
 
 
 class Chain(nn.Module):
-    """Convolution, something odd, and a head that copes with it."""
+    """A convolution, a module with an unusual output, and a head that takes any output."""
 
     def __init__(self, odd: nn.Module):
         super().__init__()
@@ -205,19 +206,19 @@ def test_unknown_layer_lists_valid_layers(layer):
         iscam.Network(pooled(), layer)
 
 
-def test_a_layer_that_does_not_exist_in_a_model_of_other_inputs():
+def test_unknown_layer_of_a_model_that_fails_lists_all():
     with refused("layer", "0, 1"):
         iscam.Network(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "conv")
 
 
 @pytest.mark.parametrize("model", [lambda x: x, "resnet18", None])
-def test_a_model_that_is_none(model):
+def test_model_that_is_no_module_is_refused(model):
     with refused("model"):
         iscam.Network(model, "layer")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:")
-def test_models_that_take_no_hooks(small):
+def test_traced_model_is_refused(small):
     traced = torch.jit.trace(small.net.model, small.images)
     with refused("scripted or traced"):
         iscam.Network(traced, "features")
@@ -235,7 +236,7 @@ def test_things_that_are_no_network_study_or_source(small):
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
-def test_a_layer_that_never_runs(method):
+def test_layer_that_does_not_run_is_refused(method):
     with refused("unused", "did not run", "first"):
         iscam.explain(iscam.Network(Chain(nn.Identity()), "unused"), smooth_images(1, 9, 8), method=method)
 
@@ -244,13 +245,13 @@ def test_a_layer_that_never_runs(method):
     ("odd", "word"), [(nn.Flatten(), "(1, 168)"), (nn.Flatten(2), "(1, 4, 42)"), (Pair(), "tuple")]
 )
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam", "identity"])
-def test_a_layer_whose_output_is_no_image(method, odd, word):
+def test_layer_whose_output_is_no_image_is_refused(method, odd, word):
     with refused("odd", word):
         iscam.explain(iscam.Network(Chain(odd), "odd"), smooth_images(1, 9, 8), method=method)
 
 
 class Answer(nn.Module):
-    """A convolution, and an answer made from its mean."""
+    """A convolution, and an output computed from its mean."""
 
     def __init__(self, answer):
         super().__init__()
@@ -273,7 +274,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", TAKERS)
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_models_of_odd_answers(kind, name):
+def test_model_without_logits_is_refused(kind, name):
     answer, word = ANSWERS[kind]
     with refused(word):
         take(name, iscam.Network(Answer(answer), "layer"), smooth_images(3, 20, 16))
@@ -281,8 +282,8 @@ def test_models_of_odd_answers(kind, name):
 
 @pytest.mark.parametrize("images", [torch.zeros(3, 1, 20, 16), torch.zeros(3, 3, 20, 2)], ids=["grey", "too small"])
 @pytest.mark.parametrize("name", ["grad_cam", "is_cam", "identity", "confidence"])
-def test_images_of_a_shape_that_the_model_does_not_take(name, images):
-    """The model's own words are kept, and its error."""
+def test_error_of_the_model_is_kept_in_the_message(name, images):
+    """The message has the model's own words, and the error is the cause."""
     net, maps = iscam.Network(pooled(), "last"), torch.ones_like(images[:, 0])
     with pytest.raises(RuntimeError) as own:
         net.model(images[:1])
@@ -294,13 +295,13 @@ def test_images_of_a_shape_that_the_model_does_not_take(name, images):
 
 
 @pytest.mark.parametrize("metric", [iscam.insertion, iscam.deletion, iscam.confidence])
-def test_metrics_for_given_classes_of_images_that_the_model_does_not_take(metric):
+def test_error_of_the_model_in_a_metric_is_refused(metric):
     net, images = iscam.Network(pooled(), "last"), torch.zeros(3, 1, 20, 16)
     with refused("the model fails on images", "1, 20, 16)"):
         metric(net, images, torch.ones_like(images[:, 0]), torch.tensor([0, 1, 2]))
 
 
-def test_want_of_memory_is_no_bad_input(small):
+def test_out_of_memory_is_not_bad_input(small):
     def forward(x: Tensor) -> Tensor:
         raise torch.OutOfMemoryError
 
@@ -317,8 +318,8 @@ def test_softmax_of_a_single_score_is_refused(method):
 
 
 @pytest.mark.parametrize("name", ["score_cam", "is_cam", "ss_cam", "confidence", "insertion", "deletion"])
-def test_a_model_that_returns_nan_for_masked_images_alone(name):
-    """Masks and canvases have dark pixels, which the images have not."""
+def test_nan_of_masked_images_is_refused(name):
+    """Masked images have pixels near 0, the images themselves have none."""
     model = Answer(lambda s, x: torch.where((x.abs() < 1e-2).any().expand_as(s), float("nan"), s))
     images = torch.rand(3, 3, 20, 16) + 0.5
     net = iscam.Network(model, "layer")
@@ -507,100 +508,3 @@ def test_boxes_that_do_not_match_the_maps_are_refused(kind, metric):
 def test_energy_of_negative_or_infinite_maps_is_refused(value):
     with refused("maps"):
         iscam.energy(torch.full((1, 30, 40), value), [torch.tensor([[0, 0, 2, 2]])])
-
-
-# --------------------------------------------------------------------------------------------------- models and weights
-
-
-@pytest.mark.parametrize("name", ["resnet50", "", "squeezenet", "menagerie/alexnet", "menagerie"])
-def test_unknown_models_list_the_valid_ones(name):
-    with refused("vgg16", "resnet18", "squeezenet1_0", "menagerie/resnet"):
-        iscam.load_model(name, weights=None)
-
-
-def test_a_layer_that_the_model_has_not():
-    with refused("layer9", "features"):
-        iscam.load_model("squeezenet1_0", weights=None, layer="layer9")
-
-
-class Evil:
-    """Unpickling it would run a command."""
-
-    def __reduce__(self):
-        return (pytest.fail, ("code in a weights file was run",))
-
-
-def bad_weights(folder, kind: str):
-    state = models.squeezenet1_0(weights=None).state_dict()
-    suffix = "safetensors" if kind.endswith("safetensors") else "pth"
-    file = folder / f"weights.{suffix}"
-    save = save_file if suffix == "safetensors" else torch.save
-    kind = kind.split(",")[0]
-    if kind == "folder":
-        file.mkdir()
-    elif kind == "text":
-        file.write_text("no weights\nbut two lines\n")
-    elif kind == "empty":
-        file.write_bytes(b"")
-    elif kind == "truncated":
-        save(state, file)
-        file.write_bytes(file.read_bytes()[:-1000])
-    elif kind == "another network":
-        save(models.resnet18(weights=None).state_dict(), file)
-    elif kind == "other classes":
-        save(models.squeezenet1_0(weights=None, num_classes=10).state_dict(), file)
-    elif kind == "one missing":
-        state.pop("classifier.1.bias")
-        save(state, file)
-    elif kind == "one too many":
-        save(state | {"extra": torch.zeros(1)}, file)
-    elif kind == "a number too many":
-        save(state | {"epoch": 3}, file)
-    elif kind == "checkpoint":
-        save({"epoch": 3, "state_dict": state}, file)
-    elif kind == "list":
-        save([1, 2, 3], file)
-    elif kind == "code":
-        save(state | {"extra": Evil()}, file)
-    elif kind == "model":
-        save(nn.Linear(2, 2), file)
-    elif kind == "pickle":
-        file.write_bytes(pickle.dumps({"a": Evil()}))
-    return file
-
-
-KINDS = [
-    "missing",
-    "folder",
-    "text",
-    "empty",
-    "truncated",
-    "another network",
-    "other classes",
-    "one missing",
-    "one too many",
-]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [f"{kind}, {suffix}" for kind in KINDS for suffix in ("pth", "safetensors")]
-    + ["a number too many, pth", "checkpoint, pth", "list, pth", "code, pth", "pickle, pth"],
-)
-def test_bad_weights_files(tmp_path, kind):
-    file = bad_weights(tmp_path, kind)
-    with refused(str(file)):
-        iscam.load_model("squeezenet1_0", weights=file)
-
-
-@pytest.mark.parametrize("kind", ["text, pth", "model, pth"])
-def test_weights_that_torch_does_not_unpickle(tmp_path, kind):
-    """Torch's own message advises to read the file unsafely."""
-    with refused("corrupt, or holds a whole model", "state_dict()"):
-        iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, kind))
-
-
-def test_weights_of_another_network_are_counted(tmp_path):
-    """SqueezeNet1.0 has 52 tensors; ResNet-18 has 122, none of them under one of their names."""
-    with refused("of its 52 tensors 52 are missing and 0 have another shape, and 122 keys of the file are unknown"):
-        iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, "another network, pth"))

@@ -184,6 +184,13 @@ def test_automatic_layer_without_gradients():
     assert iscam.Network(model).layer == "features"
 
 
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_automatic_layer_under_any_default_device(device):
+    model = seeded(Cnn)
+    with torch.device(device):
+        assert iscam.Network(model).layer == "features"
+
+
 def test_automatic_layer_leaves_model_and_random_state():
     model = seeded(Cnn).train()
     model.features[0].eval()

@@ -16,7 +16,6 @@ from torchvision import models
 
 import iscam
 from helpers.errors import refused
-from helpers.images import array
 
 # --------------------------------------------------------------------------------------------------------- torchvision
 
@@ -285,64 +284,12 @@ def test_weights_that_are_no_path_are_refused(name, weights, word):
         iscam.load_model(name, weights=weights)
 
 
-def changed(change) -> dict[str, torch.Tensor]:
-    state = {key: value.clone() for key, value in models.squeezenet1_1(weights=None).state_dict().items()}
-    return {key: change(value) for key, value in state.items()}
+@pytest.mark.parametrize("name", ["resnet50", "", "squeezenet", "menagerie/alexnet", "menagerie"])
+def test_unknown_model_lists_valid_ones(name):
+    with refused("vgg16", "resnet18", "squeezenet1_0", "menagerie/resnet"):
+        iscam.load_model(name, weights=None)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda x: (100 * x).to(torch.int8), ["int8", "floating point"]),
-        (lambda x: x.to(torch.complex64), ["complex64", "floating point"]),
-        (lambda x: x.to(torch.float8_e4m3fn), ["float8", "floating point"]),
-        (lambda x: x.bool(), ["bool", "floating point"]),
-        (lambda x: x.to_sparse(), ["sparse", "dense"]),
-        (lambda x: x.to("meta"), ["meta", "dense"]),
-        (lambda x: torch.full_like(x, torch.nan), ["NaN"]),
-        (lambda x: x[None], ["another shape"]),
-        (lambda x: x.numpy(), ["cannot read"]),
-        (lambda x: x.flatten()[:3].tolist(), ["another shape", "list"]),
-    ],
-    ids=["int8", "complex", "float8", "bool", "sparse", "meta", "nan", "rank", "numpy", "list"],
-)
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
-def test_weights_of_another_kind_are_refused(tmp_path, change, words):
-    file = tmp_path / "weights.pth"
-    torch.save(changed(change), file)
-    with refused(str(file), *words):
-        iscam.load_model("torchvision/squeezenet1_1", weights=file)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_are_converted(tmp_path, dtype):
-    file, state = tmp_path / "weights.pth", changed(lambda x: x.to(dtype))
-    torch.save(state, file)
-    weight = iscam.load_model("torchvision/squeezenet1_1", weights=file).model.classifier[1].weight
-    assert weight.dtype == torch.float32
-    assert torch.equal(weight, state["classifier.1.weight"].float())
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
-def test_weights_with_a_prefix_get_a_hint(tmp_path, prefix):
-    file = tmp_path / "weights.pth"
-    torch.save({prefix + key: value for key, value in changed(lambda x: x).items()}, file)
-    with refused(f"remove the prefix '{prefix}' from the file's keys"):
-        iscam.load_model("torchvision/squeezenet1_1", weights=file)
-
-
-@pytest.mark.parametrize("state", [{1: torch.ones(1)}, {1: torch.ones(1), "a": torch.ones(2)}, [1, 2], torch.ones(3)])
-def test_file_without_names_is_refused(tmp_path, state):
-    file = tmp_path / "weights.pth"
-    torch.save(state, file)
-    with refused(str(file), "not weights", "state_dict()"):
-        iscam.load_model("resnet18", weights=file)
-
-
-@pytest.mark.parametrize("name", ["weights.SAFETENSORS", "weights.pth", "weights.bin", "weights"])
-@pytest.mark.parametrize("save", [save_file, torch.save])
-def test_format_of_weights_is_read_from_the_file(tmp_path, name, save):
-    file, state = tmp_path / name, changed(lambda x: x)
-    save(state, file)
-    net = iscam.load_model("torchvision/squeezenet1_1", weights=file)
-    assert array(net.model.classifier[1].bias).tolist() == array(state["classifier.1.bias"]).tolist()
+def test_unknown_layer_of_a_model_lists_valid_ones():
+    with refused("layer9", "features"):
+        iscam.load_model("squeezenet1_0", weights=None, layer="layer9")
