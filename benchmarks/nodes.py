@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Error of IS-CAM by fewer passes, against the sum of all its steps and against the integral it is compared with.
+"""The error of IS-CAM with fewer passes, compared with the sum of all steps and with the integral over [0, 1].
 
     python benchmarks/nodes.py [--model squeezenet1_0 --weights FILE --data ILSVRC_FOLDER] [--count 20] --output FILE
 
-Rules for the cumulative sum of N = 15 steps and for the mean over t in [0, 1]: Gauss nodes (option `nodes`), the
-midpoint rule (of five nodes: the steps 2, 5, 8, 11 and 14; option `schedule`) and the trapezoid rule at as many passes,
-and as controls Score-CAM's one pass, one pass at t = 1/2 and equal weights. The integral is known from two rules that
-share no node; their difference is a row, too. With --bf16 (or on a GPU), the sum, its Gauss and its midpoint rules in
-bfloat16 as well. The same command resumes an interrupted run.
+Two quantities are approximated: the cumulative sum of N = 15 steps, and the mean over t in [0, 1]. The rules are Gauss
+nodes (option `nodes`), the midpoint rule (five nodes are the steps 2, 5, 8, 11 and 14; option `schedule`) and the
+trapezoid rule with as many passes. The controls are Score-CAM's one pass, one pass at t = 1/2, and equal weights. The
+integral is defined by a Gauss rule with many nodes; another rule without a common node checks it. With --bf16, or on a
+GPU, the sum and its Gauss and midpoint rules also run in bfloat16. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -39,24 +39,33 @@ from iscam.rng import generator
 STEPS = 15
 NODES = [1, 2, 3, 4, 5, 6]
 
-Key = tuple[str, str, int]  # what is approximated, by which rule, with how many passes a channel
-Rule = tuple[Tensor, Tensor]  # t and weights
+#: The approximated quantity, the rule, and its passes per channel.
+Key = tuple[str, str, int]
 
-IN_BFLOAT16 = ("all steps", "Gauss", "midpoint")  # the sum's rules that are tried in both precisions
+#: The factors t of a rule, and their weights.
+Rule = tuple[Tensor, Tensor]
+
+#: The quantities.
 SUM, INTEGRAL = f"sum of {STEPS} steps", "integral"
+
+#: The rules of the sum that also run in bfloat16.
+IN_BFLOAT16 = ("all steps", "Gauss", "midpoint")
 
 
 def main(
     model: str = "menagerie/squeezenet",
-    weights: Annotated[str, typer.Option(help="a file, 'default' or 'none' for random")] = "default",
+    weights: Annotated[str, typer.Option(help="a file, 'default', or 'none' for random weights")] = "default",
     data: str = "menagerie",
     count: int = 20,
     seed: int = 0,
-    channels: Annotated[int | None, typer.Option(help="weigh so many of the layer's channels, drawn by seed")] = None,
-    nodes: Annotated[list[int], typer.Option(help="nodes of each rule; give it several times")] = NODES,
-    integral: Annotated[bool, typer.Option(help="the integral, too, which takes most of the passes")] = True,
-    many: Annotated[int, typer.Option(help="Gauss nodes that the integral is known from; 5/6 of them check it")] = 48,
+    channels: Annotated[
+        int | None, typer.Option(help="number of the layer's channels, drawn by seed; default: all")
+    ] = None,
+    nodes: Annotated[list[int], typer.Option(help="nodes of each rule; repeat the option for several")] = NODES,
+    integral: Annotated[bool, typer.Option(help="also approximate the integral, which takes most passes")] = True,
+    many: Annotated[int, typer.Option(help="Gauss nodes that define the integral; 5/6 as many check it")] = 48,
     bf16: bool = torch.cuda.is_available(),
+    compiled: Annotated[bool, typer.Option(help="compile the network, which takes a minute once")] = True,
     output: Path | None = None,
 ) -> None:
     started = time.time()
@@ -80,31 +89,36 @@ def main(
     for image in tqdm(iscam.load_images(data, count, seed), desc="images", total=count, disable=None):
         if image.name in set(frame["image"]):
             continue
-        view = some_channels(forward_record(net, image.image.to(net.device)), channels, seed)
-        found = pd.DataFrame([{"model": model, "image": image.name} | row for row in errors(view, exact, rules, bf16)])
-        frame = pd.concat([frame, found]) if len(frame) else found
-        if output:  # after each image, so that an interrupted run loses one
+        record = some_channels(forward_record(net, image.image.to(net.device)), channels, seed)
+        rows = pd.DataFrame(
+            [{"model": model, "image": image.name} | row for row in errors(record, exact, rules, bf16, compiled)]
+        )
+        frame = pd.concat([frame, rows]) if len(frame) else rows
+        if output:  # after each image, so that an interrupted run loses one image
             save_run(frame, output, parameters, spent + time.time() - started, command)
     worst = frame.groupby(["of", "rule", "passes a channel"], sort=False)[["weight error", "map error"]].max()
     print(worst.round(4).to_string())
 
 
-def some_channels(view: ForwardRecord, channels: int | None, seed: int) -> ForwardRecord:
-    """The view of so many of the layer's channels, the same ones in every image; None: of all."""
-    drawn = torch.randperm(len(view.activations), generator=generator(seed))[:channels]
-    return dataclasses.replace(view, activations=view.activations[drawn.sort().values.to(view.image.device)])
+def some_channels(record: ForwardRecord, channels: int | None, seed: int) -> ForwardRecord:
+    """The record with only some channels of the layer, the same ones for every image; None keeps all."""
+    drawn = torch.randperm(len(record.activations), generator=generator(seed))[:channels]
+    return dataclasses.replace(record, activations=record.activations[drawn.sort().values.to(record.image.device)])
 
 
-def errors(view: ForwardRecord, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool) -> list[dict[str, object]]:
-    """Every rule's error in the weights (relative to the largest one) and in the map, for one image."""
-    found = solved(view, rules)
+def errors(
+    record: ForwardRecord, exact: dict[str, Key], rules: dict[Key, Rule], bf16: bool, compiled: bool
+) -> list[dict[str, object]]:
+    """The error of every rule for one image: in the weights (relative to the largest), the map and the confidence."""
+    found = rule_weights(record, rules, compile=compiled)
     if bf16:
         half = {key: rule for key, rule in rules.items() if key[0] == SUM and key[1] in IN_BFLOAT16}
-        for (of, rule, passes), alpha in solved(view, half, precision="bf16").items():
+        for (of, rule, passes), alpha in rule_weights(record, half, precision="bf16", compile=compiled).items():
             found[of, f"{rule}, bfloat16", passes] = alpha
-    found |= {(of, "equal weights", 0): torch.ones(len(view.activations), device=view.image.device) for of in exact}
-    maps = {key: weighted_map(alpha, view.activations.detach(), view.image.shape[1:]) for key, alpha in found.items()}
-    kept = {key: float(masked_confidence(view.net, view.image, map, view.target)) for key, map in maps.items()}
+    found |= {(of, "equal weights", 0): torch.ones(len(record.activations), device=record.image.device) for of in exact}
+    activations, size = record.activations.detach(), record.image.shape[1:]
+    maps = {key: weighted_map(alpha, activations, size) for key, alpha in found.items()}
+    kept = {key: float(masked_confidence(record.net, record.image, each, record.target)) for key, each in maps.items()}
     return [
         {
             "of": of,
@@ -119,16 +133,17 @@ def errors(view: ForwardRecord, exact: dict[str, Key], rules: dict[Key, Rule], b
     ]
 
 
-def solved(view: ForwardRecord, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tensor]:
-    """The weights of the channels by each rule; a t that several rules have is scored once."""
+def rule_weights(record: ForwardRecord, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tensor]:
+    """The weights of the channels by each rule. A t that several rules share is scored once."""
     t, place = torch.cat([t for t, _ in rules.values()]).unique(return_inverse=True)
     column = torch.cat([torch.full(t.shape, i) for i, (t, _) in enumerate(rules.values())])
     w = torch.zeros(len(t), len(rules))
     w.index_put_((place, column), torch.cat([w for _, w in rules.values()]), accumulate=True)
-    return dict(zip(rules, channel_weights(view, t, w, ScoreOptions(**options)).T, strict=True))
+    return dict(zip(rules, channel_weights(record, t, w, ScoreOptions(**options)).T, strict=True))
 
 
 def sum_rules(nodes: Sequence[int]) -> dict[Key, Rule]:
+    """Rules for the sum of all steps."""
     gauss = {(SUM, "Gauss", n): quadrature(STEPS, "cumulative", n) for n in nodes}
     midpoint = {(SUM, "midpoint", n): at_steps(middles(n) * STEPS + 0.5, np.full(n, 1 / n)) for n in nodes}
     trapezoid = {(SUM, "trapezoid", n): at_steps(np.linspace(0.5, STEPS + 0.5, n), ends(n)) for n in nodes if n > 1}
@@ -136,6 +151,7 @@ def sum_rules(nodes: Sequence[int]) -> dict[Key, Rule]:
 
 
 def integral_rules(nodes: Sequence[int], many: int) -> dict[Key, Rule]:
+    """Rules for the mean over t in [0, 1]."""
     gauss = {(INTEGRAL, "Gauss", n): quadrature(n, "integral", None) for n in (*nodes, many * 5 // 6, many)}
     linear = {(INTEGRAL, "linear", n): quadrature(n, "linear", None) for n in (5, STEPS)}
     midpoint = {(INTEGRAL, "midpoint", n): rule(middles(n), np.full(n, 1 / n)) for n in nodes}
@@ -144,6 +160,7 @@ def integral_rules(nodes: Sequence[int], many: int) -> dict[Key, Rule]:
 
 
 def controls(of: str) -> dict[Key, Rule]:
+    """One pass, at t = 1 or t = 1/2."""
     one = torch.ones(1)
     return {(of, "Score-CAM, t = 1", 1): (one, one), (of, "t = 1/2", 1): (one / 2, one)}
 
@@ -154,14 +171,14 @@ def middles(n: int) -> np.ndarray:
 
 
 def ends(n: int) -> np.ndarray:
-    """Weights of the trapezoid rule."""
+    """The weights of the trapezoid rule with n nodes."""
     w = np.full(n, 1 / (n - 1))
     w[[0, -1]] /= 2
     return w
 
 
 def at_steps(i: np.ndarray, w: np.ndarray) -> Rule:
-    """The sum over i = 1..N as an integral over i in [1/2, N + 1/2]."""
+    """A rule at steps i in [1/2, N + 1/2], which need not be integers."""
     return rule(i * (i + 1) / (2 * STEPS), w)
 
 

@@ -22,8 +22,10 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from status import status
+
+from iscam.errors import InputError
+from iscam.study.strict_yaml import parse_yaml, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
@@ -32,6 +34,7 @@ HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PATHS = ("data", "box_data", "weights", "own_image", "record")  # parameters that may name a file
 NO_PATHS = ("", "menagerie", "figures", "default", "none")
+SLOW_METHODS = ("Score-CAM", "SS-CAM", "IS-CAM")  # whose warning about the number of passes a page must not show
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -59,52 +62,22 @@ def read_parameters(file: Path | None, settings: list[str]) -> dict[str, Any]:
 
     Exits with one line if the file or a setting cannot be read.
     """
-    parameters = read_file(file) if file else {}
+    try:
+        parameters = read_yaml(file, "parameters file") if file else {}
+    except InputError as error:
+        sys.exit(str(error))
+    if not isinstance(parameters, dict | None):
+        sys.exit(f"--parameters {file}: the file must map parameter names to values, such as 'count: 8'")
+    parameters = parameters or {}
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator or not name:
             sys.exit(f"--set {setting}: write NAME=VALUE")
-        parameters[name] = parse_yaml(value, f"--set {setting}")
+        try:
+            parameters[name] = parse_yaml(value)
+        except InputError as error:
+            sys.exit(f"--set {setting[:200]}: {error}")
     return {name: with_absolute_paths(value) if name in PATHS else value for name, value in parameters.items()}
-
-
-def read_file(file: Path) -> dict[str, Any]:
-    """The parameters of a YAML file."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"cannot read the parameters file {file}: {error}")
-    values = parse_yaml(text, f"--parameters {file}")
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        sys.exit(f"--parameters {file}: the file must map parameter names to values, such as 'count: 8'")
-    return values
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """A YAML value made of numbers, text, true, false, null, lists and mappings; exits with one line otherwise."""
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            sys.exit(f"{source}: YAML aliases (*name) are not supported; write the value out")
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        sys.exit(f"{source}: not valid YAML: {' '.join(str(error).split())}")
-    if not is_plain(value):
-        sys.exit(
-            f"{source}: values must be numbers, text, true, false, null, lists or mappings; "
-            f"put other values in quotes to pass them as text"
-        )
-    return value
-
-
-def is_plain(value: Any) -> bool:
-    """True for what JSON can hold, which excludes the dates, sets and bytes of YAML."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(is_plain(item) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
 
 
 def with_absolute_paths(value: Any) -> Any:
@@ -119,15 +92,28 @@ def is_path(value: Any) -> bool:
 
 
 def by_notebook(parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The parameters that each notebook declares; exits if no notebook declares one of them."""
-    declared = {notebook: set(papermill.inspect_notebook(str(notebook))) for notebook in NOTEBOOKS}
+    """The parameters that each notebook declares.
+
+    Exits if no notebook declares one of them, or if a value does not have the declared type.
+    """
+    declared = {notebook: papermill.inspect_notebook(str(notebook)) for notebook in NOTEBOOKS}
     valid = set().union(*declared.values())
     if unknown := sorted(set(parameters) - valid):
         sys.exit(f"unknown parameter {unknown[0]!r}; valid parameters: {', '.join(sorted(valid))}")
+    for declarations in declared.values():
+        for name in set(parameters) & set(declarations):
+            check_type(name, parameters[name], declarations[name])
     return {
-        notebook: {name: value for name, value in parameters.items() if name in names}
-        for notebook, names in declared.items()
+        notebook: {name: value for name, value in parameters.items() if name in declarations}
+        for notebook, declarations in declared.items()
     }
+
+
+def check_type(name: str, value: Any, declaration: dict[str, str]) -> None:
+    """Exit if the value of a parameter does not have the type that a notebook declares."""
+    kind = declaration["inferred_type_name"]
+    if type(value).__name__ != kind:
+        sys.exit(f"parameter {name!r} must be of type {kind}, such as {declaration['default']}; got {value!r}")
 
 
 # -------------------------------------------------------------------------------------------------------- notebooks
@@ -135,7 +121,8 @@ def by_notebook(parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
 
 def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool) -> None:
     """Run the notebooks that are out of date, several at a time; exits if any fails."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # kernels inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # kernels inherit both
+    os.environ.setdefault("PYTHONWARNINGS", ",".join(f"ignore:{title} of" for title in SLOW_METHODS))
     shutil.rmtree(STAGE / "book", ignore_errors=True)
     stamps_file = BUILD / "stamps.json"
     stamps = json.loads(stamps_file.read_text()) if stamps_file.exists() else {}
