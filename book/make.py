@@ -25,6 +25,7 @@ import papermill
 from status import status
 
 from iscam.errors import InputError
+from iscam.study.signatures import file_signature
 from iscam.study.strict_yaml import parse_yaml, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,11 +187,24 @@ def staged(notebook: Path) -> Path:
 def fingerprint(notebook: Path, parameters: dict[str, Any]) -> str:
     """A hash of the notebook, its parameters, the files that they name, the package and its data."""
     digest = hashlib.sha256(notebook.read_bytes() + json.dumps(parameters, sort_keys=True).encode())
+    digest.update(package_hash().encode())
     for path in sorted(paths_in(parameters)):
-        digest.update(content_hash(path).encode())
-    for folder in ("iscam", "data"):
-        digest.update(content_hash(str(ROOT / folder)).encode())
+        digest.update(signature(path).encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def package_hash() -> str:
+    """A hash of the names and contents of the files of the package and its data."""
+    digest = hashlib.sha256()
+    for folder in ("iscam", "data"):
+        for file in sorted((ROOT / folder).rglob("*.*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+signature = functools.cache(file_signature)  # notebooks share their data
 
 
 def paths_in(parameters: dict[str, Any]) -> set[str]:
@@ -198,20 +212,6 @@ def paths_in(parameters: dict[str, Any]) -> set[str]:
     values = [value for name, value in parameters.items() if name in PATHS and name != "record"]
     values += [item for value in values if isinstance(value, dict) for item in value.values()]
     return {value for value in values if is_path(value)}
-
-
-@functools.cache  # notebooks share their data
-def content_hash(path: str) -> str:
-    """A hash of a file, or of the names and contents of all files in a folder; empty if the path does not exist."""
-    root = Path(path)
-    files = sorted(root.rglob("*")) if root.is_dir() else [root]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file() and "__pycache__" not in file.parts:
-            digest.update(file.relative_to(root).as_posix().encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest() if root.exists() else ""
 
 
 # ------------------------------------------------------------------------------------------------------------- book
