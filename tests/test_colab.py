@@ -1,8 +1,8 @@
-"""Each notebook as Colab meets it: the one file in an empty folder, Colab's versions, its own install cell.
+"""Each notebook as Colab runs it: the file alone in a folder, Colab's versions, and the notebook's own install cell.
 
-python3 run.py test -m slow -v tests/test_colab.py         takes minutes, several GB and an index of packages
+python3 run.py test -m slow -v tests/test_colab.py         takes minutes and several GB, and needs a package index
 
-The install cell fetches the repository from its public address; here git is told to take the commit of this checkout.
+The install cell fetches the repository from its public address. Here git replaces this address with the checkout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 FOLDER = ROOT / "build/colab"
 PYTHON = FOLDER / "venv/bin/python"
 
-#: Of what Colab has, the least that the notebooks could start from: everything else the install cell must bring.
+#: The packages of Colab that the install cell relies on. It must install everything else.
 ON_COLAB = ["torch==2.11.*", "torchvision==0.26.*", "pandas==2.2.*", "numpy==2.0.*", "ipykernel"]
 
 
@@ -36,7 +36,7 @@ def installed() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def colab() -> Iterator[dict[str, str]]:
-    """A clean environment whose kernel takes itself for Colab's; yields the versions in it before any notebook."""
+    """A clean environment with a kernel that looks like Colab's; yields the versions in it before any notebook runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONPATH", raising=False)
         shutil.rmtree(FOLDER, ignore_errors=True)
@@ -72,7 +72,7 @@ def test_notebook_runs_alone(notebook: Path, colab: dict[str, str], tmp_path: Pa
     assert not [cell for cell in executed.cells if cell.cell_type == "code" and cell.execution_count is None]
 
 
-def test_nothing_that_colab_had_was_replaced(colab: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_colab_packages_are_not_replaced(colab: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     now = installed()
     with capsys.disabled():
         print("\ninstalled by the notebooks:", ", ".join(f"{k} {v}" for k, v in now.items() if k not in colab))

@@ -15,6 +15,7 @@ HEADINGS = {
     "model": "network",
     "win": "IS-CAM wins (%) ↑",
     "tie": "ties (%)",
+    "passes a channel": "passes per channel",
     "insertion:blur": "insertion from a blur (%) ↑",
 }
 
