@@ -1,4 +1,4 @@
-"""What the pages tell a reader to type works as they stand: their blocks are read from the page and run."""
+"""The code blocks of the pages are read from the page and run as they are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iscam.menagerie import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Page -> how many of its blocks run here, and how many say what else they need.
+#: Page -> number of its blocks that run here, and of those that say what else they need.
 PAGES = {"book/reproduce.md": (4, 5), "notebooks/cluster.ipynb": (0, 5)}
 
 
@@ -35,7 +35,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which a reader could stand: the repository's files, images of their own, nothing else."""
+    """A folder as a reader has it: notebooks, studies, and a folder of own images."""
     for name in ("notebooks", "studies"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "my_images").mkdir()
