@@ -91,7 +91,7 @@ def test_imports_are_declared() -> None:
 def imported(folder: Path) -> set[str]:
     """Names, as installed, of the packages that a folder's Python files import from elsewhere."""
     own = {"iscam", *(file.stem for file in folder.rglob("*.py")), *(path.name for path in folder.iterdir())}
-    distributions = {"pil": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+    distributions = {"pil": "pillow", "pytorch_grad_cam": "grad-cam", "skimage": "scikit-image", "yaml": "pyyaml"}
     found = set()
     for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
