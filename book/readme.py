@@ -7,7 +7,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import iscam
-from iscam.reproduction import figures, findings
+from iscam.reproduction import figures
+from iscam.reproduction.headlines import headlines
 from iscam.reproduction.published import PAPER_METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,8 +33,8 @@ def hero() -> Figure:
 def with_results(text: str) -> str:
     """The README with the findings of the recorded runs between its two markers."""
     before, _, rest = text.partition(START)
-    sentences = "".join(f"- {sentence}\n" for sentence in findings.sentences())
-    return f"{before}{START}\n{sentences}\n{END}{rest.partition(END)[2]}"
+    lines = "".join(f"- {line}\n" for line in headlines())
+    return f"{before}{START}\n{lines}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":

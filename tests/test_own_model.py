@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,11 @@ def test_readme_example_runs_as_printed(folder: Path) -> None:
     run(example.code)
     with Image.open(folder / "dog_map.png") as figure:
         assert min(figure.size) > 100
+
+
+def test_own_model_table_equals_the_record() -> None:
+    with_table = runpy.run_path(str(ROOT / "book/architectures.py"))["with_table"]
+    assert with_table(PAGE) == PAGE, "run: python book/architectures.py"
 
 
 # ------------------------------------------------------------------------------------ what went wrong, by message

@@ -11,7 +11,7 @@ from iscam.reproduction.archive import is_recorded, recorded
 from iscam.reproduction.claims import PRIMARY, verdicts
 from iscam.reproduction.names import lower_is_better, method_title
 from iscam.reproduction.published import published_table
-from iscam.reproduction.tables import by_metric, by_network, drop_increase_bound, estimates
+from iscam.reproduction.tables import Estimate, by_metric, by_network, drop_increase_bound, estimates
 from iscam.study.statistics import on_full_image_set, paired, summary
 
 #: The papers' metrics.
@@ -45,18 +45,24 @@ def sentences() -> list[str]:
 
 def integration(found: Runs) -> str:
     """Does IS-CAM do better than Score-CAM? The primary comparison, then counts of all paired differences."""
-    gaps = pd.concat([paired(frame, "is_cam", "score_cam") for frame in found.values()])
-    gaps = gaps[gaps["metric"].isin([*METRICS, *TRUTH])]
-    lower = gaps["metric"].map(lower_is_better)
-    positive, negative = gaps["low"] > 0, gaps["high"] < 0
-    better = int((positive & ~lower | negative & lower).sum())
-    worse = int((negative & ~lower | positive & lower).sum())
+    gaps, better, worse = differences(found)
     return (
         f"**Does integrating over the mask help?** {primary(found)}The two methods have {len(gaps)} paired differences "
         f"in the papers' metrics and the ground truth ({gaps['model'].nunique()} networks, "
         f"{gaps['metric'].nunique()} metrics; 95 % intervals, not corrected for their number). IS-CAM is better in "
         f"{better} and Score-CAM in {worse}; the other {len(gaps) - better - worse} intervals contain zero."
     )
+
+
+def differences(found: Runs) -> tuple[pd.DataFrame, int, int]:
+    """The paired differences between IS-CAM and Score-CAM; in how many IS-CAM is better, and in how many worse."""
+    gaps = pd.concat([paired(frame, "is_cam", "score_cam") for frame in found.values()])
+    gaps = gaps[gaps["metric"].isin([*METRICS, *TRUTH])]
+    lower = gaps["metric"].map(lower_is_better)
+    positive, negative = gaps["low"] > 0, gaps["high"] < 0
+    better = int((positive & ~lower | negative & lower).sum())
+    worse = int((negative & ~lower | positive & lower).sum())
+    return gaps, better, worse
 
 
 def primary(found: Runs) -> str:
@@ -67,16 +73,21 @@ def primary(found: Runs) -> str:
 
 
 def primary_result(frame: pd.DataFrame, images: str) -> str:
-    rows = verdicts(frame)
-    rows = rows[(rows[["method", "other", "metric"]] == PRIMARY[:3]).all(axis=1)].head(1)
-    row, (difference,) = rows.iloc[0], estimates(rows)
+    row, difference = primary_row(frame)
     verdict = row["verdict"].replace("opposite", "opposite to the claim")
     return f"{difference} points on {row['n']:.0f} {images}, p = {row['p']:.2g} ({verdict})"
 
 
+def primary_row(frame: pd.DataFrame) -> tuple[pd.Series, Estimate]:
+    """The row of the primary comparison in `verdicts`, and its difference in points."""
+    rows = verdicts(frame)
+    rows = rows[(rows[["method", "other", "metric"]] == PRIMARY[:3]).all(axis=1)].head(1)
+    return rows.iloc[0], estimates(rows)[0]
+
+
 def truth(frame: pd.DataFrame) -> str:
     """How well the maps agree with the true importance of the parts, and how well any map could."""
-    means = summary(frame).query("metric == 'part_correlation'").pivot(index="model", columns="method", values="mean")
+    means = part_correlations(frame)
     methods = ("is_cam", "score_cam", "oracle")
     integrated, plain, best = (", ".join(means[name].map("{:z.2f}".format)) for name in methods)
     return (
@@ -86,21 +97,32 @@ def truth(frame: pd.DataFrame) -> str:
     )
 
 
+def part_correlations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean rank correlation with the true importance: one row per network, one column per method."""
+    return summary(frame).query("metric == 'part_correlation'").pivot(index="model", columns="method", values="mean")
+
+
 def controls(frame: pd.DataFrame) -> str:
     """In how many pairs of network and metric a network-independent control does as well as IS-CAM."""
+    pairs = controls_as_good(frame)
+    beaten = pairs.index[pairs].get_level_values("metric").str.replace("_", " ")
+    where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
+    return (
+        f"**Do the metrics distinguish methods from controls?** On {frame['image'].nunique()} drawings, a "
+        f"network-independent control (a map that marks everything, or noise) does at least as well as IS-CAM in "
+        f"{len(beaten)} of {len(pairs)} pairs of network and metric{f': {where}' if where else ''}. A map that marks "
+        f"everything has a drop of 0 by definition."
+    )
+
+
+def controls_as_good(frame: pd.DataFrame) -> pd.Series:
+    """Per network and metric: is a control at least as good as IS-CAM?"""
     means = summary(frame).pivot(index=["model", "metric"], columns="method", values="mean")
     means = means.loc[means.index.isin(METRICS, level="metric")]
     signs = [-1 if lower_is_better(metric) else 1 for _, metric in means.index]
     goodness = means.mul(signs, axis=0)
     control = goodness[[name for name in CONTROLS if name in goodness]].max(axis=1)
-    beaten = means.index[control >= goodness["is_cam"]].get_level_values("metric").str.replace("_", " ")
-    where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
-    return (
-        f"**Do the metrics distinguish methods from controls?** On {frame['image'].nunique()} drawings, a "
-        f"network-independent control (a map that marks everything, or noise) does at least as well as IS-CAM in "
-        f"{len(beaten)} of {len(means)} pairs of network and metric{f': {where}' if where else ''}. A map that marks "
-        f"everything has a drop of 0 by definition."
-    )
+    return control >= goodness["is_cam"]
 
 
 def photographs(frame: pd.DataFrame) -> str:
@@ -140,14 +162,19 @@ def energy_as_coded() -> str:
 
 def bound() -> str:
     """How many published pairs of drop and increase break the bound on their sum."""
-    pairs = published_table("table2")
-    pairs = drop_increase_bound(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
+    pairs = published_bound()
     broken = pairs[pairs["at most 100"] == "no"]
     return (
         f"**Are the published numbers possible?** Average drop and average increase of the same images "
         f"add up to at most 100 %. {len(broken)} of the {len(pairs)} published pairs break this bound; the "
         f"largest sum is {broken['sum (%)'].max():.2f} %."
     )
+
+
+def published_bound() -> pd.DataFrame:
+    """The published pairs of average drop and average increase, and whether their sum is at most 100 %."""
+    pairs = published_table("table2")
+    return drop_increase_bound(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
 
 
 def tables() -> list[tuple[str, pd.DataFrame]]:
