@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -143,3 +144,12 @@ def test_wheel_lists_every_package():
     """The list cannot be found automatically, because `iscam._data` is the folder `data` of the checkout."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert set(listed) == {name_of(file) for file in PACKAGE.rglob("__init__.py")} | {"iscam._data"}
+
+
+def test_contributing_lists_every_module_in_order() -> None:
+    table = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Find your way")[2].partition("\n## ")[0]
+    )
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = [re.sub(r"\.py$|/$", "", name) for cell in cells for name in re.findall(r"`(.+?)`", cell)]
+    assert listed == [name for name in LAYERS if not name.startswith("__") and "." not in name]
