@@ -76,10 +76,10 @@ def explain_images(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the GPU if there is one")] = None,
 ) -> None:
     """Write a figure of each image, with the map, the overlay, the class and its probability."""
-    chosen = parse_options(method, option or [])
     stems = output_stems(images, method)
     folder = not_empty("--output", output)
     net = load_model(not_empty("--model", model), weights_file(weights), not_empty("--layer", layer))
+    chosen = parse_options(method, option or [])  # after the model, whose file may add methods
     net = net.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     number = None if target is None else class_number(net, target)
     make_folder(Path(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import iscam
 from helpers.errors import refused
 from helpers.repository import ROOT
+from helpers.studies import OWN_MODEL
 from iscam.study.spec import read_study
 
 FILES = sorted((ROOT / "studies").glob("*.yaml"))
@@ -114,6 +116,38 @@ def test_study_does_not_change_with_its_arguments():
     options["steps"] = 4
     methods["score_cam"] = {}
     assert study.methods == {"is_cam": {"steps": 3}}
+
+
+OWN_METHOD = """
+import iscam
+
+iscam.METHODS["peak_cam"] = iscam.Method(lambda record, _: record.activations.amax((1, 2)), "Peak", "", lambda *_: 1)
+"""
+
+
+def test_file_of_a_users_model_may_add_methods(tmp_path, monkeypatch):
+    monkeypatch.setitem(iscam.METHODS, "peak_cam", None)  # restored after the test
+    del iscam.METHODS["peak_cam"]
+    file = tmp_path / "own.py"
+    file.write_text(OWN_METHOD + OWN_MODEL)
+    study = iscam.Study((f"{file}:network",), methods={"peak_cam": {}}, metrics=("complexity",), count=1)
+    frame = iscam.run_study(study, tmp_path / "results")
+    assert frame["error"].tolist() == [""]
+
+
+@pytest.mark.parametrize(("code", "word"), [("1 +", "SyntaxError"), ("import nowhere", "nowhere")])
+def test_file_of_a_users_model_that_fails_is_refused(tmp_path, code, word):
+    (tmp_path / "own.py").write_text(code)
+    with refused("cannot import", word):
+        iscam.Study((f"{tmp_path / 'own.py'}:network",))
+
+
+def test_pickled_study_has_its_fields_only():
+    study = iscam.Study()
+    assert study.method_entries
+    copied = pickle.loads(pickle.dumps(study))
+    assert copied == study
+    assert set(vars(copied)) == set(asdict(study))
 
 
 TEXTS = {

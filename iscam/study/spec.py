@@ -16,7 +16,7 @@ from iscam.metrics import MetricCall, Need, parse_metric
 from iscam.study.method_entry import MethodEntry, parse_entry
 from iscam.study.strict_yaml import MAX_DEPTH, MAX_NODES, read_yaml, shortened
 from iscam.validation import check_choice, check_int, unknown_choice
-from iscam.zoo import source
+from iscam.zoo import imported, of_a_function, source
 
 #: Sources of images that have drawings and masks.
 DRAWN_SOURCES = ("menagerie",)
@@ -70,6 +70,10 @@ class Study:
             check_model(model)
         check_drawings(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: another process parses them again, once it has imported a user's module."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
     @cached_property
     def method_entries(self) -> dict[str, MethodEntry]:
         """The parsed methods by their name in the table."""
@@ -93,11 +97,12 @@ def check_names(field_name: str, names: object, example: str) -> tuple[str, ...]
 
 
 def check_model(name: str) -> None:
-    """Raise InputError for a name that `load_model` cannot know, as far as possible without loading it."""
-    source(name)
-    file, _, _ = name.rpartition(":")
-    if file.endswith(".py") and not Path(file).is_file():
-        raise InputError(f"no file {file} for the model {name}")
+    """Raise InputError for a name that `load_model` cannot know, as far as possible without loading it.
+
+    The module of a user's model is imported, because it may add methods and metrics.
+    """
+    if source(name) is of_a_function:
+        imported(name.rpartition(":")[0])
 
 
 def check_source(data: object) -> str:
