@@ -106,6 +106,15 @@ def test_own_model_command_runs_as_printed(block: Block, folder: Path) -> None:
     assert len([*(folder / "maps").glob("*.png")]) == 2
 
 
+def test_own_model_file_adds_a_method_to_the_command_line(folder: Path) -> None:
+    entry = next(block.code for block in PYTHON if "iscam.METHODS[" in block.code).partition("study =")[0]
+    with (folder / "my_models.py").open("a", encoding="utf-8") as file:
+        file.write(f"\n\n{entry}")
+    options = "--model my_models.py:network --method peak_cam --output maps"
+    subprocess.run(["iscam", "explain", "dog.jpg", *options.split()], check=True)
+    assert (folder / "maps/dog_peak_cam.png").exists()
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=number)
 def test_own_model_block_has_ten_lines_at_most(block: Block) -> None:
     assert len([line for line in block.code.splitlines() if line.strip()]) <= 10
