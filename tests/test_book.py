@@ -79,7 +79,7 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 MIXED = ("published_numbers",)
 
 #: A pattern of the cells of a page's live part.
-LIVE = r"explain\(|part_importance\(|importances\[|explained|curve_bands|live"
+LIVE = r"explain\(|part_importance\(|importances\[|explained|curve_bands|live|\{repeat\}"
 
 
 def quoted(without: Sequence[str] = ()) -> set[str]:
