@@ -105,9 +105,10 @@ def call_model(model: nn.Module, images: Tensor) -> Any:
 
 @dataclass
 class Recording:
-    """The maps A (K, h, w) of each image, and how often the layer ran."""
+    """The maps A (K, h, w) of each image, the layer's first output, and how often the layer ran."""
 
     activations: list[Tensor] = field(default_factory=list)
+    output: Tensor | None = None
     runs: int = 0
 
 
@@ -127,6 +128,8 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
         reading = read(output)
         maps = reading.to_maps(output)
         recorded.runs += 1
+        if recorded.runs == 1:
+            recorded.output = output
         recorded.activations = [each.detach().requires_grad_(torch.is_grad_enabled()) for each in maps]
         # A copy, so that an in-place ReLU behind the layer leaves A as it was.
         return reading.to_output(torch.stack(recorded.activations), output)
@@ -216,6 +219,22 @@ def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool
     if version(argument) != version_before:
         return False
     return argument is output or (argument.shape == output.shape and torch.equal(argument, output))
+
+
+def depends_on(output: Tensor, images: Tensor) -> bool:
+    """False if autograd's graph shows that the output does not come from the images, which require gradients."""
+    if not output.requires_grad:  # the model turns gradients off, so there is no graph
+        return True
+    seen: set[Any] = set()
+    nodes: list[Any] = [output.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            if getattr(node, "variable", None) is images:
+                return True
+            seen.add(node)
+            nodes += [following for following, _ in node.next_functions]
+    return False
 
 
 def checked_finite(logits: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def read_layout(layout: Layout, model: nn.Module, layer: str, output: Any, image
 
 def possible_readings(model: nn.Module, layer: str, output: Any, images: torch.Size) -> list[Reading]:
     """All readings of a layer's output that fit the images and the model."""
-    if not isinstance(output, Tensor) or len(output) != images[0]:
+    if not isinstance(output, Tensor) or len(output) != images[0] or may_be_attention(model, layer, output, images):
         return []
     module = model.get_submodule(layer)
     if output.ndim == 4:
@@ -111,9 +111,7 @@ def possible_readings(model: nn.Module, layer: str, output: Any, images: torch.S
             for reading in readings_4d(module, output)
             if isinstance(module, CHANNELS_FIRST) or same_aspect((reading.height, reading.width), images[2:])
         ]
-    if output.ndim == 3 and not is_attention(output):
-        return readings_3d(module, last_axes(model), output, images)
-    return []
+    return readings_3d(module, last_axes(model), output, images) if output.ndim == 3 else []
 
 
 def readings_as(layout: str, output: Tensor, images: torch.Size) -> list[Reading]:
@@ -131,7 +129,7 @@ def readings_4d(module: nn.Module, output: Tensor) -> list[Reading]:
         return [nchw(output)]
     if type(module).__name__ in CHANNELS_LAST:
         return [nhwc(output)]
-    return [] if is_attention(output) else [nchw(output), nhwc(output)]
+    return [nchw(output), nhwc(output)]
 
 
 def nchw(output: Tensor) -> Reading:
@@ -151,8 +149,25 @@ def nhwc(output: Tensor) -> Reading:
     )
 
 
-def is_attention(output: Tensor) -> bool:
-    """Return True if each row is a distribution over the columns, as in attention weights (batch, heads, n, n)."""
+def may_be_attention(model: nn.Module, layer: str, output: Tensor, images: torch.Size) -> bool:
+    """True for what looks like attention between tokens, (batch, heads, n, n) or (batch, n, n, heads).
+
+    Either each row is a distribution over the columns, or the layer is part of an attention module and n tokens are a
+    grid of the image, with at most two prefix tokens.
+    """
+    if output.ndim < 3 or isinstance(model.get_submodule(layer), CHANNELS_FIRST):
+        return False
+    if is_distribution(output):
+        return True
+    *_, first, second, last = output.shape
+    tokens = last if second == last else second if first == second and output.ndim == 4 else 0
+    parents = [model.get_submodule(layer.rsplit(".", i)[0]) for i in range(1, layer.count(".") + 1)]
+    inside = any("att" in type(parent).__name__.lower() for parent in parents)
+    return inside and any(grids(tokens - prefix, images[2:]) for prefix in range(3))
+
+
+def is_distribution(output: Tensor) -> bool:
+    """True for square matrices in the last two axes whose rows are not negative and sum to 1."""
     if output.shape[-2] != output.shape[-1] or output.shape[-1] == 1:
         return False
     values = output.detach().float()
@@ -182,12 +197,13 @@ def tokens_reading(prefix: int, height: int, width: int, channels: int) -> Readi
 
 
 def readings_3d(module: nn.Module, widths: set[int], output: Tensor, images: torch.Size) -> list[Reading]:
-    """Readings as (batch, n, K) if the model works on last axes of size K, and as (batch, K, n) unless only n fits."""
+    """Tokens (batch, n, K) if the model works on a last axis of this size, else (batch, K, n)."""
     first, second = output.shape[1:]
-    readings = token_readings(output, images) if second in widths else []
-    if type(module).__name__ not in CHANNELS_LAST and (first in widths or second not in widths):
-        readings += [transposed_reading(first, height, width) for height, width in grids(second, images[2:])]
-    return readings
+    if first == second and type(module).__name__ not in CHANNELS_LAST:
+        return []
+    if second in widths:
+        return token_readings(output, images)
+    return [transposed_reading(first, *grid) for grid in grids(second, images[2:])]
 
 
 def transposed_reading(channels: int, height: int, width: int) -> Reading:

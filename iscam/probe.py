@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iscam.capture import Call, call_model, grad_enabled, traced
+from iscam.capture import Call, call_model, depends_on, grad_enabled, traced
 from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout, same_aspect
 
@@ -51,7 +51,7 @@ def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor],
         ]
         last = max((place for place, call in enumerate(calls) if has_weights(call.module)), default=-1)
         features = [c for c in candidates if c.place < last or c.reading.channels != logits.shape[1]]
-        found = last_used(features, calls, logits) or last_used(candidates, calls, logits)
+        found = last_used(features, calls, logits, images) or last_used(candidates, calls, logits, images)
     if found is None:
         raise InputError(
             f"{type(model).__name__} has no layer with a spatial output (batch, channels, height, width) on which the "
@@ -147,8 +147,13 @@ def has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
 
 
-def last_used(candidates: Sequence[Candidate], calls: Sequence[Call], logits: Tensor) -> Candidate | None:
-    """The last candidate on whose maps the class scores depend, by the gradients of a random sum of the scores."""
+def last_used(
+    candidates: Sequence[Candidate], calls: Sequence[Call], logits: Tensor, images: Tensor
+) -> Candidate | None:
+    """The last candidate that depends on the images, and on whose maps the class scores depend.
+
+    The gradients of a random sum of the scores show the latter.
+    """
     if not logits.requires_grad:  # the model turns gradients off
         return candidates[-1] if candidates else None
     scores = scores_with_gradient(calls, logits)
@@ -156,7 +161,8 @@ def last_used(candidates: Sequence[Candidate], calls: Sequence[Call], logits: Te
         some = candidates[max(end - AT_ONCE, 0) : end]
         gradients = gradients_of(scores, [candidate.call.output for candidate in some])
         for candidate, gradient in zip(reversed(some), reversed(gradients), strict=True):
-            if gradient is not None and candidate.reading.to_maps(gradient).any():
+            used = gradient is not None and candidate.reading.to_maps(gradient).any()
+            if used and depends_on(candidate.call.output, images):
                 return candidate
     return None
 
@@ -185,11 +191,12 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor]) -> list[Tensor | Non
 def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
     """Names of the layers whose output reads as maps with h, w > 1; all modules if the model fails on the probe."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with grad_enabled(), torch.random.fork_rng(devices=[]):
             images, calls, _ = probe(model)
     except InputError:
         return hookable(model)
-    return list(dict.fromkeys(candidate.call.name for candidate in spatial(model, calls, layout, images.shape)))
+    candidates = spatial(model, calls, layout, images.shape)
+    return list(dict.fromkeys(c.call.name for c in candidates if depends_on(c.call.output, images)))
 
 
 def listed(names: Sequence[str]) -> str:

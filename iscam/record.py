@@ -14,6 +14,7 @@ from iscam.capture import (
     Recording,
     call_model,
     checked_finite,
+    depends_on,
     grad_enabled,
     model_errors,
     recording,
@@ -69,12 +70,18 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
 
 def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
     """The recorded layer and the logits (classes,) of one image (1, channels, height, width)."""
+    check = f"layer {net.layer} depends on the image"
     with grad_enabled(), model_errors(images), recording(net.model, net.layer, reader(net, images)) as recorded:
+        images = images.detach().clone().requires_grad_(check not in net.caches.warned)
         logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0]
     if not recorded.activations:
         raise InputError(
             f"layer {net.layer!r} did not run in the forward pass; valid layers: {listed(layer_names(net.model))}"
         )
+    if images.requires_grad and recorded.output is not None and not depends_on(recorded.output, images):
+        raise InputError(f"the output of layer {net.layer!r} does not depend on the image; choose another layer")
+    net.caches.first_time(check)
+    recorded.output = None  # frees the graph behind it
     return recorded, logits
 
 

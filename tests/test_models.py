@@ -364,6 +364,49 @@ def test_auto_layout_refuses_what_is_no_image(end, method):
         iscam.explain(iscam.Network(Side(), "end"), smooth_images(1, 64, 64), 1, method=method)
 
 
+class TalkingAttention(nn.Module):
+    """Mixes the heads after the softmax, so that rows do not sum to 1: (1, 2, 64, 64), then (1, 64, 64, 2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.mix = nn.Dropout(), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.unflatten(1, (2, 3)).flatten(3)
+        scores = self.drop(heads.mT @ heads)
+        self.mix(scores.permute(0, 2, 3, 1))
+        return x
+
+
+@pytest.mark.parametrize("layer", ["end.attention.drop", "end.attention.mix"])
+def test_attention_between_tokens_is_no_image(layer):
+    model = seeded(Cnn)
+    model.end = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(8), attention=TalkingAttention()))
+    with refused(f"layer '{layer}'", "layout="):
+        iscam.explain(iscam.Network(model, layer), smooth_images(1, 64, 64), 1, method="score_cam")
+
+
+def test_table_of_position_biases_is_no_layer():
+    """It has the shape of maps, and the class scores depend on it, but it does not depend on the image."""
+
+    class Biased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.bias, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 4, 1), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.features(x)
+            return self.head((a * self.bias(torch.ones(1, 2, *a.shape[2:]))).relu().mean((2, 3)))
+
+    model = seeded(Biased)
+    assert iscam.Network(model).layer == "features"
+    assert layer_names(model) == ["features"]
+    net = iscam.Network(model, "bias")
+    for _ in range(2):
+        with refused("layer 'bias' does not depend on the image"):
+            iscam.explain(net, smooth_images(1, 16, 16), 1, method="score_cam")
+
+
 def test_ambiguous_layout_lists_its_readings():
     """16 channels of 16x16, on the only size that the model takes: both 4-d readings fit."""
 
