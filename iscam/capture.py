@@ -222,9 +222,7 @@ def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool
 
 
 def depends_on(output: Tensor, images: Tensor) -> bool:
-    """False if autograd's graph shows that the output does not come from the images, which require gradients."""
-    if not output.requires_grad:  # the model turns gradients off, so there is no graph
-        return True
+    """True if autograd's graph leads from the output to the images, which require gradients."""
     seen: set[Any] = set()
     nodes: list[Any] = [output.grad_fn]
     while nodes:
@@ -235,6 +233,27 @@ def depends_on(output: Tensor, images: Tensor) -> bool:
             seen.add(node)
             nodes += [following for following, _ in node.next_functions]
     return False
+
+
+def is_constant(model: nn.Module, layer: str, images: Tensor) -> bool:
+    """True if a layer returns the same for the images and for others."""
+    outputs: list[Any] = []
+    with hook_on(model, layer, recorder(outputs)), eval_mode(model), torch.no_grad():
+        call_model(model, images)
+        call_model(model, 1 - images.flip(-1))
+    first, last = outputs[0], outputs[-1]
+    return isinstance(first, Tensor) and isinstance(last, Tensor) and torch.equal(first, last)
+
+
+def recorder(outputs: list[Any]) -> Callable[..., None]:
+    """A hook that appends copies of the outputs of calls from this thread."""
+    thread = threading.get_ident()
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            outputs.append(output.clone() if isinstance(output, Tensor) else output)
+
+    return keep
 
 
 def checked_finite(logits: Tensor) -> Tensor:

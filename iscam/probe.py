@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iscam.capture import Call, call_model, depends_on, grad_enabled, traced
+from iscam.capture import Call, call_model, depends_on, grad_enabled, is_constant, traced
 from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout, same_aspect
 
@@ -51,7 +51,7 @@ def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor],
         ]
         last = max((place for place, call in enumerate(calls) if has_weights(call.module)), default=-1)
         features = [c for c in candidates if c.place < last or c.reading.channels != logits.shape[1]]
-        found = last_used(features, calls, logits, images) or last_used(candidates, calls, logits, images)
+        found = last_used(model, features, calls, logits, images) or last_used(model, candidates, calls, logits, images)
     if found is None:
         raise InputError(
             f"{type(model).__name__} has no layer with a spatial output (batch, channels, height, width) on which the "
@@ -148,7 +148,7 @@ def has_weights(module: nn.Module) -> bool:
 
 
 def last_used(
-    candidates: Sequence[Candidate], calls: Sequence[Call], logits: Tensor, images: Tensor
+    model: nn.Module, candidates: Sequence[Candidate], calls: Sequence[Call], logits: Tensor, images: Tensor
 ) -> Candidate | None:
     """The last candidate that depends on the images, and on whose maps the class scores depend.
 
@@ -162,9 +162,17 @@ def last_used(
         gradients = gradients_of(scores, [candidate.call.output for candidate in some])
         for candidate, gradient in zip(reversed(some), reversed(gradients), strict=True):
             used = gradient is not None and candidate.reading.to_maps(gradient).any()
-            if used and depends_on(candidate.call.output, images):
+            if used and sees_images(model, candidate.call.name, candidate.call.output, images):
                 return candidate
     return None
+
+
+def sees_images(model: nn.Module, layer: str, output: Tensor, images: Tensor) -> bool:
+    """True if the layer's output depends on the images, which require gradients; a table of weights does not.
+
+    A second image decides if autograd's graph does not reach the first, as behind a part without gradients.
+    """
+    return depends_on(output, images) or not is_constant(model, layer, images)
 
 
 def scores_with_gradient(calls: Sequence[Call], logits: Tensor) -> Tensor:
@@ -195,8 +203,14 @@ def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
             images, calls, _ = probe(model)
     except InputError:
         return hookable(model)
-    candidates = spatial(model, calls, layout, images.shape)
-    return list(dict.fromkeys(c.call.name for c in candidates if depends_on(c.call.output, images)))
+    found = [candidate.call for candidate in spatial(model, calls, layout, images.shape)]
+    return list(
+        dict.fromkeys(
+            call.name
+            for call in found
+            if not call.output.requires_grad or sees_images(model, call.name, call.output, images)
+        )
+    )
 
 
 def listed(names: Sequence[str]) -> str:

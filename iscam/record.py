@@ -14,7 +14,6 @@ from iscam.capture import (
     Recording,
     call_model,
     checked_finite,
-    depends_on,
     grad_enabled,
     model_errors,
     recording,
@@ -24,7 +23,7 @@ from iscam.capture import (
 from iscam.errors import InputError
 from iscam.layouts import AmbiguousLayout, Layout, Reading, possible_readings, read_layout
 from iscam.model import Network
-from iscam.probe import layer_names, listed
+from iscam.probe import layer_names, listed, sees_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +77,10 @@ def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
         raise InputError(
             f"layer {net.layer!r} did not run in the forward pass; valid layers: {listed(layer_names(net.model))}"
         )
-    if images.requires_grad and recorded.output is not None and not depends_on(recorded.output, images):
+    output, recorded.output = recorded.output, None  # frees the graph behind it
+    if images.requires_grad and output is not None and not sees_images(net.model, net.layer, output, images):
         raise InputError(f"the output of layer {net.layer!r} does not depend on the image; choose another layer")
     net.caches.first_time(check)
-    recorded.output = None  # frees the graph behind it
     return recorded, logits
 
 

@@ -407,6 +407,28 @@ def test_table_of_position_biases_is_no_layer():
             iscam.explain(net, smooth_images(1, 16, 16), 1, method="score_cam")
 
 
+@pytest.mark.parametrize("layer", ["net.features.0", "net.features"])
+def test_part_without_gradients_is_explained(layer):
+    """A frozen backbone runs without gradients, so that autograd's graph ends before the image."""
+
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.net = nn.Conv2d(3, 3, 3), Cnn()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.backbone(x)
+            return self.net(x)
+
+    model, images = seeded(Frozen), smooth_images(1, 64, 64)
+    net = iscam.Network(model)
+    assert net.layer == "net.features"
+    assert {"backbone", "net.features.0", "net.features"} <= set(layer_names(model))
+    expected = grad_cam_map(model, model.get_submodule(layer), images[0], 1)
+    torch.testing.assert_close(iscam.explain(net.with_layer(layer), images, 1, method="grad_cam")[0], expected)
+
+
 def test_ambiguous_layout_lists_its_readings():
     """16 channels of 16x16, on the only size that the model takes: both 4-d readings fit."""
 
