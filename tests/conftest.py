@@ -57,19 +57,6 @@ def _pooled_case() -> networks.Case:
     return networks.pooled_case()
 
 
-# Other names for the two fixtures above, until every test uses those.
-
-
-@pytest.fixture
-def case(bias_free_case: networks.Case) -> networks.Case:
-    return bias_free_case
-
-
-@pytest.fixture
-def gap(pooled_case: networks.Case) -> networks.Case:
-    return pooled_case
-
-
 @pytest.fixture
 def peak_memory() -> Callable[..., float]:
     """A function that runs a Python script with arguments and returns its peak memory in MB."""

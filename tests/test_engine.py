@@ -45,11 +45,11 @@ def compiled_models(monkeypatch):
 
 
 @pytest.mark.parametrize("passes", [1, 3, 4, 5, 6, 7, 8])
-def test_padded_batches_give_the_same_scores(case, compiled_models, passes):
+def test_padded_batches_give_the_same_scores(bias_free_case, compiled_models, passes):
     """Compiled batches are padded to one shape; a small rest runs eagerly."""
     images = smooth_images(8, 20, 16)
-    found = masked_scores(case.net, batch_of(images), passes, 2, COMPILED)
-    assert_allclose(array(found), array(probabilities(case.net, images[:passes], 2)), rtol=1e-5)
+    found = masked_scores(bias_free_case.net, batch_of(images), passes, 2, COMPILED)
+    assert_allclose(array(found), array(probabilities(bias_free_case.net, images[:passes], 2)), rtol=1e-5)
     assert len(compiled_models) == (passes > 2)
 
 
@@ -61,12 +61,12 @@ def test_compiled_scores_equal_eager_scores():
     assert_allclose(array(found), array(expected), rtol=1e-5)
 
 
-def test_nothing_compiles_unless_asked(case, compiled_models):
+def test_nothing_compiles_unless_asked(bias_free_case, compiled_models):
     """The result of a call never depends on how long the model has run before."""
     images = smooth_images(8, 20, 16)
     for _ in range(3):
-        masked_scores(case.net, batch_of(images), 8, 2, Scoring(batch_size=4))
-    iscam.explain(case.net, images, method="score_cam")
+        masked_scores(bias_free_case.net, batch_of(images), 8, 2, Scoring(batch_size=4))
+    iscam.explain(bias_free_case.net, images, method="score_cam")
     assert not compiled_models
 
 
@@ -106,16 +106,16 @@ class Settings:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_changed_model_is_compiled_again(case, compiled_models, change):
-    case.net.model.temperature, case.net.model.settings = 1.0, Settings()
+def test_a_changed_model_is_compiled_again(bias_free_case, compiled_models, change):
+    bias_free_case.net.model.temperature, bias_free_case.net.model.settings = 1.0, Settings()
     images = smooth_images(4, 20, 16)
     for _ in range(2):
-        masked_scores(case.net, batch_of(images), 4, 2, COMPILED)
+        masked_scores(bias_free_case.net, batch_of(images), 4, 2, COMPILED)
     assert len(compiled_models) == 1
-    change(case.net.model)
-    found = masked_scores(case.net, batch_of(images), 4, 2, COMPILED)
+    change(bias_free_case.net.model)
+    found = masked_scores(bias_free_case.net, batch_of(images), 4, 2, COMPILED)
     assert len(compiled_models) == 2
-    assert_allclose(array(found), array(probabilities(case.net, images, 2)), rtol=1e-5)
+    assert_allclose(array(found), array(probabilities(bias_free_case.net, images, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -146,15 +146,15 @@ def test_fingerprint_ignores_the_mode():
     assert fingerprint(model.train()) == before
 
 
-def test_clear_caches_compiles_again(case, compiled_models):
+def test_clear_caches_compiles_again(bias_free_case, compiled_models):
     images = smooth_images(4, 20, 16)
-    masked_scores(case.net, batch_of(images), 4, 2, COMPILED)
-    case.net.clear_caches()
-    masked_scores(case.net, batch_of(images), 4, 2, COMPILED)
+    masked_scores(bias_free_case.net, batch_of(images), 4, 2, COMPILED)
+    bias_free_case.net.clear_caches()
+    masked_scores(bias_free_case.net, batch_of(images), 4, 2, COMPILED)
     assert len(compiled_models) == 2
 
 
-def test_a_model_that_cannot_compile_runs_eagerly(case, monkeypatch):
+def test_a_model_that_cannot_compile_runs_eagerly(bias_free_case, monkeypatch):
     def fail(self, **options):
         raise RuntimeError("no compiler\nand much more")
 
@@ -162,10 +162,10 @@ def test_a_model_that_cannot_compile_runs_eagerly(case, monkeypatch):
     images = smooth_images(9, 20, 16)
     scoring = Scoring(compile=True, batch_size=5)
     with pytest.warns(UserWarning, match="run uncompiled, which is slower: RuntimeError: no compiler$") as warned:
-        found = masked_scores(case.net, batch_of(images), 9, 2, scoring)
-        masked_scores(case.net, batch_of(images), 9, 2, scoring)
+        found = masked_scores(bias_free_case.net, batch_of(images), 9, 2, scoring)
+        masked_scores(bias_free_case.net, batch_of(images), 9, 2, scoring)
     assert len(warned) == 1
-    assert_allclose(array(found), array(probabilities(case.net, images, 2)), rtol=1e-5)
+    assert_allclose(array(found), array(probabilities(bias_free_case.net, images, 2)), rtol=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------------- batches
@@ -173,7 +173,7 @@ def test_a_model_that_cannot_compile_runs_eagerly(case, monkeypatch):
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 @pytest.mark.parametrize("group_size", [1, 3])
-def test_out_of_memory_halves_the_batch(case, group_size, error):
+def test_out_of_memory_halves_the_batch(bias_free_case, group_size, error):
     images, lengths = smooth_images(18, 20, 16), []
 
     def inputs(passes):
@@ -182,72 +182,76 @@ def test_out_of_memory_halves_the_batch(case, group_size, error):
             raise error
         return (images[passes.start : passes.stop],)
 
-    found = masked_scores(case.net, inputs, 18, 2, Scoring(batch_size=16), group_size)
-    assert_allclose(array(found), array(probabilities(case.net, images, 2)), rtol=1e-5)
+    found = masked_scores(bias_free_case.net, inputs, 18, 2, Scoring(batch_size=16), group_size)
+    assert_allclose(array(found), array(probabilities(bias_free_case.net, images, 2)), rtol=1e-5)
     assert all(length % group_size == 0 for length in lengths)
     assert max(lengths) <= 16
 
 
 @pytest.mark.parametrize("group_size", [1, 3])
 @pytest.mark.parametrize("passes", [3, 9, 12, 18, 27, 30, 39])
-def test_batches_have_nearly_equal_sizes(case, passes, group_size):
+def test_batches_have_nearly_equal_sizes(bias_free_case, passes, group_size):
     images, lengths = smooth_images(passes, 20, 16), []
 
     def inputs(span):
         lengths.append(len(span))
         return (images[span.start : span.stop],)
 
-    masked_scores(case.net, inputs, passes, 2, Scoring(batch_size=6), group_size)
+    masked_scores(bias_free_case.net, inputs, passes, 2, Scoring(batch_size=6), group_size)
     assert sum(lengths) == passes
     assert max(lengths) <= 6
     assert max(lengths) - min(lengths) <= group_size
 
 
-def test_out_of_memory_for_one_group_is_raised(case):
+def test_out_of_memory_for_one_group_is_raised(bias_free_case):
     def inputs(passes):
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        masked_scores(case.net, inputs, 6, 2, group_size=3)
+        masked_scores(bias_free_case.net, inputs, 6, 2, group_size=3)
 
 
 @pytest.mark.parametrize("message", OUT_OF_MEMORY_MESSAGES)
-def test_every_out_of_memory_message_halves_the_batch(case, message):
+def test_every_out_of_memory_message_halves_the_batch(bias_free_case, message):
     images, room = smooth_images(8, 20, 16), 4
 
     def limit(model, args):
         if len(args[0]) > room:
             raise RuntimeError(f"GET was {message}: 9 GB")
 
-    expected = probabilities(case.net, images, 2)
-    case.net.model.register_forward_pre_hook(limit)
-    found = masked_scores(case.net, batch_of(images), 8, 2, Scoring(batch_size=8))
+    expected = probabilities(bias_free_case.net, images, 2)
+    bias_free_case.net.model.register_forward_pre_hook(limit)
+    found = masked_scores(bias_free_case.net, batch_of(images), 8, 2, Scoring(batch_size=8))
     assert_allclose(array(found), array(expected), rtol=1e-5)
     room = 0
     with pytest.raises(torch.OutOfMemoryError, match=message):
-        masked_scores(case.net, batch_of(images), 8, 2)
+        masked_scores(bias_free_case.net, batch_of(images), 8, 2)
 
 
-def test_each_pass_may_have_its_own_class(case):
+def test_each_pass_may_have_its_own_class(bias_free_case):
     images, targets = smooth_images(5, 20, 16), torch.tensor([0, 4, 2, 2, 1])
-    found = masked_scores(case.net, batch_of(images), 5, targets, Scoring(batch_size=2))
-    assert_allclose(array(found), array(case.net(images).softmax(1).gather(1, targets[:, None])[:, 0]), rtol=1e-5)
+    found = masked_scores(bias_free_case.net, batch_of(images), 5, targets, Scoring(batch_size=2))
+    assert_allclose(
+        array(found), array(bias_free_case.net(images).softmax(1).gather(1, targets[:, None])[:, 0]), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("curve", [iscam.insertion, iscam.deletion])
-def test_curves_of_a_batch_equal_single_curves(gap, curve):
+def test_curves_of_a_batch_equal_single_curves(pooled_case, curve):
     maps = torch.rand(3, 25, 31, generator=torch.Generator().manual_seed(1))
-    batch = curve(gap.net, gap.images, maps, gap.targets, 50)
+    batch = curve(pooled_case.net, pooled_case.images, maps, pooled_case.targets, 50)
     for i in range(3):
-        single = curve(gap.net, gap.images[i : i + 1], maps[i : i + 1], gap.targets[i : i + 1], 50)
+        single = curve(
+            pooled_case.net, pooled_case.images[i : i + 1], maps[i : i + 1], pooled_case.targets[i : i + 1], 50
+        )
         assert_allclose(array(batch.scores[i]), array(single.scores[0]), atol=1e-6)
         assert_allclose(float(batch.auc[i]), float(single.auc[0]), atol=1e-6)
 
 
-def test_float32_ignores_the_callers_autocast(case):
-    expected = iscam.explain(case.net, case.images, case.targets, "is_cam", steps=3)
+def test_float32_ignores_the_callers_autocast(bias_free_case):
+    expected = iscam.explain(bias_free_case.net, bias_free_case.images, bias_free_case.targets, "is_cam", steps=3)
     with torch.autocast("cpu", torch.bfloat16):
-        found = iscam.explain(case.net, case.images, case.targets, "is_cam", steps=3)
+        found = iscam.explain(bias_free_case.net, bias_free_case.images, bias_free_case.targets, "is_cam", steps=3)
     assert_allclose(array(found), array(expected), atol=1e-5)
 
 
@@ -269,39 +273,43 @@ def test_shared_first_layer_gives_the_same_weights(name, schedule):
 
 
 @pytest.mark.parametrize("steps, size", [(150, 4), (150, 5), (150, "auto"), (151, "auto"), (150, 1)])
-def test_no_batch_is_larger_than_asked(gap, steps, size):
+def test_no_batch_is_larger_than_asked(pooled_case, steps, size):
     lengths = []
-    gap.net.model.head.register_forward_hook(lambda module, args, output: lengths.append(len(output)))
-    iscam.explain(gap.net, gap.images[:1], gap.targets[:1], steps=steps, batch_size=size)
+    pooled_case.net.model.head.register_forward_hook(lambda module, args, output: lengths.append(len(output)))
+    iscam.explain(pooled_case.net, pooled_case.images[:1], pooled_case.targets[:1], steps=steps, batch_size=size)
     assert max(lengths) <= (32 if size == "auto" else max(size, 4))  # 4: the check of the split
 
 
-def test_split_model_equals_the_model_at_every_t(gap):
-    record = forward_record(gap.net, gap.images[0])
+def test_split_model_equals_the_model_at_every_t(pooled_case):
+    record = forward_record(pooled_case.net, pooled_case.images[0])
     t = torch.tensor([[0.0, 0.3, 1.0, 8.0], [2.0, 0.5, 0.0, 1.0]])
     with torch.no_grad():
-        found = split_network(record, t[0]).model(gap.images[:2], t)
-    expected = [gap.split.logits(float(s) * array(gap.images[i])) for i in range(2) for s in t[i]]
+        found = split_network(record, t[0]).model(pooled_case.images[:2], t)
+    expected = [pooled_case.split.logits(float(s) * array(pooled_case.images[i])) for i in range(2) for s in t[i]]
     assert_allclose(array(found), expected, atol=1e-4)
 
 
-def test_split_model_follows_the_weights(gap):
-    record = forward_record(gap.net, gap.images[0])
-    model, x = gap.net.model, gap.images[:1]
+def test_split_model_follows_the_weights(pooled_case):
+    record = forward_record(pooled_case.net, pooled_case.images[0])
+    model, x = pooled_case.net.model, pooled_case.images[:1]
     found = split_network(record, ONCE).model
     with torch.no_grad():
         model.first[0].weight.mul_(1.5)
         assert_allclose(array(found(x, torch.ones(1, 1))), array(model(x)), atol=1e-5)
 
 
-def test_split_model_is_made_again_after_a_change(gap):
-    record = forward_record(gap.net, gap.images[0])
+def test_split_model_is_made_again_after_a_change(pooled_case):
+    record = forward_record(pooled_case.net, pooled_case.images[0])
     first = split_network(record, ONCE)
     assert split_network(record, ONCE) is first
-    gap.net.model.head = nn.Linear(8, 5)
+    pooled_case.net.model.head = nn.Linear(8, 5)
     again = split_network(record, ONCE)
     assert again is not first
-    assert_allclose(array(again.model(gap.images[:1], torch.ones(1, 1))), array(gap.net(gap.images[:1])), atol=1e-5)
+    assert_allclose(
+        array(again.model(pooled_case.images[:1], torch.ones(1, 1))),
+        array(pooled_case.net(pooled_case.images[:1])),
+        atol=1e-5,
+    )
 
 
 class Shifting(nn.Module):
@@ -350,11 +358,11 @@ def test_clipping_is_split_only_below_its_limit():
     assert split_network(record, torch.tensor([0.2, 8.0])) is None
 
 
-def test_the_split_is_checked_without_cudnn(gap):
+def test_the_split_is_checked_without_cudnn(pooled_case):
     """cuDNN's TensorFloat-32 rounds more than the check allows. The caller's setting is restored."""
     seen = []
-    record = forward_record(gap.net, gap.images[0])
-    gap.net.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
+    record = forward_record(pooled_case.net, pooled_case.images[0])
+    pooled_case.net.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
     assert split_network(record, ONCE) is not None
     assert not any(seen)
     assert torch.backends.cudnn.enabled
@@ -406,13 +414,13 @@ print(fresh_pages(), fresh_pages())
     assert again < by_default / 50
 
 
-def test_compiled_scores_from_several_threads(case, compiled_models):
+def test_compiled_scores_from_several_threads(bias_free_case, compiled_models):
     images = smooth_images(4, 20, 16)
-    expected = array(probabilities(case.net, images, 2))
+    expected = array(probabilities(bias_free_case.net, images, 2))
     found = [None] * 4
 
     def work(i):
-        found[i] = masked_scores(case.net, batch_of(images), 4, 2, COMPILED)
+        found[i] = masked_scores(bias_free_case.net, batch_of(images), 4, 2, COMPILED)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:

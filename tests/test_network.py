@@ -120,10 +120,12 @@ def test_frozen_model_or_inference_mode_changes_nothing(name, kind):
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam"])
-def test_data_parallel_changes_nothing(gap, method):
-    parallel = iscam.Network(nn.DataParallel(gap.net.model), f"module.{gap.net.layer}")
-    maps = iscam.explain(gap.net, gap.images, gap.targets, method)
-    assert_allclose(array(iscam.explain(parallel, gap.images, gap.targets, method)), array(maps), atol=1e-6)
+def test_data_parallel_changes_nothing(pooled_case, method):
+    parallel = iscam.Network(nn.DataParallel(pooled_case.net.model), f"module.{pooled_case.net.layer}")
+    maps = iscam.explain(pooled_case.net, pooled_case.images, pooled_case.targets, method)
+    assert_allclose(
+        array(iscam.explain(parallel, pooled_case.images, pooled_case.targets, method)), array(maps), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", CALLS)
