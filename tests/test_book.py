@@ -234,9 +234,9 @@ def make() -> ModuleType:
     ids=range(7),
 )
 def test_set_with_a_wrong_value_exits_with_one_line(make: ModuleType, setting: str, problem: str) -> None:
-    with pytest.raises(SystemExit, match=re.escape(problem)) as exit:
+    with pytest.raises(SystemExit, match=re.escape(problem)) as caught:
         make.read_parameters(None, [setting])
-    assert str(exit.value).startswith("--set ") and "\n" not in str(exit.value)
+    assert str(caught.value).startswith("--set ") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_parameters_file_that_is_wrong_exits_with_one_line(
     file = tmp_path / "parameters.yaml"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(SystemExit, match=re.escape(problem)) as exit:
+    with pytest.raises(SystemExit, match=re.escape(problem)) as caught:
         make.read_parameters(file, [])
-    assert str(file) in str(exit.value) and "\n" not in str(exit.value)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_set_overrides_the_parameters_file(make: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,62 +66,50 @@ class Evil:
         return (pytest.fail, ("code in a weights file was run",))
 
 
+SUFFIXES = ("pth", "safetensors")
+
+#: Contents of a file in either format, made from the network's weights.
+CONTENTS = {
+    "truncated": lambda state: state,
+    "another network": lambda state: models.resnet18(weights=None).state_dict(),
+    "other classes": lambda state: models.squeezenet1_0(weights=None, num_classes=10).state_dict(),
+    "one missing": lambda state: {name: x for name, x in state.items() if name != "classifier.1.bias"},
+    "one too many": lambda state: state | {"extra": torch.zeros(1)},
+}
+
+#: Contents that `torch.save` alone can write.
+OBJECTS = {
+    "a number too many": lambda state: state | {"epoch": 3},
+    "checkpoint": lambda state: {"epoch": 3, "state_dict": state},
+    "list": lambda state: [1, 2, 3],
+    "code": lambda state: state | {"extra": Evil()},
+    "model": lambda state: nn.Linear(2, 2),
+}
+
+#: Contents that are no weights.
+BYTES = {"text": b"no weights\nbut two lines\n", "empty": b"", "pickle": pickle.dumps({"a": Evil()})}
+
+
 def bad_weights(folder, kind: str):
-    state = models.squeezenet1_0(weights=None).state_dict()
-    suffix = "safetensors" if kind.endswith("safetensors") else "pth"
+    """A weights file; `kind` is its content and its suffix, such as "empty, pth"."""
+    content, suffix = kind.split(", ")
     file = folder / f"weights.{suffix}"
-    save = save_file if suffix == "safetensors" else torch.save
-    kind = kind.split(",")[0]
-    if kind == "folder":
+    if content == "folder":
         file.mkdir()
-    elif kind == "text":
-        file.write_text("no weights\nbut two lines\n")
-    elif kind == "empty":
-        file.write_bytes(b"")
-    elif kind == "truncated":
-        save(state, file)
+    elif content in BYTES:
+        file.write_bytes(BYTES[content])
+    elif content != "missing":
+        save = save_file if suffix == "safetensors" else torch.save
+        save((CONTENTS | OBJECTS)[content](models.squeezenet1_0(weights=None).state_dict()), file)
+    if content == "truncated":
         file.write_bytes(file.read_bytes()[:-1000])
-    elif kind == "another network":
-        save(models.resnet18(weights=None).state_dict(), file)
-    elif kind == "other classes":
-        save(models.squeezenet1_0(weights=None, num_classes=10).state_dict(), file)
-    elif kind == "one missing":
-        state.pop("classifier.1.bias")
-        save(state, file)
-    elif kind == "one too many":
-        save(state | {"extra": torch.zeros(1)}, file)
-    elif kind == "a number too many":
-        save(state | {"epoch": 3}, file)
-    elif kind == "checkpoint":
-        save({"epoch": 3, "state_dict": state}, file)
-    elif kind == "list":
-        save([1, 2, 3], file)
-    elif kind == "code":
-        save(state | {"extra": Evil()}, file)
-    elif kind == "model":
-        save(nn.Linear(2, 2), file)
-    elif kind == "pickle":
-        file.write_bytes(pickle.dumps({"a": Evil()}))
     return file
-
-
-KINDS = [
-    "missing",
-    "folder",
-    "text",
-    "empty",
-    "truncated",
-    "another network",
-    "other classes",
-    "one missing",
-    "one too many",
-]
 
 
 @pytest.mark.parametrize(
     "kind",
-    [f"{kind}, {suffix}" for kind in KINDS for suffix in ("pth", "safetensors")]
-    + ["a number too many, pth", "checkpoint, pth", "list, pth", "code, pth", "pickle, pth"],
+    [f"{content}, {suffix}" for content in ("missing", "folder", "text", "empty", *CONTENTS) for suffix in SUFFIXES]
+    + [f"{content}, pth" for content in (*OBJECTS, "pickle")],
 )
 def test_bad_weights_file_is_refused(tmp_path, kind):
     file = bad_weights(tmp_path, kind)
