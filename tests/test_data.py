@@ -21,7 +21,7 @@ from helpers.errors import refused
 from helpers.image_files import VAL, carried, competition, gradient, unprivileged_folder, write
 from helpers.images import array
 from iscam.data import FIGURE_IMAGES, Entry, ImageDataset
-from iscam.errors import IscamError
+from iscam.errors import DownloadError
 from iscam.transforms import MEAN, STD
 
 UNCHANGED = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
@@ -309,7 +309,7 @@ def test_figures_of_another_hash_are_refused(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes() + b"\0")
     dataset = iscam.load_images("figures")
     assert dataset[0].target == 253
-    with refused(str(file), "sha256", error=IscamError):
+    with refused(str(file), "sha256", error=DownloadError):
         dataset[1]
     assert file.exists(), "a file that the user put there is not deleted"
 
@@ -317,7 +317,7 @@ def test_figures_of_another_hash_are_refused(tmp_path, monkeypatch):
 def test_figures_without_network_name_the_missing_file(tmp_path, monkeypatch):
     monkeypatch.setenv("ISCAM_CACHE", str(tmp_path / "new"))
     file = tmp_path / "new" / "n02110806_basenji.JPEG"
-    with refused(str(file), "ISCAM_CACHE", "https://", error=IscamError):
+    with refused(str(file), "ISCAM_CACHE", "https://", error=DownloadError):
         iscam.load_images("figures")[0]
 
 
