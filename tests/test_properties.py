@@ -1,4 +1,4 @@
-"""Properties that follow from the equations, on random images: `explain` with the papers' seven methods, and SSIM."""
+"""Properties that follow from the equations, on random images: `explain` with the papers' seven methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 import iscam
@@ -126,28 +125,3 @@ def test_scaled_channels_change_maps_as_the_equations_say(method, options, seed,
     factors = c if method in SCORE_METHODS else torch.ones(CHANNELS)
     expected = reference.saliency(array(factors * weights), array(record.activations), 25, 31)
     assert_allclose(array(explained(scaled, image, method, options)[0]), expected, atol=1e-4)
-
-
-@settings(max_examples=10)
-@given(seed=SEEDS, noise=st.floats(0.01, 1))
-def test_ssim_agrees_with_scikit_image(seed, noise):
-    """scikit-image's mean leaves out the same border of half a window."""
-    a, b = smooth_images(2, 24, 31, seed=seed)[:, 0].sigmoid().double()
-    b = (a + noise * (b - a)).clamp(0, 1)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    expected = structural_similarity(array(a), array(b), **options)
-    assert iscam.ssim(a[None], b[None]).item() == pytest.approx(expected, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    "bad", [torch.rand(2, 20, 20) - 0.5, torch.rand(2, 20, 20) * 255, torch.full((2, 20, 20), torch.nan)]
-)
-def test_ssim_refuses_maps_outside_the_unit_range(bad):
-    with pytest.raises(iscam.InputError, match=r"maps in \[0, 1\]"):
-        iscam.ssim(torch.rand(2, 20, 20), bad)
-
-
-@pytest.mark.parametrize("bad", [torch.rand(2, 10, 20), torch.rand(2, 20), None])
-def test_ssim_refuses_other_shapes(bad):
-    with pytest.raises(iscam.InputError, match="ssim needs two batches"):
-        iscam.ssim(bad, bad)

@@ -1,25 +1,21 @@
-"""Statistics, claims, tables and recorded runs, compared with answers worked out by hand."""
+"""Statistics, claims, tables and benchmarks, compared with answers worked out by hand."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 import iscam
 from helpers.study_frames import study_rows
 from iscam.plots import intervals
-from iscam.reproduction.archive import describe_run, record_study, recorded
 from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table, speedups
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
-from iscam.reproduction.commands import papermill_command, study_command
 from iscam.reproduction.figures import truth_beside_map
 from iscam.reproduction.names import lower_is_better, method_title
 from iscam.reproduction.published import PAPER_METHODS, data_folder
@@ -322,88 +318,6 @@ def test_truth_beside_map_bars_fit_their_axes():
     assert low < ends[0] and ends[-1] < high
 
 
-# -------------------------------------------------------------------------------------------------------- recorded runs
-
-
-@pytest.fixture
-def archive_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, to which runs are recorded."""
-    monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
-    (tmp_path / "data/results").mkdir(parents=True)
-    return tmp_path
-
-
-def black_images(folder: Path, *names: str) -> str:
-    folder.mkdir()
-    for name in names:
-        Image.new("RGB", (64, 64)).save(folder / name)
-    return str(folder)
-
-
-def test_record_study_names_files_without_their_folders(archive_folder, monkeypatch):
-    data = black_images(archive_folder / "some images", "black.png")
-    study = iscam.Study(data=data, count=1, methods={"identity": {}}, metrics=("complexity",))
-    argv = ["/usr/bin/iscam", "study", str(archive_folder / "studies/one.yaml"), "--data", data, "--engine", "local"]
-    monkeypatch.setattr("sys.argv", [*argv, f"--output={archive_folder / 'output'}"])
-    iscam.run_study(study, archive_folder / "output")
-    record_study(archive_folder / "output", "kept")
-    frame, run = recorded("kept")
-    assert frame["value"].tolist() == [1] and run["parameters"]["data"] == "some images"
-    assert str(archive_folder) not in json.dumps(run)
-    words = ["study", "studies/one.yaml", "--data", "some images"]
-    assert run["argv"] == ["iscam", *words, "--engine", "local", "--output", "results/kept"]
-    assert shlex.split(study_command(run)) == ["iscam", *words, "--output", "results/kept"]
-
-
-def test_record_study_unfinished_keeps_complete_images(archive_folder):
-    networks = ("menagerie/resnet", "menagerie/vgg")
-    output = archive_folder / "output"
-    study = iscam.Study(networks, count=3, methods={"identity": {}}, metrics=("complexity",))
-    frame = iscam.run_study(study, output)
-    rest = frame[(frame["image"] != frame["image"].iloc[-1]) | (frame["model"] != networks[1])]
-    for part in output.glob("part-*.parquet"):
-        part.unlink()
-    rest.to_parquet(output / "part-0.parquet")
-    (made,) = output.glob("run-*.json")
-    for number, commit in enumerate(["b", "a", "b"]):
-        run = json.loads(made.read_text()) | {"commit": commit, "versions": {"torch": commit}}
-        made.with_name(f"run-{number}.json").write_text(json.dumps(run))
-    made.unlink()
-    record_study(output, "kept")
-    kept, run = recorded("kept")
-    assert run["commit"] == run["versions"]["torch"] == "b, a"
-    assert len(rest) == 5 and len(kept) == 4
-    assert run["argv"][-2:] == ["--count", "2"]
-    assert "2 images" in describe_run(kept, run) and f"`{study_command(run)}`" in describe_run(kept, run)
-
-
-def test_record_study_unfinished_photographs_keep_their_count(archive_folder):
-    """A smaller count would choose other photographs."""
-    data = black_images(archive_folder / "images", "a.png", "b.png")
-    study = iscam.Study(data=data, count=2, methods={"identity": {}}, metrics=("complexity",))
-    frame = iscam.run_study(study, archive_folder / "output")
-    (part,) = (archive_folder / "output").glob("part-*.parquet")
-    frame[frame["image"] == "a.png"].to_parquet(part)
-    record_study(archive_folder / "output", "kept")
-    kept, run = recorded("kept")
-    assert kept["image"].tolist() == ["a.png"] and "--count" not in run["argv"]
-
-
-def test_recorded_studies_have_commands_of_the_command_line():
-    for name in ("ablations", "ground_truth", "tables_squeezenet"):
-        _, run = recorded(name)
-        words = shlex.split(study_command(run))
-        assert words[:2] == ["iscam", "study"] and Path(words[2]).parts[0] == "studies"
-        assert not {"--engine", "__main__.py"} & set(words)
-
-
-def test_papermill_command_is_one_shell_word_per_argument():
-    command = papermill_command("speed", model="it's", layers=["a b"], record="")
-    words = shlex.split(command)
-    assert words[:4] == ["papermill", "notebooks/speed.ipynb", "speed.ipynb", "-y"] and len(words) == 5
-    assert words[4] == "{model: it's, layers: [a b]}"
-
-
 # ----------------------------------------------------------------------------------------------------------- benchmarks
 
 
@@ -437,12 +351,13 @@ def test_benchmark_tables_worked_example():
     assert floor.to_numpy().tolist() == [["fp32", 8, 500, 400]] and floor["passes in a batch"].dtype == int
 
 
-def test_speedups_of_a_run_without_some_lines_are_empty(archive_folder):
-    results = archive_folder / "data/results"
+def test_speedups_of_a_run_without_some_lines_are_empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISCAM_DATA", str(tmp_path))
+    (tmp_path / "results").mkdir()
     (source, *_) = sorted(Path(__file__).parents[1].glob("data/results/benchmarks-*.json"))
     run = json.loads(source.read_text())
     run["lines"] = [row for row in run["lines"] if "bf16" not in row["line"]]
-    (results / source.name).write_text(json.dumps(run))
+    (tmp_path / "results" / source.name).write_text(json.dumps(run))
     found = speedups().set_index("line").iloc[:, 0]
     assert np.isnan(found["bfloat16"]) and found.drop("bfloat16").notna().all()
-    assert data_folder() == archive_folder / "data"
+    assert data_folder() == tmp_path

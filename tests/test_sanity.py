@@ -1,4 +1,4 @@
-"""Randomised and shifted networks, and the similarity of maps, on cases computed by hand."""
+"""Randomised and shifted networks, and the likeness of their maps, on cases computed by hand."""
 
 import copy
 import math
@@ -12,7 +12,6 @@ from torch import nn
 import iscam
 from helpers.errors import refused
 from iscam.metrics.sanity import SHIFTS, cascade, excess, explained_randomised, likeness, outcome
-from iscam.reproduction.archive import load_partial, recorded, save_run
 
 TARGETS = torch.tensor([2, 3, 4])
 
@@ -200,49 +199,6 @@ def test_shifted_score_cam_fills_with_minus_the_shift(pooled_case):
             assert weights[k].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_ssim_equals_its_formula_per_window():
-    g = torch.Generator().manual_seed(0)
-    a, b = torch.rand(14, 12, generator=g).double(), torch.rand(14, 12, generator=g).double()
-    bell = [[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)]
-    total, values = sum(map(sum, bell)), []
-    for top in range(4):
-        for left in range(2):
-            pairs = [
-                (bell[i][j] / total, a[top + i, left + j].item(), b[top + i, left + j].item())
-                for i in range(11)
-                for j in range(11)
-            ]
-            mean_a, mean_b = sum(w * x for w, x, _ in pairs), sum(w * y for w, _, y in pairs)
-            var_a = sum(w * (x - mean_a) ** 2 for w, x, _ in pairs)
-            var_b = sum(w * (y - mean_b) ** 2 for w, _, y in pairs)
-            both = sum(w * (x - mean_a) * (y - mean_b) for w, x, y in pairs)
-            up = (2 * mean_a * mean_b + 0.0001) * (2 * both + 0.0009)
-            values.append(up / ((mean_a**2 + mean_b**2 + 0.0001) * (var_a + var_b + 0.0009)))
-    assert iscam.ssim(a[None], b[None]).item() == pytest.approx(sum(values) / len(values), abs=1e-12)
-
-
-def test_ssim_equals_hand_computed_values():
-    a = torch.zeros(11, 11)
-    a[:, 5], a[:, 6:] = 0.5, 1  # one window, mean 1/2; the map turned round has the opposite covariance
-    bell = [math.exp(-((i - 5) ** 2) / 4.5) for i in range(11)]
-    variance = 0.25 * (1 - 1 / sum(bell))
-    turned = (0.0009 - 2 * variance) / (0.0009 + 2 * variance)
-    found = iscam.ssim(torch.stack([a, a]), torch.stack([a, 1 - a]))
-    assert found.tolist() == pytest.approx([1, turned])
-
-
-def test_ssim_of_a_constant_map_is_nan():
-    a = torch.rand(2, 11, 11, generator=torch.Generator().manual_seed(0))
-    blank = torch.stack([torch.zeros(11, 11), a[1]])
-    assert iscam.ssim(a, blank).isnan().tolist() == iscam.ssim(blank, a).isnan().tolist() == [True, False]
-
-
-@pytest.mark.parametrize("shapes", [((2, 11, 11), (1, 11, 11)), ((1, 10, 20), (1, 10, 20)), ((11, 11), (11, 11))])
-def test_ssim_of_other_shapes_is_refused(shapes):
-    with pytest.raises(iscam.InputError, match="ssim needs two batches"):
-        iscam.ssim(*(torch.zeros(shape) for shape in shapes))
-
-
 def test_likeness_has_a_row_per_method_image_metric():
     up = torch.arange(121.0).reshape(11, 11) / 120
     maps = {"one": torch.stack([up, up]), "two": torch.stack([up, torch.zeros(11, 11)])}
@@ -296,27 +252,3 @@ def test_shift_to_black_maps_black_to_zero():
     net = iscam.load_model("menagerie/resnet")
     black = net.transform(iscam.data.Image.new("RGB", (224, 224)))
     torch.testing.assert_close(black + SHIFTS["0 is black"][:, None, None], torch.zeros(3, 224, 224))
-
-
-def test_recorded_table_has_its_provenance(tmp_path, monkeypatch):
-    frame = pd.DataFrame({"value": [1.0, float("nan")]})
-    save_run(frame, tmp_path / "results" / "run", {"count": 2}, 1.26, "papermill it")
-    monkeypatch.setenv("ISCAM_DATA", str(tmp_path))
-    found, run = recorded("run")
-    pd.testing.assert_frame_equal(found, frame)
-    assert (run["parameters"], run["seconds"], run["command"]) == ({"count": 2}, 1.3, "papermill it")
-    assert run["versions"]["torch"]
-
-
-def test_run_resumes_from_its_own_record_only(tmp_path):
-    frame = pd.DataFrame({"model": ["m"], "image": ["p.JPEG"], "value": [1.0]})
-    given = {"data": "/home/me/images", "weights": {"m": "/home/me/m.safetensors"}, "count": 2}
-    for fresh in ("", tmp_path / "run"):
-        found, spent = load_partial(fresh, given)
-        assert (len(found), spent) == (0, 0.0) and {"model", "image"} <= set(found)
-    save_run(frame, tmp_path / "run", given, 1.26, "papermill it")
-    found, spent = load_partial(tmp_path / "run", given | {"data": "/elsewhere/images"})
-    pd.testing.assert_frame_equal(found, frame)
-    assert spent == 1.3
-    with pytest.raises(iscam.InputError, match="papermill it; choose another"):
-        load_partial(tmp_path / "run", given | {"count": 3})
