@@ -26,16 +26,6 @@ COLOURS = "inferno"
 #: Colours of lines, safe for colour-blind readers.
 LINE_COLOURS = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133")
 
-#: Method -> its title, and the titles of study entries that are not methods.
-TITLES = {name: method.title for name, method in {**METHODS, **CONTROLS}.items()} | {
-    "is_cam_linear": "IS-CAM, linear",
-    "part_area": "part area",
-    "oracle": "oracle",
-}
-
-#: Method -> where its weights come from, in one line.
-LINES = {name: method.summary for name, method in METHODS.items()}
-
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, which notebooks show as the value of a cell.
@@ -59,6 +49,12 @@ def figure_class() -> type[Figure]:
             return file.getvalue()
 
     return NotebookFigure
+
+
+def title_of(method: str) -> str:
+    """The title of a method or control; any other name is its own title."""
+    entry = METHODS.get(method) or CONTROLS.get(method)
+    return entry.title if entry else method
 
 
 def to_pixels(image: Tensor, transform: Callable[..., Any] | None = canonical_transform) -> np.ndarray:
@@ -161,7 +157,7 @@ def gallery(
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
         show_image(axes[row, 0], image, label, transform)
         for column, (method, its_maps) in enumerate(maps.items(), start=1):
-            title = TITLES.get(method, method) if row == 0 else ""
+            title = title_of(method) if row == 0 else ""
             show_overlay(axes[row, column], image, its_maps[row], title, transform)
     for axis in axes.flat:
         axis.title.set_fontsize(9)
@@ -176,7 +172,7 @@ def curve_bands(curves: Mapping[str, Any], xlabel: str) -> Figure:
     for (method, found), (colour, dashes) in zip(curves.items(), looks, strict=False):
         scores, fraction = found.scores.cpu().numpy(), found.fraction.cpu().numpy()
         mean, error = scores.mean(0), 1.96 * scores.std(0, ddof=min(1, len(scores) - 1)) / np.sqrt(len(scores))
-        label = f"{TITLES.get(method, method)} (area {float(found.auc.mean()):.3f})"
+        label = f"{title_of(method)} (area {float(found.auc.mean()):.3f})"
         axes.plot(fraction, mean, color=colour, linestyle=dashes, label=label)
         low, high = (mean - error).clip(0), (mean + error).clip(max=1)
         axes.fill_between(fraction, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -194,7 +190,7 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
     for axis, model in zip(axes[0], models, strict=True):
         rows = chosen[chosen["model"] == model].iloc[::-1]
         middle, low, high = (100 * rows[key].to_numpy(float) for key in ("mean", "low", "high"))
-        axis.errorbar(middle, [TITLES.get(m, m) for m in rows["method"]], xerr=[middle - low, high - middle], fmt="o")
+        axis.errorbar(middle, [title_of(m) for m in rows["method"]], xerr=[middle - low, high - middle], fmt="o")
         axis.set(title=model)
         axis.grid(axis="x", alpha=0.3)
     drawn.supxlabel(xlabel, fontsize="medium")
