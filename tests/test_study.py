@@ -18,7 +18,7 @@ import torch
 
 import iscam
 from helpers.errors import refused
-from helpers.studies import KEYS, OWN_MODEL, TINY, equal_tables, write_images
+from helpers.studies import KEYS, OWN_MODEL, OWN_TRANSFORM, TINY, equal_tables, write_images
 from iscam.errors import DEVICE_ERRORS, StoreError
 from iscam.study.costs import passes, should_compile
 from iscam.study.store import read_rows
@@ -253,6 +253,24 @@ def test_layer_and_temperature_of_a_method(tmp_path):
     assert energy["cold"] == pytest.approx(energy["grad_cam"], abs=1e-5)
     assert energy["cold layer3"] == pytest.approx(energy["layer3"], abs=1e-5)
     assert energy["layer3"] != pytest.approx(energy["grad_cam"], abs=1e-3)
+
+
+def test_each_model_gets_images_through_its_own_transform(tmp_path):
+    """The user's model takes images of 16x24 in [0, 1]; the menagerie's takes 224x224, normalised."""
+    (tmp_path / "own.py").write_text(OWN_TRANSFORM)
+    own = f"{tmp_path / 'own.py'}:network"
+    study = replace(TINY, models=("menagerie/resnet", own), metrics=("explained_confidence", "energy"))
+    frame = iscam.run_study(study, tmp_path / "results")
+    assert (frame["error"] == "").all()
+    found = frame[frame["method"] == "grad_cam"].set_index(["model", "image", "metric"])["value"]
+    for model in study.models:
+        net = iscam.load_model(model)
+        for item in iscam.load_images("menagerie", count=2, transform=net.transform):
+            maps = iscam.explain(net, item.image[None], method="grad_cam")
+            _, explained = iscam.confidence(net, item.image[None], maps)
+            assert found[model, item.name, "explained_confidence"] == pytest.approx(float(explained), abs=1e-6)
+            energy = iscam.energy(maps, [item.boxes])
+            assert found[model, item.name, "energy"] == pytest.approx(float(energy), abs=1e-6)
 
 
 def test_layer_of_each_model(tmp_path):

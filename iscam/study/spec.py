@@ -27,7 +27,7 @@ class Study:
     """What to compute: every method's map of every image by every model, evaluated with every metric.
 
     - `models`: names for `load_model`. `weights`: model -> file, or None for random weights; the others have their own.
-    - `data`, `count`, `seed`: as in `load_images`.
+    - `data`, `count`, `seed`: as in `load_images`. Each model reads the images through its own transform.
     - `methods`: name in the table -> options. "method" is the method (default: the name itself). "layer" is the
       layer to explain, of all models or as model -> layer. "temperature" divides the logits that make the map.
     - `metrics`: names in `METRICS`. An argument follows a colon: "win:score_cam" compares with that entry of `methods`,

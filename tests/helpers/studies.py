@@ -56,3 +56,24 @@ class Own(torch.nn.Module):
 def network():
     return iscam.Network(Own(), "layer")
 """
+
+#: Code of a user's model that takes images of 16x24 in [0, 1], and no others.
+OWN_TRANSFORM = """
+import torch, iscam
+from torchvision.transforms import v2
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+        self.head = torch.nn.Linear(4, 5)
+
+    def forward(self, x):
+        assert x.shape[1:] == (3, 16, 24) and x.min() >= 0 and x.max() <= 1
+        return self.head(self.layer(x).relu().mean((2, 3)))
+
+def network():
+    transform = v2.Compose([v2.Resize((16, 24)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    return iscam.Network(Own(), "layer", transform=transform)
+"""
