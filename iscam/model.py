@@ -43,6 +43,8 @@ class Network:
     `transform`: from a PIL image to one input. None: short side to 224, centre crop, ImageNet mean and standard
     deviation. `categories`: names of the classes in the order of the scores, or a dictionary from class to name.
 
+    Warns, when it searches the layer, if the class scores of an image are random or depend on the rest of its batch.
+
     Raises InputError for a layer that the model does not have (the message lists valid layers), for a model without a
     spatial layer, and for scripted and exported models.
 

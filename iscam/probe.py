@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iscam.capture import Call, call_model, depends_on, grad_enabled, is_constant, traced
+from iscam.capture import Call, call_model, depends_on, eval_mode, grad_enabled, is_constant, traced
 from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout, same_aspect
 
@@ -18,6 +19,10 @@ SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)
 
 #: Number of gradients that one backward pass of the search computes.
 AT_ONCE = 24
+
+#: Largest change of the class scores that rounding explains, as a share of the largest score. On a GPU, convolutions
+#: in float32 round as TensorFloat-32.
+SAME_SCORES = {"cpu": 0.001, "cuda": 0.02}
 
 #: Longest list of layers in an error message.
 MOST_NAMES = 20
@@ -39,11 +44,14 @@ def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor],
     unchanged, linear projections of tokens, and class maps, which only pooling follows. The tokens behind the last
     attention of a vision transformer are skipped, too, if the class scores depend on the class token alone.
 
+    Warns if the class scores of an image are random or depend on the rest of its batch.
+
     Raises InputError if there is no such layer, or the model fails on the probe image.
     """
     with grad_enabled(), torch.random.fork_rng(devices=[]):
         images, calls, returned = probe(model)
         logits = read_output(returned, 1)
+        warn_if_unrepeatable(model, read_output, images, logits)
         candidates = [
             candidate
             for candidate in spatial(model, calls, layout, images.shape)
@@ -77,6 +85,35 @@ def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
         f"no layer was given, and {type(model).__name__} fails on the random image that finds one: {reason[:300]}; "
         f"pass layer=..., one of: {listed(hookable(model))}"
     ) from first_error
+
+
+def warn_if_unrepeatable(
+    model: nn.Module, read_output: Callable[[Any, int], Tensor], images: Tensor, logits: Tensor
+) -> None:
+    """Warn if the class scores of an image change when it runs again, or beside another image.
+
+    `images` (1, channels, height, width) and their `logits` (1, classes). Costs one pass of two images.
+    """
+
+    def changed(batch: Tensor) -> bool:
+        with eval_mode(model), torch.no_grad():
+            found = read_output(call_model(model, batch), len(batch))[0]
+        tolerance = max(SAME_SCORES.get(images.device.type, 0.02), 16 * torch.finfo(images.dtype).eps)
+        return bool((found - logits[0]).abs().max() > tolerance * logits.abs().max())
+
+    pair = torch.cat([images, 1 - images.flip(-1)]).detach()
+    try:
+        if not changed(pair):
+            return
+        random = changed(pair[:1])
+    except Exception:  # a model that fails on two images says so when it explains them
+        return
+    reason = (
+        "change from pass to pass, so its maps are random: F.dropout needs training=self.training"
+        if random
+        else "depend on the rest of its batch, so its maps do, too: batch normalisation needs running statistics"
+    )
+    warnings.warn(f"{type(model).__name__}: the class scores of an image {reason}", stacklevel=5)
 
 
 def hookable(model: nn.Module) -> list[str]:

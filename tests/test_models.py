@@ -692,6 +692,26 @@ def test_logits_within_0_and_1_do_not_warn(wrap, probability):
         forward_record(net, smooth_images(1, 32, 32)[0])
 
 
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (nn.functional.dropout, "change from pass to pass, so its maps are random"),
+        (lambda x: x - x.mean(0) / 2, "depend on the rest of its batch, so its maps do, too"),
+    ],
+    ids=["random", "batch"],
+)
+def test_unrepeatable_scores_warn_once(end, message):
+    with pytest.warns(UserWarning, match=f"Cnn: the class scores of an image {message}") as caught:
+        net = iscam.Network(seeded(lambda: Cnn(end=end)))
+        iscam.explain(net, smooth_images(1, 32, 32), 1, method="grad_cam")
+    assert len(caught) == 1
+
+
+def test_scores_of_low_precision_do_not_warn():
+    for dtype in (torch.bfloat16, torch.float16):
+        assert iscam.Network(seeded(Cnn).to(dtype)).layer == "features"
+
+
 class Shared(nn.Module):
     """One module that runs twice."""
 

@@ -179,6 +179,8 @@ CAUSES: list[Callable[[], object]] = [
     lambda: grad_cam(iscam.Network(resnet18(num_classes=5), "avgpool")),
     lambda: grad_cam(negative_head()),
     lambda: grad_cam(Returns(lambda scores: scores.softmax(1))),
+    lambda: iscam.Network(Returns(nn.functional.dropout)),
+    lambda: iscam.Network(Returns(lambda scores: scores - scores.mean(0))),
     lambda: iscam.explain(resnet18(num_classes=5), torch.rand(1, 3, 64, 64)),
     lambda: grad_cam(iscam.Network(OneSize(), "1"), size=64),
     lambda: grad_cam(iscam.Network(resnet18(num_classes=5), "layer4.1.relu")),
