@@ -161,7 +161,7 @@ class MaskedInputs:
         return (x,)
 
     def factors(self, passes: range) -> tuple[Tensor, Tensor]:
-        """Return X ∘ H of each group of passes and its factors t, for a network that applies t after its first layer."""
+        """Return X ∘ H and the factors t of each group of passes, for a network that scales after its first layer."""
         n = torch.arange(passes.start, passes.stop, device=self.t.device) % len(self.t)
         masks = self.masks(passes, every=self.group_size)
         return self.record.image * masks[:, None], self.t[n].reshape(-1, self.group_size)
