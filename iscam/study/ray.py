@@ -83,7 +83,7 @@ class Outcome:
 
 
 class WorkerPool:
-    """A pool of Ray actors, each with at most one task. A lost actor is replaced when the cluster has free resources."""
+    """A pool of Ray actors, each with at most one task. A lost actor is replaced when the cluster has a free slot."""
 
     def __init__(self, ray: Any, start: Callable[[], Any], size: int) -> None:
         self.ray, self.start = ray, start

@@ -12,8 +12,8 @@ from iscam.ilsvrc import ANNOTATIONS, CLASSES, IMAGES, TABLE
 from iscam.image_files import list_image_files
 from iscam.study.spec import Study
 
-#: Maximum size, in bytes, of a folder whose contents are compared. A larger folder is compared by sizes and modification
-#: times, because reading the 6.7 GB of ImageNet's validation images would take as long as many studies.
+#: Maximum size, in bytes, of a folder whose contents are compared. A larger folder is compared by sizes and
+#: modification times, because reading the 6.7 GB of ImageNet's validation images would take as long as many studies.
 MAX_CONTENT = 1 << 30
 
 CHUNK = 1 << 20
@@ -72,7 +72,10 @@ def content_digest(file: Path) -> str:
 
 
 def source_signatures(study: Study) -> dict[str, str]:
-    """Return the signatures of the files that a study names, by a description of each file. Missing files are left out."""
+    """Return the signature of each file that a study names, by a description of the file.
+
+    Missing files are left out.
+    """
     files: dict[str, str | None] = {} if study.data in DRAWN_OR_CACHED else {"images": study.data}
     files |= {f"weights of {model}": file for model, file in study.weights.items()}
     files |= {f"code of {model}": model.rpartition(":")[0] for model in study.models if ".py:" in model}

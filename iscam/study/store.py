@@ -172,7 +172,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {file}: {error}; delete it if the folder's parts belong to this study") from error
+        raise StoreError(f"cannot read {file}: {error}; delete it if the folder's parts are from this study") from error
     names = {each.name for each in dataclasses.fields(Study)}
     if not isinstance(found, dict) or not names <= set(found):
         raise StoreError(f"{file} does not describe a study; it must have the keys {', '.join(sorted(names))}")

@@ -185,7 +185,7 @@ def place(node: Any) -> str:
 
 
 def shortened(value: object, length: int = 60) -> str:
-    """Return the text of a value for a message. Containers are described by type, because aliases may make them huge."""
+    """Return a value as text for a message. Containers are described by type, because aliases may make them huge."""
     if isinstance(value, Mapping | list | tuple) and len(value) > 5:
         return f"a {type(value).__name__} of {len(value)} items"
     if isinstance(value, Mapping | list | tuple):
