@@ -48,7 +48,7 @@ def is_study(run: Mapping[str, Any]) -> bool:
 
 
 def study_command(run: Mapping[str, Any]) -> str:
-    """Return the command that repeats a recorded study on this machine, regardless of the run's engine and entry point."""
+    """Return the command that repeats a recorded study on this machine, without its engine and entry point."""
     return shlex.join(["iscam", *without_options(argv_of(run)[1:], ["--engine", "--address"])])
 
 
