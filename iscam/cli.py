@@ -146,7 +146,7 @@ def output_stems(images: Sequence[Path], method: str) -> dict[Path, str]:
     stems = {file: f"{file.stem if shared[file.stem] == 1 else file.name}_{method}" for file in images}
     counts = Counter(stems[file] for file in images)
     if twice := [name for name, count in counts.items() if count > 1]:
-        raise InputError(f"several images would be written as {twice[0]}.png; use a separate output folder for each")
+        raise InputError(f"several images would be written as {twice[0]}.png; use a separate folder for each of them")
     return stems
 
 

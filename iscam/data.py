@@ -106,8 +106,8 @@ def load_images(
     - `source`: "menagerie" (drawings; 1,000 if `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
       papers' Figure 2, downloaded once), a folder with `LOC_val_solution.csv` and `ILSVRC/`, a folder with
       `ILSVRC/Annotations` (XML), a folder of images, or one image.
-    - `count`: the maximum number of images, or None for all. A random choice, fixed by `seed`, keeps the order of the
-      source.
+    - `count`: the maximum number of images, or None for all images. The images are chosen at random and stay in the
+      order of the source. `seed` determines the choice.
     - `transform`: a function from a PIL image to a tensor (3, height, width). None resizes the short side to 224, crops
       the centre, and normalises with ImageNet's mean and standard deviation.
 
@@ -280,7 +280,7 @@ def transformed(name: str, transform: Callable[..., Any], *inputs: Any) -> tuple
         found = f"a tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
         raise InputError(
             f"the transform must return a tensor (channels, height, width); for {name} it returned {found}; "
-            f"v2.ToImage() and v2.ToDtype(torch.float32, scale=True) make a tensor of a PIL image"
+            f"v2.ToImage() and v2.ToDtype(torch.float32, scale=True) convert a PIL image to a tensor"
         )
     return (image.as_subclass(Tensor), *results[1:])
 

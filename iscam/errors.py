@@ -10,7 +10,7 @@ class IscamError(Exception):
 
 
 class InputError(IscamError, ValueError):
-    """Bad input. The message names the problem and the valid values."""
+    """An error for bad input. The message names the problem and the valid values."""
 
 
 class DownloadError(IscamError, OSError):

@@ -79,7 +79,7 @@ def read_image(path: Path, upright: bool = False) -> Image.Image:
 
 
 def check_regular_file(path: Path) -> None:
-    """Raise an error unless the path is a regular file. The attempt to open a named pipe would wait forever."""
+    """Raise an error unless the path is a regular file. Opening a named pipe, for example, would block forever."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise ValueError("it is a folder")

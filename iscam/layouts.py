@@ -176,7 +176,7 @@ def is_distribution(output: Tensor) -> bool:
 
 
 def token_readings(output: Tensor, images: torch.Size, exact: bool = True) -> list[Reading]:
-    """Return the reading of tokens (batch, n, K), in a list that is empty if none fits.
+    """Return the reading of tokens (batch, n, K), in a list that is empty if no grid fits.
 
     The tokens are class, distillation or register tokens, followed by a grid with the shape of the image. If several
     numbers of prefix tokens fit, the smallest is used.

@@ -37,10 +37,10 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
 def scaled_map(total: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Compute s(ReLU(up(total))) and up(total), each (height, width).
 
-    The first is all zeros if it would be constant. `total` is a sum over channels before upsampling, which is exact
-    because upsampling is linear.
+    The first map is all zeros if it would be constant. `total` is the weighted sum over channels. It can be computed
+    before upsampling, because upsampling is linear.
     """
-    if is_constant(total):  # checked before upsampling, because rounding in it could turn a constant into noise
+    if is_constant(total):  # checked before upsampling, whose rounding errors could turn a constant into noise
         return total.new_zeros(tuple(size)), total.mean().expand(tuple(size)).clone()
     raw = upsample(total[None], size)[0]
     rectified = raw.relu()
@@ -70,9 +70,9 @@ def upsample(activations: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def min_max(x: Tensor) -> Tensor:
-    """Compute s(x) = (x - min x) / (max x - min x) of each (h, w) slice, equation 8 of the IS-CAM paper.
+    """Compute s(x) = (x - min x) / (max x - min x) of each (h, w) slice. The result is 0 for a constant slice.
 
-    The result is 0 for a constant slice.
+    This is equation 8 of the IS-CAM paper.
     """
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
     return (x - low) / torch.where(high > low, high - low, 1)

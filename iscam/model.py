@@ -275,7 +275,7 @@ def check_images(net: Network, images: object) -> Tensor:
         raise InputError(f"net must be iscam.Network(model, layer=...), not {type(net).__name__}")
     if not isinstance(images, Tensor) or images.dtype not in FLOATS:
         found: object = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(f"images must be a floating point tensor, normalised as by net.transform; got {found}")
+        raise InputError(f"images must be a floating point tensor, normalised like net.transform's output; got {found}")
     if images.is_nested or images.layout != torch.strided:
         found = "nested" if images.is_nested else images.layout
         raise InputError(f"images must be a dense tensor (batch, channels, height, width); got a {found} tensor")

@@ -174,7 +174,7 @@ def sees_images(model: nn.Module, layer: str, output: Tensor, images: Tensor) ->
     """Return True if the layer's output depends on the images, which must require gradients.
 
     A table of weights, for example, does not depend on them. If autograd's graph does not lead from the output to the
-    images, as after a part without gradients, the output for other images is compared.
+    images, as after a part without gradients, the function compares the outputs for two different images.
     """
     return depends_on(output, images) or not is_constant(model, layer, images)
 

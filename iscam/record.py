@@ -38,7 +38,9 @@ class ForwardRecord:
 
 
 def forward_record(net: Network, image: Tensor, target: int | None = None) -> ForwardRecord:
-    """Run the model on an image (channels, height, width). If `target` is None, the class has the largest logit.
+    """Run the model on an image (channels, height, width).
+
+    If `target` is None, the record has the class with the largest logit.
 
     Warns once per network if the layer runs several times, and once if the model seems to return probabilities.
 

@@ -1,4 +1,4 @@
-"""Random numbers that depend only on a key. The global random state never changes."""
+"""Random numbers that depend only on a key. This module never changes the global random state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transforms from an image to a network's input: the default transform, conversion to torchvision v2, normalisation."""
+"""Transforms from an image to a network's input: the default, the conversion to torchvision v2, and normalisation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def imagenet_transform(
 
 
 def as_v2(transform: Any) -> v2.Transform | None:
-    """Convert a transform to an equal one, up to rounding, that also transforms boxes and masks.
+    """Convert a transform to an equivalent transform, up to rounding, that also applies to boxes and masks.
 
     The conversion supports the transforms of torchvision's weights, compositions of Resize, CenterCrop, ToTensor and
     Normalize (which timm uses), and v2 transforms. Returns None for any other transform. A function, also inside

@@ -1,4 +1,4 @@
-"""Batch sizes: the number of passes that fit into memory, their division, and the reaction to a lack of memory."""
+"""Batch sizes: measuring them on a GPU, dividing passes into batches, and reducing them if memory runs out."""
 
 from __future__ import annotations
 

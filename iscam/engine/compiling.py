@@ -28,7 +28,7 @@ class Forward:
     def wants_full(self, left: int, size: int) -> bool:
         """Return True if the next batch should have the largest size, because compiled code needs batches of one shape.
 
-        A remainder of up to two thirds of a batch runs eagerly, because it would take longer to pad it.
+        A remainder of up to two thirds of a batch runs eagerly, because padding it to a full batch would take longer.
         """
         return self.compiled and left > size * 2 // 3
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 #: Number of values that are hashed at once, so that the temporary tensors stay small.
 CHUNK = 1 << 22
 
-#: Attributes of every module that do not change what it computes in evaluation mode.
+#: Attributes of modules that do not affect the output in evaluation mode.
 IGNORED = {"training"}
 
 

@@ -33,7 +33,9 @@ class SplitModel(nn.Module):
 
 
 def split_network(record: ForwardRecord, t: Tensor) -> Network | None:
-    """Return the record's network as a function of (x, t), or None if its first layer is no convolution of the image.
+    """Return the record's network as a function of (x, t).
+
+    Returns None if the first layer of the network is not a convolution of the image.
 
     The split is checked with the logits of the image scaled by 1/2, 1, and the smallest and the largest of t (N,),
     because a model may clip or rescale large inputs.

@@ -34,7 +34,7 @@ def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
             if weight.shape == shape and explains_logits(record, weight, module.bias):
                 return weight[record.target].to(record.activations)
     raise InputError(
-        f"cam needs global average pooling and one linear (or 1x1 convolution) layer behind {record.net.layer!r}, "
+        f"cam needs global average pooling and one linear (or 1x1 convolution) layer after {record.net.layer!r}, "
         f"which {type(record.net.model).__name__} does not have; use grad_cam, which works for any network"
     )
 

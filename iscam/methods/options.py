@@ -93,7 +93,7 @@ def check_noise(samples: int, sigma: float, seed: int) -> None:
 
 
 class MethodOptions(TypedDict, total=False):
-    """The options of all methods, for editors and type checkers. Each method takes those of its own class."""
+    """The options of all methods, for editors and type checkers. Each method accepts only the options of its class."""
 
     score: str
     channel_softmax: bool

@@ -39,7 +39,9 @@ def is_cam_passes(channels: int, options: IsCamOptions) -> int:
 METHODS: dict[str, Method] = {
     "cam": Method(gradient.cam, "CAM", "weights of the class in the last layer", one_pass),
     "grad_cam": Method(gradient.grad_cam, "Grad-CAM", "mean gradient of the class's logit", gradient_passes),
-    "grad_cam_pp": Method(gradient.grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by place", gradient_passes),
+    "grad_cam_pp": Method(
+        gradient.grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by position", gradient_passes
+    ),
     "smooth_grad_cam_pp": Method(
         gradient.smooth_grad_cam_pp,
         "Smooth Grad-CAM++",

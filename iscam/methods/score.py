@@ -21,7 +21,7 @@ from iscam.methods.schedules import quadrature
 from iscam.record import ForwardRecord
 from iscam.rng import noises
 
-#: Minimum passes per map for computing the first convolution once for all scale factors of a channel.
+#: Minimum number of passes per map for which the first convolution is computed once for several factors of a channel.
 MIN_PASSES_TO_SHARE = 1000
 
 #: A function that adds noise to masked images (P, channels, height, width), given the channel and step (k, n) of each.
@@ -75,13 +75,13 @@ def is_cam(record: ForwardRecord, options: IsCamOptions) -> Tensor:
 
     - "cumulative": t_i = i(i+1)/(2N), which grows to (N+1)/2. This is equation 7 as its authors ran it.
     - "linear": t_i = i/N.
-    - "integral": the mean over t in [0, 1], computed with an N-node Gauss-Legendre rule. It is the limit of "linear".
+    - "integral": the mean over t in [0, 1], computed with an N-node Gauss-Legendre rule. "linear" tends to it.
     - a sequence of numbers: the factors themselves.
 
     `nodes=n` replaces the N scores with a weighted sum of n scores at the nodes of the Gauss rule for the same sum or
-    integral. `schedule=[0.2, 1, 2.4, 4.4, 7]` takes every third of the 15 cumulative steps. On photographs its mean is
-    closer to that of all 15 steps than the sum with `nodes=5` (chapter "Speed"). With `steps=1` (cumulative, linear),
-    IS-CAM equals Score-CAM.
+    integral. `schedule=[0.2, 1, 2.4, 4.4, 7]` takes every third of the 15 cumulative steps. On photographs the mean
+    over these five steps is closer to the mean over all 15 than the weighted sum with `nodes=5` is (chapter "Speed").
+    With `steps=1` (cumulative, linear), IS-CAM equals Score-CAM.
 
     Returns weights (K,). A constant channel has weight 0.
 

@@ -26,7 +26,7 @@ def complexity(maps: Tensor) -> Tensor:
 
 
 def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
-    r"""Compute the coherency (1 + r) / 2: r is Pearson's correlation of a map and the map of the masked image X ∘ L.
+    r"""Compute the coherency (1 + r) / 2, where r is Pearson's correlation of the maps of X and the masked image X ∘ L.
 
     A coherent method marks the same pixels again when its input shows only the pixels that it marked. `maps` and
     `maps_again` (batch, height, width) are one method's maps of X and of X ∘ L for the same classes. The scale of the

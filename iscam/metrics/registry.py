@@ -224,7 +224,7 @@ def parse_metric(text: object, methods: Collection[str] | None = None) -> Metric
 
     `methods` are the names that "win:" accepts. None accepts any name.
 
-    Raises `InputError` for an unknown metric or argument. The message lists the valid ones.
+    Raises `InputError` for an unknown metric or argument. The message lists the valid values.
     """
     if not isinstance(text, str):
         raise InputError(f"a metric must be a name, such as 'insertion' or 'win:score_cam', not {text!r}")

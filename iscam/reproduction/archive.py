@@ -149,7 +149,7 @@ def load_partial(file: str | Path, parameters: Mapping[str, Any]) -> tuple[pd.Da
 def describe_run(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """Describe a recorded study: images, networks, date, machine, commit, and the command that repeats the run."""
     study, pairs = run["parameters"], len(frame[["model", "image"]].drop_duplicates())
-    complete = run["images_computed"] == pairs  # not equal if runs were killed, so that some images were computed twice
+    complete = run["images_computed"] == pairs  # False if runs were killed, so that some images were computed twice
     seconds = f", {run['seconds'] / pairs:.0f} s per image and network" if complete else ""
     return (
         f"Recorded run: {frame['image'].nunique()} images of {study['data']} (seed {study['seed']}), "

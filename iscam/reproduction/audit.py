@@ -26,7 +26,7 @@ from iscam.reproduction.published import comparable, tables_study
 
 Row = dict[str, Any]
 
-#: The recorded audit.
+#: Name of the recorded audit.
 RECORDED = "audit_squeezenet"
 
 #: Pixels per step of the papers' insertion and deletion curves.

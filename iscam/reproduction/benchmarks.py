@@ -28,7 +28,7 @@ CHANGES = {
 
 #: The measurement of benchmarks/speed.py for each comparison with torch-cam on the same task.
 AGAINST_TORCH_CAM = {
-    "all of float32, compared with torch-cam": f"{IS_CAM}, compiled, first layer once",
+    "all float32 changes, compared with torch-cam": f"{IS_CAM}, compiled, first layer once",
     "and four midpoints for 15 steps": f"{IS_CAM_15}, by 4 midpoints",
 }
 
@@ -63,10 +63,11 @@ def recorded_rates() -> pd.DataFrame:
 
 
 def benchmark_table(run: Run) -> pd.DataFrame:
-    """Return one row per measurement of a speed benchmark: median seconds, speed relative to torch-cam, share of floor.
+    """Return a table with one row per measurement of a speed benchmark.
 
-    "spread (%)" is the additional time of the slowest repeat, relative to the fastest. "times torch-cam" compares with
-    the fastest batch size of torch-cam on the same task.
+    It contains the median seconds, the speed relative to torch-cam, and the share of the floor. "spread (%)" is the
+    additional time of the slowest repeat, relative to the fastest. "times torch-cam" compares with the fastest batch
+    size of torch-cam on the same task.
     """
     median = {row["line"]: float(np.median(row["seconds"])) for row in run["lines"]}
     rows = []
@@ -124,8 +125,8 @@ def noise_share(run: Run) -> str:
     seconds = benchmark_table(run).set_index("line")["seconds"]
     noisy, quiet = seconds["iscam SS-CAM"], seconds[f"{IS_CAM}, compiled"]
     return (
-        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; IS-CAM's passes, equal in number, "
-        f"took {quiet:.1f} s."
+        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; the same number of passes without "
+        f"noise, in IS-CAM, took {quiet:.1f} s."
     )
 
 
@@ -220,7 +221,8 @@ def fewest_passes(worst: Mapping[str, pd.DataFrame], tolerances: Mapping[str, fl
     """Return the smallest number of passes per channel with which the map of the worst image is within an error.
 
     `worst` maps labels to rows of `worst_errors`, and `tolerances` maps each approximated quantity to the error. The
-    table has one row per rule. "–" means that no tried number of passes suffices.
+    table has one row per quantity and rule, and one column per label. "–" means that no tested number of passes
+    suffices.
     """
     everything = pd.concat(worst.values())
     tried = everything[everything["passes a channel"] == 5]

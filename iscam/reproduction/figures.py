@@ -63,7 +63,7 @@ def hide_axes(axes: Any) -> None:
 
 
 def contact_sheet(drawings: Sequence[Sequence[Drawing]]) -> Figure:
-    """Draw drawings in rows. Each row is labelled with its species."""
+    """Show drawings in rows. Each row is labelled with its species."""
     columns = len(drawings[0])
     figure, axes = grid(len(drawings), columns, 1.5 * columns + 0.5, 1.55 * len(drawings))
     for row, line in zip(axes, drawings, strict=True):
@@ -75,7 +75,7 @@ def contact_sheet(drawings: Sequence[Sequence[Drawing]]) -> Figure:
 
 
 def titled_drawings(drawings: Sequence[Drawing], titles: Sequence[str], columns: int = 5) -> Figure:
-    """Draw drawings with one title each, in rows of at most `columns`."""
+    """Show drawings with one title each, in rows of at most `columns`."""
     rows = -(-len(drawings) // columns)
     figure, axes = grid(rows, columns, 1.7 * columns, 1.95 * rows)
     hide_axes(axes)
@@ -86,7 +86,7 @@ def titled_drawings(drawings: Sequence[Drawing], titles: Sequence[str], columns:
 
 
 def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
-    """Draw a drawing beside horizontal bars, with one group per part and one colour per column of `values`."""
+    """Show a drawing beside horizontal bars, with one group per part and one colour per column of `values`."""
     figure, axes = grid(1, 2, 9, 3.6, width_ratios=[1, 1.6])
     left, right = axes[0]
     left.imshow(drawing.image)
@@ -101,9 +101,9 @@ def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
 def truth_beside_map(
     image: LabelledImage, saliency_map: Tensor, saliency: pd.Series, importance: pd.Series, title: str
 ) -> Figure:
-    """Draw a drawing, the map, and bars of each part's mean in the map and true importance.
+    """Show a drawing, its map, and bars of two quantities per part: the mean of the map and the true importance.
 
-    The bars are divided by the largest absolute value of each quantity.
+    The values of each quantity are divided by its largest absolute value.
     """
     figure, axes = grid(1, 3, 10, 3.2, width_ratios=[1, 1, 1.5])
     left, middle, right = axes[0]

@@ -56,7 +56,7 @@ def integration(found: Runs) -> str:
 
 
 def differences(found: Runs) -> tuple[pd.DataFrame, int, int]:
-    """Return the paired differences between IS-CAM and Score-CAM, and how many of them are better and worse."""
+    """Return the paired differences between IS-CAM and Score-CAM, and in how many IS-CAM is better and worse."""
     gaps = pd.concat([paired(frame, "is_cam", "score_cam") for frame in found.values()])
     gaps = gaps[gaps["metric"].isin([*METRICS, *TRUTH])]
     lower = gaps["metric"].map(lower_is_better)

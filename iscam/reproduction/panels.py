@@ -60,7 +60,7 @@ def panels(shown: Sequence[Panel]) -> str:
 
 
 def slider(frames: dict[tuple[str, int], Panel], chosen: tuple[str, int], printed: Collection[int]) -> str:
-    """Return the HTML of one visible panel, which a slider over N and a choice of the schedule select.
+    """Return the HTML of a panel that is selected with a slider over N and a choice of the schedule.
 
     `frames` maps (schedule, N) to a panel. The mouse, touch and the arrow keys move the slider. The slider needs no
     network connection. In print and without scripts, the panels whose N is in `printed` appear side by side.

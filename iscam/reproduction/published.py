@@ -34,7 +34,7 @@ PAPER_METRICS = (
 def data_folder() -> Path:
     """Return the folder with the published tables and recorded runs of a checkout or an installed package.
 
-    If `$ISCAM_DATA` is set, it is the folder.
+    If `$ISCAM_DATA` is set, it names the folder.
     """
     if chosen := os.environ.get("ISCAM_DATA"):
         return Path(chosen)

@@ -51,7 +51,7 @@ def cascade_maps(
     depths: Sequence[int],
     seed: int,
 ) -> dict[int, Maps]:
-    """Return the maps of each method for each depth, the number of re-initialised layers.
+    """Return a mapping from each depth (the number of re-initialised layers) to the maps of each method.
 
     The warning about all-zero maps is suppressed, because such maps are expected here and `outcome_table` counts them.
     """

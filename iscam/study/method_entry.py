@@ -78,7 +78,7 @@ def parse_entry(name: str, entry: Mapping[str, Any], models: Sequence[str], prec
 
 
 def parse_options(name: str, method: str, own: Mapping[str, Any], precision: str) -> Any:
-    """Return an instance of the method's option class. A control that is made from drawings has no options: None."""
+    """Return an instance of the method's option class, or None for a control from drawings, which has no options."""
     if method in DRAWN_CONTROLS:
         if own:
             raise unknown_choice(f"option of {name}", next(iter(own)), COMMON)

@@ -72,9 +72,9 @@ def content_digest(file: Path) -> str:
 
 
 def source_signatures(study: Study) -> dict[str, str]:
-    """Return the signature of each file that a study names, by a description of the file.
+    """Return the signatures of the files that a study names.
 
-    Missing files are left out.
+    The keys describe the files, for example "weights of vgg16". Missing files are left out.
     """
     files: dict[str, str | None] = {} if study.data in DRAWN_OR_CACHED else {"images": study.data}
     files |= {f"weights of {model}": file for model, file in study.weights.items()}

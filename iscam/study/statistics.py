@@ -98,7 +98,7 @@ def interval(values: pd.Series, seed: int = 0) -> pd.Series:
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """Compute the means of resamples with replacement, (RESAMPLES,).
 
-    The same positions are drawn for every array of the same length.
+    With the same seed, the same positions are drawn for every array of the same length.
     """
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(values), size=(rows, len(values))) for rows in blocks(RESAMPLES, len(values)))
@@ -208,7 +208,7 @@ def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 
 def mean_over_models(frame: pd.DataFrame) -> pd.DataFrame:
-    """Compute the mean over the models for each image. A test then has one value per image for any number of models.
+    """Compute the mean over the models for each image. A test then uses one value per image, for any number of models.
 
     The mean is NaN if one of the models has no value, because a mean over fewer models is a different quantity.
     """

@@ -24,7 +24,7 @@ from iscam.study.spec import Study
 COLUMNS = ["model", "image", "target", "method", "metric", "value", "error"]
 KEYS = ["model", "image", "method", "metric"]
 
-#: Current names of columns that have other names in older stores.
+#: Current names of columns, by the names that they have in older stores.
 OLD_COLUMNS = {"picture": "image"}
 
 #: Seconds of work per part. This is the maximum loss if the process is killed. An image that takes longer gets a
