@@ -1,6 +1,6 @@
-"""IS-CAM, SS-CAM, Score-CAM and their relatives: maps, metrics, studies.
+"""Saliency maps with IS-CAM, SS-CAM, Score-CAM and related methods, metrics for the maps, and studies.
 
-Every CAM method is  L = ReLU(Σ_k α_k A_k)  with its own weights α; see `explain`.
+Every CAM method computes  L = ReLU(Σ_k α_k A_k)  and has its own rule for the weights α. See `explain`.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""`python -m iscam` is the command line."""
+"""The entry point of `python -m iscam`, which runs the command line."""
 
 from iscam.cli import main
 

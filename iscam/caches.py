@@ -1,4 +1,4 @@
-"""`Caches`: cached data of one network, in an object that the user owns."""
+"""`Caches`, the cached data of one network. The network holds them; no cache is global."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from iscam.layouts import Layout
 
 @dataclass(eq=False)
 class Caches:
-    """Compiled copies of a model, its measured batch sizes and split copies, which `iscam.engine` fills.
+    """The cached data of one network.
 
-    Also the layouts of ambiguous layers, and the warnings that were issued.
+    `iscam.engine` stores compiled copies of the model, measured batch sizes and split copies. The object also holds the
+    layouts of ambiguous layers and the warnings that have been issued.
     """
 
     compiled: dict[Any, Any] = field(default_factory=dict)
     batch_sizes: dict[Any, Any] = field(default_factory=dict)
     split_models: dict[Any, Any] = field(default_factory=dict)
-    layouts: dict[Any, Layout] = field(default_factory=dict)  # of layers whose output allows several readings
+    layouts: dict[Any, Layout] = field(default_factory=dict)  # layouts of layers whose output fits several layouts
     warned: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.RLock)
 
     def clear(self) -> None:
-        """Forget everything but the warnings."""
+        """Clear all caches. The record of issued warnings is kept."""
         with self.lock:
             for cache in (self.compiled, self.batch_sizes, self.split_models, self.layouts):
                 cache.clear()
 
     def first_time(self, what: str) -> bool:
-        """Return True at the first call with this text."""
+        """Return True if this is the first call with this text."""
         with self.lock:
             seen = what in self.warned
             self.warned.add(what)
             return not seen
 
     def warn_once(self, message: str) -> None:
-        """Warn, if this message has not been issued yet."""
+        """Issue a warning if this message has not been issued yet."""
         if self.first_time(message):
             warnings.warn(message, stacklevel=3)
 

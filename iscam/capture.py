@@ -1,4 +1,4 @@
-"""Forward passes with recorded layer outputs. This is the only file with hooks."""
+"""Forward passes that record layer outputs. This is the only module that registers hooks."""
 
 from __future__ import annotations
 
@@ -36,19 +36,22 @@ def model_errors(images: Tensor) -> Iterator[None]:
 
 @dataclass
 class Mode:
-    """A module's mode before it was switched to evaluation, and how many `eval_mode` blocks use the module."""
+    """The mode of a module before it was switched to evaluation, and the number of `eval_mode` blocks that use it."""
 
     training: bool
     users: int = 0
 
 
-modes: dict[nn.Module, Mode] = {}  # the modules inside an `eval_mode` block now
+modes: dict[nn.Module, Mode] = {}  # the modules that are currently inside an `eval_mode` block
 modes_lock = threading.Lock()
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode. The last block to end, in any thread, restores each module's own mode."""
+    """Switch the model to evaluation mode inside the block.
+
+    If several blocks, in any threads, use a module, the last block that ends restores the module's original mode.
+    """
     modules = [*model.modules()]
     with modes_lock:
         for module in modules:
@@ -69,18 +72,18 @@ def set_eval(model: nn.Module) -> None:
     try:
         model.eval()
     except NotImplementedError as error:
-        raise InputError(f"an exported model has no evaluation mode: pass the original model ({error})") from error
+        raise InputError(f"an exported model has no evaluation mode; pass the original model ({error})") from error
 
 
 @contextmanager
 def grad_enabled() -> Iterator[None]:
-    """Enable gradients, whatever the caller's mode."""
+    """Enable gradients inside the block, regardless of the caller's mode."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 def no_autocast(images: Tensor) -> AbstractContextManager:
-    """Use the model's own precision, even inside the caller's `torch.autocast`."""
+    """Return a context that uses the model's own precision, even inside a `torch.autocast` of the caller."""
     return torch.autocast(images.device.type, enabled=False)
 
 
@@ -88,10 +91,10 @@ functional_lock = threading.Lock()  # `functional_call` changes the model while 
 
 
 def call_model(model: nn.Module, images: Tensor) -> Any:
-    """The output of the model for a copy of the images, because the model may overwrite its input.
+    """Return the output of the model for a copy of the images, because the model may overwrite its input.
 
-    Autograd refuses tensors that were created in `torch.inference_mode`, so the call uses copies of them. The copy that
-    `torch.compile` made is left out: hooks would compile it anew.
+    Autograd rejects tensors that were created in `torch.inference_mode`, so the call uses copies of such weights. For a
+    model from `torch.compile`, the original model runs, because hooks would make torch compile it again.
     """
     model = getattr(model, "_orig_mod", model)
     tensors = [*model.named_parameters(), *model.named_buffers()]
@@ -105,7 +108,7 @@ def call_model(model: nn.Module, images: Tensor) -> Any:
 
 @dataclass
 class Recording:
-    """The maps A (K, h, w) of each image, the layer's first output, and how often the layer ran."""
+    """The maps A (K, h, w) of each image, the layer's first output, and the number of times that the layer ran."""
 
     activations: list[Tensor] = field(default_factory=list)
     output: Tensor | None = None
@@ -116,9 +119,10 @@ class Recording:
 def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> Iterator[Recording]:
     """Record the output of a layer during a forward pass inside the block, in evaluation mode.
 
-    `read(output)` says how the output holds maps. Each image's A is a leaf of autograd, so gradients of the
-    logits with respect to it do not touch the model's parameters. If the layer runs several times, the last output
-    counts. Calls from other threads are ignored. The hook is removed and the mode restored after any error.
+    `read(output)` describes how the output stores maps. The maps A of each image are a leaf of autograd's graph, so
+    gradients of the logits with respect to A do not change the model's parameters. If the layer runs several times, the
+    last output is recorded. Calls from other threads are ignored. After the block, also after an error, the hook is
+    removed and the mode is restored.
     """
     recorded, thread = Recording(), threading.get_ident()
 
@@ -131,7 +135,7 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
         if recorded.runs == 1:
             recorded.output = output
         recorded.activations = [each.detach().requires_grad_(torch.is_grad_enabled()) for each in maps]
-        # A copy, so that an in-place ReLU behind the layer leaves A as it was.
+        # `stack` makes a copy, so an in-place ReLU after the layer does not change A.
         return reading.to_output(torch.stack(recorded.activations), output)
 
     with hook_on(model, layer, keep), eval_mode(model):
@@ -140,7 +144,7 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
 
 @contextmanager
 def replacing(model: nn.Module, layer: str, read: Callable[[Any], Reading], activations: Tensor) -> Iterator[None]:
-    """Replace the output of a layer by activations (batch, K, h, w) during forward passes inside the block."""
+    """Replace the output of a layer with `activations` (batch, K, h, w) during forward passes inside the block."""
     thread = threading.get_ident()
 
     def swap(module: nn.Module, args: Any, output: Any) -> Tensor | None:
@@ -154,7 +158,9 @@ def replacing(model: nn.Module, layer: str, read: Callable[[Any], Reading], acti
 def hook_on(model: nn.Module, layer: str, function: Callable[..., Any]) -> Iterator[None]:
     module = model.get_submodule(layer)
     if isinstance(module, torch.jit.ScriptModule):
-        raise InputError(f"layer {layer!r} is scripted or traced, so its output cannot be recorded: use the original")
+        raise InputError(
+            f"layer {layer!r} is scripted or traced, so its output cannot be recorded; use the original module"
+        )
     hook = module.register_forward_hook(function)
     try:
         yield
@@ -168,16 +174,16 @@ class Call:
 
     name: str
     module: nn.Module
-    argument: Any  # the first one
+    argument: Any  # the first positional argument
     output: Any
     unchanged: bool  # the output equals the argument
 
 
 @contextmanager
 def traced(model: nn.Module) -> Iterator[list[Call]]:
-    """A list that forward passes inside the block fill with the calls of all submodules, in the order they finish.
+    """Yield a list to which forward passes inside the block append the calls of all submodules, as each call finishes.
 
-    Scripted modules are left out, because they take no hooks.
+    Scripted modules are left out, because they do not accept hooks.
     """
     calls: list[Call] = []
     versions: list[int | None] = []
@@ -206,14 +212,14 @@ def traced(model: nn.Module) -> Iterator[list[Call]]:
 
 
 def version(x: Any) -> int | None:
-    """How often the tensor was changed in place, if torch counts it."""
+    """Return the number of in-place changes of the tensor, or None if torch does not count them."""
     with suppress(RuntimeError, AttributeError):
         return int(x._version)
     return None
 
 
 def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool:
-    """Return True if a module returned its argument, or a copy of it, and changed nothing in place."""
+    """Return True if a module returned its argument, or a copy of it, and did not change the argument in place."""
     if not isinstance(argument, Tensor) or not isinstance(output, Tensor):
         return False
     if version(argument) != version_before:
@@ -222,7 +228,7 @@ def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool
 
 
 def depends_on(output: Tensor, images: Tensor) -> bool:
-    """True if autograd's graph leads from the output to the images, which require gradients."""
+    """Return True if autograd's graph leads from the output to the images. The images must require gradients."""
     seen: set[Any] = set()
     nodes: list[Any] = [output.grad_fn]
     while nodes:
@@ -236,7 +242,7 @@ def depends_on(output: Tensor, images: Tensor) -> bool:
 
 
 def is_constant(model: nn.Module, layer: str, images: Tensor) -> bool:
-    """True if a layer returns the same for the images and for others."""
+    """Return True if a layer returns the same output for the images and for different images."""
     outputs: list[Any] = []
     with hook_on(model, layer, recorder(outputs)), eval_mode(model), torch.no_grad():
         call_model(model, images)
@@ -246,7 +252,7 @@ def is_constant(model: nn.Module, layer: str, images: Tensor) -> bool:
 
 
 def recorder(outputs: list[Any]) -> Callable[..., None]:
-    """A hook that appends copies of the outputs of calls from this thread."""
+    """Return a hook that appends copies of a module's outputs to `outputs`. Calls from other threads are ignored."""
     thread = threading.get_ident()
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
@@ -257,7 +263,10 @@ def recorder(outputs: list[Any]) -> Callable[..., None]:
 
 
 def checked_finite(logits: Tensor) -> Tensor:
-    """Return the logits. Raises InputError if any is NaN or infinite."""
+    """Return the logits.
+
+    Raises InputError if a logit is NaN or infinite.
+    """
     if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits: check its weights and the image's normalisation")
+        raise InputError("the model returned NaN or infinite logits; check its weights and the image's normalisation")
     return logits

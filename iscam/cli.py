@@ -1,7 +1,7 @@
-"""The command line: `iscam explain` and `iscam study`, also as `python -m iscam`.
+"""The command line: `iscam explain` and `iscam study`, also available as `python -m iscam`.
 
-Exit codes: 0; 1 if all values of a study are missing, or the device failed; 2 for bad input and other one-line errors;
-130 after Ctrl-C and 143 after SIGTERM, which keep the finished images of a study.
+Exit codes: 0 on success; 1 if all values of a study are missing or the device fails; 2 for bad input and other one-line
+errors; 130 after Ctrl-C and 143 after SIGTERM. An interrupted study keeps its finished images.
 """
 
 from __future__ import annotations
@@ -57,22 +57,24 @@ def print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    asked: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="print it")] = False,
+    asked: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="print the version and exit")
+    ] = False,
 ) -> None:
-    """Saliency maps by IS-CAM, SS-CAM, Score-CAM and other methods."""
+    """Compute saliency maps with IS-CAM, SS-CAM, Score-CAM and other methods."""
 
 
 @app.command("explain")
 def explain_images(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files")],
-    output: Annotated[str, typer.Option(help="folder of the figures <image>_<method>.png")],
+    output: Annotated[str, typer.Option(help="folder for the figures <image>_<method>.png")],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "menagerie/resnet",
     weights: Annotated[str, typer.Option(help="weights file, or 'none' for random weights")] = "default",
-    layer: Annotated[str | None, typer.Option(help="layer to explain; default: the network's own")] = None,
+    layer: Annotated[str | None, typer.Option(help="layer to explain; default: the network's default layer")] = None,
     method: Annotated[str, typer.Option(help=", ".join([*METHODS, *CONTROLS]))] = "is_cam",
     option: Annotated[list[str] | None, typer.Option(help="option of the method, NAME=VALUE; may be repeated")] = None,
-    target: Annotated[str | None, typer.Option(help="name or number of a class; default: the predicted one")] = None,
-    save_map: Annotated[bool, typer.Option("--save-map", help="also write the map, <image>_<method>.npy")] = False,
+    target: Annotated[str | None, typer.Option(help="name or number of a class; default: the predicted class")] = None,
+    save_map: Annotated[bool, typer.Option("--save-map", help="also write the map as <image>_<method>.npy")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the GPU if there is one")] = None,
 ) -> None:
     """Write a figure of each image, with the map, the overlay, the class and its probability."""
@@ -100,7 +102,7 @@ def explain_images(
 def explain_image(
     net: Network, file: Path, target: int | None, method: str, chosen: dict[str, Any], stem: Path, save_map: bool
 ) -> str:
-    """Explain one image, write its figure and, if requested, its map. Returns the line to print."""
+    """Explain one image, and write its figure and, if requested, its map. Returns the line to print."""
     item = load_images(file, transform=net.transform)[0]
     explanation = explain(net, item.image.to(net.device)[None], target, method, details=True, **chosen)
     figure = io.BytesIO()
@@ -114,7 +116,10 @@ def explain_image(
 
 
 def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Options of a method from NAME=VALUE, each value in YAML. Raises InputError unless the method takes them."""
+    """Parse the options of a method from texts NAME=VALUE, where VALUE is YAML.
+
+    Raises InputError if a text is malformed or the method does not accept an option.
+    """
     known = {**METHODS, **CONTROLS}
     if method not in known:
         raise unknown_choice("method", method, known)
@@ -122,7 +127,7 @@ def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise InputError(f"--option {text}: write NAME=VALUE, such as steps=5 or schedule=[0.5, 1]")
+            raise InputError(f"--option {text}: expected NAME=VALUE, such as steps=5 or schedule=[0.5, 1]")
         if name in chosen:
             raise InputError(f"--option {name} is given twice")
         chosen[name] = parse_yaml(value)
@@ -131,23 +136,25 @@ def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def output_stems(images: Sequence[Path], method: str) -> dict[Path, str]:
-    """Output names without suffix: <stem>_<method>, or <name>_<method> for images that share a stem.
+    """Return the output name of each image without a suffix.
 
-    Raises InputError if two images would be written under one name.
+    The name is <stem>_<method>, or <name>_<method> for images that share a stem.
+
+    Raises InputError if two images would be written under the same name.
     """
     shared = Counter(file.stem for file in images)
     stems = {file: f"{file.stem if shared[file.stem] == 1 else file.name}_{method}" for file in images}
     counts = Counter(stems[file] for file in images)
     if twice := [name for name, count in counts.items() if count > 1]:
-        raise InputError(f"several images would be written as {twice[0]}.png: give each an output of its own")
+        raise InputError(f"several images would be written as {twice[0]}.png; use a separate folder for each of them")
     return stems
 
 
 def check_image_file(file: Path) -> None:
-    """Raise InputError unless it is a file."""
+    """Raise InputError unless the path is a file."""
     try:
         if file.is_dir():
-            raise InputError(f"{file} is a folder: list its images, such as {file / '*.jpg'}")
+            raise InputError(f"{file} is a folder; list its images, for example {file / '*.jpg'}")
         if not file.is_file():
             raise InputError(f"cannot read the image {file}: no such file")
     except OSError as error:
@@ -168,19 +175,22 @@ def not_empty(name: str, text: Text) -> Text:
 
 
 def class_number(net: Network, target: str) -> int:
-    """A class by number or name (any case). Raises InputError for an unknown or ambiguous name."""
+    """Return the number of a class, given its number or its name in any case.
+
+    Raises InputError for an unknown or ambiguous name.
+    """
     if target.isdecimal():
         if len(target) > 9:
-            raise InputError(f"--target of {len(target)} digits: give the number of a class")
+            raise InputError(f"--target has {len(target)} digits, which is too many for the number of a class")
         return int(target)
     names = [name.lower() for name in net.categories or ()]
     numbers = [number for number, name in enumerate(names) if name == target.lower()]
     if not numbers:
         close = [name for name in names if target and target.lower() in name][:5]
-        hint = f"similar names: {', '.join(close)}" if close else "give its number"
+        hint = f"similar names: {', '.join(close)}" if close else "pass the number of the class"
         raise InputError(f"no class is called {target[:100]!r}; {hint}")
-    if len(numbers) > 1:  # a crane is a bird or a machine
-        raise InputError(f"several classes are called {target!r}: give the number, one of {numbers}")
+    if len(numbers) > 1:  # for example, "crane" is a bird and a machine
+        raise InputError(f"several classes are called {target!r}; pass the number, one of {numbers}")
     return numbers[0]
 
 
@@ -192,14 +202,14 @@ class Engine(StrEnum):
 @app.command("study")
 def study_file(
     file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="the study")],
-    output: Annotated[str, typer.Option(help="folder of the results; an interrupted run there resumes")],
-    data: Annotated[str | None, typer.Option(help="images, instead of the file's")] = None,
+    output: Annotated[str, typer.Option(help="folder of the results; an interrupted run in this folder is resumed")],
+    data: Annotated[str | None, typer.Option(help="images to use instead of those of the study")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="MODEL=FILE or MODEL=none; may be repeated")] = None,
-    count: Annotated[int | None, typer.Option(help="number of images, instead of the file's")] = None,
-    engine: Annotated[Engine, typer.Option(help="where to run")] = Engine.local,
+    count: Annotated[int | None, typer.Option(help="number of images to use instead of that of the study")] = None,
+    engine: Annotated[Engine, typer.Option(help="where to run the study")] = Engine.local,
     address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
 ) -> None:
-    """Run a study, or the rest of it, and print its means."""
+    """Run or resume a study and print the means of its values."""
     if address is not None and engine != Engine.ray:
         raise InputError("--address needs --engine ray")
     study = read_study(file)
@@ -215,21 +225,21 @@ def study_file(
 
 
 def print_errors(frame: pd.DataFrame) -> None:
-    """Print each error of each image once to stderr, up to a limit."""
+    """Print each error of each image once to stderr, at most `MAX_ERRORS` lines."""
     failed = frame[frame["error"] != ""].drop_duplicates(["model", "image", "error"])
     for _, row in failed.head(MAX_ERRORS).iterrows():
         typer.echo(f"{row.model} {row.image} {row.method}: {row.error}", err=True)
     if len(failed) > MAX_ERRORS:
-        typer.echo(f"... and {len(failed) - MAX_ERRORS} more, see the column error of the results", err=True)
+        typer.echo(f"... and {len(failed) - MAX_ERRORS} more; see the column `error` of the results", err=True)
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, str | None]:
-    """Weights by model from MODEL=FILE or MODEL=none."""
+    """Parse the weights of each model from texts MODEL=FILE or MODEL=none."""
     found: dict[str, str | None] = {}
     for text in texts:
         model, separator, file = text.partition("=")
         if not separator or not model or not file:
-            raise InputError(f"--weights {text}: write MODEL=FILE or MODEL=none")
+            raise InputError(f"--weights {text}: expected MODEL=FILE or MODEL=none")
         if model in found:
             raise InputError(f"--weights of {model} are given twice")
         found[model] = weights_file(file)
@@ -237,13 +247,16 @@ def parse_weights(texts: Sequence[str]) -> dict[str, str | None]:
 
 
 def weights_file(text: str) -> str | None:
-    """None for "none"."""
+    """Return the name of a weights file, or None for "none".
+
+    Raises InputError for an empty name.
+    """
     return None if text == "none" else not_empty("--weights", text)
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Handle SIGTERM, which batch systems send, like Ctrl-C; the exit code is then 143."""
+    """Handle SIGTERM, which batch systems send, like Ctrl-C. The exit code is then 143."""
     received = []
 
     def interrupt(*_: object) -> None:
@@ -274,15 +287,15 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 def check_dashes(arguments: Sequence[str]) -> None:
-    """Raise InputError for a file whose name would be taken for an option."""
+    """Raise InputError for a file whose name would be parsed as an option."""
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     for argument in before_dashes:
         if argument.startswith("-") and len(argument) < 1000 and Path(argument).exists():
-            raise InputError(f"the file name {argument} starts with '-': write ./{argument}")
+            raise InputError(f"the file name {argument} starts with '-'; write ./{argument} instead")
 
 
 def main() -> None:
-    """Run the command line. An error is one line on stderr; see the module for exit codes."""
+    """Run the command line. An error is printed as one line on stderr. The module docstring lists the exit codes."""
     try:
         check_dashes(sys.argv[1:])
         keep_memory()

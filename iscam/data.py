@@ -1,4 +1,4 @@
-"""Images with labels, boxes and masks: the menagerie, ILSVRC, a folder of images, the papers' three images."""
+"""Images with labels, boxes and masks, from the menagerie, ILSVRC, a folder, or Figure 2 of the papers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from iscam.menagerie.draw import SPECIES, Drawing, draw
 from iscam.transforms import as_v2, canonical_transform
 from iscam.validation import check_int
 
-#: Limit on the drawings of one data set.
+#: Maximum number of drawings in one data set.
 MAX_DRAWINGS = 1_000_000
 
-#: One image of each class of Figure 2, from a public repository: file name -> (class, sha256).
+#: One image of each class of Figure 2, from a public repository. `FIGURE_IMAGES` maps file names to (class, sha256).
 FIGURE_URL = (
     "https://raw.githubusercontent.com/EliSchwartz/imagenet-sample-images/bc69043e2862758a1906c6a24a792bb28c6bb2ff/"
 )
@@ -40,7 +40,7 @@ FIGURE_IMAGES = {
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image after the transform, with its label and the places of its objects."""
+    """One image after the transform, with its label and the boxes and mask of its objects."""
 
     name: str
     image: Tensor  # (3, height, width)
@@ -58,13 +58,13 @@ class Entry:
     read: Callable[[], Image.Image | Drawing]
     target: int | None = None
     boxes: Sequence[Sequence[float]] = ()
-    boxes_size: tuple[int, int] | None = None  # width and height that the boxes refer to; None: those of the image
-    read_mask: Callable[[], np.ndarray] | None = None  # (height, width) bool, of the image's size
+    boxes_size: tuple[int, int] | None = None  # width and height that the boxes refer to; None for the image's size
+    read_mask: Callable[[], np.ndarray] | None = None  # returns (height, width) bool, the size of the image
 
 
 @dataclass(frozen=True)
 class MenagerieEntries(Sequence[Entry]):
-    """Entries of the drawings `indices` of the set `seed`, made on request."""
+    """The entries of the drawings `indices` of the set `seed`. Each entry is created when it is accessed."""
 
     seed: int
     indices: range
@@ -80,9 +80,9 @@ class MenagerieEntries(Sequence[Entry]):
 
 @dataclass(frozen=True)
 class ImageDataset(Sequence[LabelledImage]):
-    """A data set with `len()`, iteration and indexing, which reads an image on each access.
+    """A data set with `len()`, iteration and indexing. It reads an image on each access.
 
-    A slice is a data set, too. `skipped` counts the listed images that do not exist.
+    A slice is also a data set. `skipped` is the number of listed images that do not exist.
     """
 
     entries: Sequence[Entry]
@@ -101,27 +101,29 @@ class ImageDataset(Sequence[LabelledImage]):
 def load_images(
     source: str | Path, count: int | None = None, seed: int = 0, transform: Callable[..., Any] | None = None
 ) -> ImageDataset:
-    r"""List images with targets, boxes and masks; each is read on access.
+    r"""List images with targets, boxes and masks. Each image is read when it is accessed.
 
     - `source`: "menagerie" (drawings; 1,000 if `count` is None), "figures" (the Basenji, Capuchin and Whippet of the
       papers' Figure 2, downloaded once), a folder with `LOC_val_solution.csv` and `ILSVRC/`, a folder with
       `ILSVRC/Annotations` (XML), a folder of images, or one image.
-    - `count`: at most this many images, chosen by `seed`, in the order of the source; None: all.
-    - `transform`: from a PIL image to a tensor (3, height, width); None: short side to 224, centre crop, ImageNet mean
-      and standard deviation.
+    - `count`: the maximum number of images, or None for all images. The images are chosen at random and stay in the
+      order of the source. `seed` determines the choice.
+    - `transform`: a function from a PIL image to a tensor (3, height, width). None resizes the short side to 224, crops
+      the centre, and normalises with ImageNet's mean and standard deviation.
 
-    Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, None if unlabelled), `.boxes` (n, 4) in
-    the image's pixels, `.mask` (height, width) bool (None if the source has no masks) and `.drawing` (menagerie only).
+    Each item has `.name`, `.image` (3, height, width) float32, `.target` (int, or None if unlabelled), `.boxes` (n, 4)
+    in pixels of `.image`, `.mask` (height, width) bool (None if the source has no masks) and `.drawing` (menagerie
+    only).
 
-    Boxes and masks follow the image through transforms of `torchvision.transforms.v2` (except `Lambda`), those of
-    torchvision's weights and timm's; other callables leave `.boxes` empty and `.mask` None. A box that contains no
-    pixel centre after the transform, because it was cropped away or is thinner than a pixel, is dropped; `energy` of
-    an image without boxes is NaN. Masks are resized by nearest neighbour.
+    Boxes and masks are transformed together with the image by the transforms of `torchvision.transforms.v2` (except
+    `Lambda`), of torchvision's weights and of timm. With other callables, `.boxes` is empty and `.mask` is None. A box
+    is dropped if it contains no pixel centre after the transform, because it was cropped away or is thinner than a
+    pixel. `energy` of an image without boxes is NaN. Masks are resized with nearest-neighbour interpolation.
 
     Warns about files in formats that cannot be read and about listed images that do not exist (counted in `.skipped`).
 
-    Raises InputError if the source is missing or unreadable, or its labels are invalid. A bad image or transform raises
-    InputError when the image is accessed, and a file that can be neither found in the cache nor downloaded raises
+    Raises InputError if the source is missing or unreadable, or if its labels are invalid. A bad image or transform
+    raises InputError when the image is accessed. A file that is not in the cache and cannot be downloaded raises
     DownloadError.
 
     >>> dataset = iscam.load_images("menagerie", count=2, seed=0)
@@ -153,7 +155,7 @@ def load_images(
 
 
 def list_entries(source: str | Path, count: int | None, seed: int) -> tuple[Sequence[Entry], int]:
-    """All entries of a source, and the number of listed images that do not exist."""
+    """Return all entries of a source, and the number of listed images that do not exist."""
     if source == "menagerie":
         return menagerie_entries(1000 if count is None else count, seed), 0
     if source == "figures":
@@ -172,7 +174,7 @@ def list_entries(source: str | Path, count: int | None, seed: int) -> tuple[Sequ
     if path.is_file():
         return [image_entry(path)], 0
     raise InputError(
-        f"no images at {printable(source)}; valid are 'menagerie', 'figures', an image, a folder of images, or a "
+        f"no images at {printable(source)}; valid sources: 'menagerie', 'figures', an image, a folder of images, or a "
         f"folder with LOC_val_solution.csv"
     )
 
@@ -184,7 +186,10 @@ def menagerie_entries(count: int, seed: int) -> MenagerieEntries:
 
 
 def menagerie_entry(seed: int, index: int) -> Entry:
-    """Drawing number `index` of the set `seed`; every ten of them show each species once, in random order."""
+    """Return the entry of drawing number `index` of the set `seed`.
+
+    Each group of ten consecutive drawings shows each species once, in random order.
+    """
     order = np.random.default_rng((seed, index // len(SPECIES))).permutation(len(SPECIES))
     target = int(order[index % len(SPECIES)])
     drawing_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
@@ -196,13 +201,13 @@ def figure_entry(name: str, target: int, sha256: str) -> Entry:
 
 
 def folder_entries(folder: Path) -> list[Entry]:
-    """The images of a folder by name, with a warning about those in formats that cannot be read."""
+    """Return the images of a folder, sorted by name. Warns about image files in formats that cannot be read."""
     supported, unsupported = list_image_files(folder)
     if unsupported:
         names = ", ".join(printable(file.name) for file in unsupported[:5]) + (", ..." if len(unsupported) > 5 else "")
         found = f"files in {printable(folder)} whose format cannot be read"
         if not supported:
-            raise InputError(f"no images, but {len(unsupported)} {found}: {names}")
+            raise InputError(f"no readable images, but {len(unsupported)} {found}: {names}")
         warnings.warn(f"skipped {found} ({len(unsupported)}): {names}", stacklevel=4)
     return [image_entry(file) for file in supported]
 
@@ -212,7 +217,7 @@ def image_entry(file: Path) -> Entry:
 
 
 def prepare(entry: Entry, transform: Callable[..., Any]) -> LabelledImage:
-    """Read an entry's image, and transform it together with its boxes and mask."""
+    """Read the image of an entry, and transform it together with its boxes and mask."""
     stored = entry.read()
     drawing = stored if isinstance(stored, Drawing) else None
     image = stored if isinstance(stored, Image.Image) else Image.fromarray(stored.image)
@@ -230,7 +235,7 @@ def prepare(entry: Entry, transform: Callable[..., Any]) -> LabelledImage:
 
 
 def stored_boxes(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
-    """An entry's boxes (n, 4) in pixels of the stored image of `size` (width, height).
+    """Return an entry's boxes (n, 4) in pixels of the stored image, whose `size` is (width, height).
 
     Raises InputError if a box is empty or lies outside the image.
     """
@@ -245,7 +250,10 @@ def stored_boxes(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -
 
 
 def stored_mask(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) -> tv_tensors.Mask | None:
-    """An entry's mask (height, width) of 0 and 1, or None. Raises InputError if its size differs from the image's."""
+    """Return an entry's mask (height, width) of 0 and 1, or None if it has none.
+
+    Raises InputError if the size of the mask differs from that of the image.
+    """
     if drawing is None and entry.read_mask is None:
         return None
     values = drawing.mask if drawing else np.asarray(entry.read_mask() if entry.read_mask else None)
@@ -255,12 +263,15 @@ def stored_mask(entry: Entry, drawing: Drawing | None, size: tuple[int, int]) ->
 
 
 def transformed(name: str, transform: Callable[..., Any], *inputs: Any) -> tuple[Any, ...]:
-    """The transformed image, boxes and mask. Raises InputError if the transform fails or returns no image tensor."""
+    """Return the transformed image, boxes and mask.
+
+    Raises InputError if the transform fails or does not return an image tensor.
+    """
     try:
         outputs = transform(*inputs)
     except DEVICE_ERRORS:
         raise
-    except Exception as error:  # any transform of a user, any failure
+    except Exception as error:  # the user's transform may raise any exception
         problem = " ".join(str(error).split())
         raise InputError(f"the transform fails on {name}: {type(error).__name__}: {problem}") from error
     results = outputs if len(inputs) > 1 else (outputs,)
@@ -269,13 +280,13 @@ def transformed(name: str, transform: Callable[..., Any], *inputs: Any) -> tuple
         found = f"a tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
         raise InputError(
             f"the transform must return a tensor (channels, height, width); for {name} it returned {found}; "
-            f"v2.ToImage() and v2.ToDtype(torch.float32, scale=True) make a tensor of a PIL image"
+            f"v2.ToImage() and v2.ToDtype(torch.float32, scale=True) convert a PIL image to a tensor"
         )
     return (image.as_subclass(Tensor), *results[1:])
 
 
 def contains_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which boxes (n, 4) contain the centre of at least one pixel, (n,) bool."""
+    """Return a boolean mask (n,) of the boxes (n, 4) that contain the centre of at least one pixel."""
     limits = torch.tensor([width, height], dtype=boxes.dtype)
     first = (boxes[:, :2].clamp(min=0) - 0.5).ceil()
     last = (torch.minimum(boxes[:, 2:], limits) - 0.5).ceil()

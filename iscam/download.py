@@ -1,4 +1,4 @@
-"""Downloads: one cache folder, checked by sha256."""
+"""Downloads into one cache folder. Files are checked with sha256."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from iscam.errors import DownloadError
 
 
 def cache_folder() -> Path:
-    """The folder of downloads: `$ISCAM_CACHE`, or the platform's cache folder for `iscam`."""
+    """Return the folder of downloads: `$ISCAM_CACHE`, or the platform's cache folder for `iscam`."""
     return Path(os.environ.get("ISCAM_CACHE") or user_cache_path("iscam"))
 
 
 def fetch(url: str, sha256: str) -> Path:
-    """Path of the downloaded `url`. A cached file with this name and the right hash needs no network.
+    """Return the path of the file downloaded from `url`. A cached file with this name and hash needs no network.
 
-    `sha256` is the file's hash in hexadecimal digits, or their beginning.
+    `sha256` holds the hexadecimal digits of the file's hash, or the first digits.
 
-    Raises DownloadError if the file is not cached and cannot be downloaded, or if it has another hash.
+    Raises DownloadError if the file is not cached and cannot be downloaded, or if its hash differs.
     """
     path = cache_folder() / url.rsplit("/", 1)[-1]
     try:
         if not path.exists():
             download(url, path)
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except Exception as error:  # requests, urllib and the file system each raise their own
+    except Exception as error:  # requests, urllib and the file system raise different exceptions
         raise DownloadError(
             f"cannot download {url} ({type(error).__name__}); put the file at {path} by hand, or set ISCAM_CACHE to a "
-            f"folder that has it"
+            f"folder that contains it"
         ) from error
     if not found.startswith(sha256):
         raise DownloadError(f"{path} has sha256 {found}, not {sha256}...; delete it to download it again")
@@ -42,8 +42,8 @@ def fetch(url: str, sha256: str) -> Path:
 
 
 def download(url: str, path: Path) -> None:
-    """Download a file; it appears under its name only when it is complete."""
-    import pooch  # here: it takes a second, and in notebooks it prints a warning of its own
+    """Download a file. The file gets its final name only when it is complete."""
+    import pooch  # imported here because the import takes a second and prints a warning in notebooks
 
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     with quiet(pooch.get_logger()):
@@ -53,7 +53,7 @@ def download(url: str, path: Path) -> None:
 
 @contextmanager
 def quiet(logger: logging.Logger) -> Iterator[None]:
-    """Show only warnings and errors."""
+    """Show only warnings and errors of the logger inside the block."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The package's exceptions, and how an out-of-memory error is recognised."""
+"""The package's exceptions, and the recognition of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ class IscamError(Exception):
 
 
 class InputError(IscamError, ValueError):
-    """Bad input. The message names the problem and the valid values."""
+    """An error for bad input. The message names the problem and the valid values."""
 
 
 class DownloadError(IscamError, OSError):
-    """A file is not in the cache and cannot be downloaded, or has the wrong hash."""
+    """A download error: a file is not in the cache and cannot be downloaded, or its hash is wrong."""
 
 
 class StoreError(IscamError, OSError):
-    """A study's folder cannot be read or written, or holds another study."""
+    """A store error: the folder of a study cannot be read or written, or it holds a different study."""
 
 
 class ClusterError(IscamError, RuntimeError):
-    """Ray is not installed, or no cluster answers."""
+    """A cluster error: Ray is not installed, or no cluster answers."""
 
 
-#: Hardware failures (out of memory, lost GPU). They abort a run, which can be resumed; other errors are recorded per
-#: image.
+#: Hardware failures (out of memory, lost GPU). They abort a run, which can be resumed. Other errors are recorded for
+#: the image.
 DEVICE_ERRORS: tuple[type[Exception], ...] = (
     MemoryError,
     torch.OutOfMemoryError,
     getattr(torch, "AcceleratorError", torch.OutOfMemoryError),  # absent before torch 2.8
 )
 
-#: Out-of-memory messages that torch raises as a plain RuntimeError: a CPU's allocator, cuBLAS, and cuDNN, which finds
-#: no algorithm whose workspace fits.
+#: Out-of-memory messages that torch raises as a plain RuntimeError. They come from the CPU allocator, from cuBLAS, and
+#: from cuDNN if it finds no algorithm whose workspace fits.
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "STATUS_ALLOC_FAILED", "unable to find an engine")
 
 

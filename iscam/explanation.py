@@ -1,4 +1,4 @@
-"""`explain`: from images to saliency maps."""
+"""The function `explain`, which computes saliency maps of images."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ from iscam.validation import check_targets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: `explain` warns if one call takes more forward passes than this on a CPU, because they take minutes.
+#: `explain` warns if one call takes more forward passes than this on a CPU, because such a call takes minutes.
 MANY_PASSES = 5000
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Saliency maps and the settings that produced them, as `explain(..., details=True)` returns them.
+    """Saliency maps and the settings that produced them, returned by `explain(..., details=True)`.
 
-    - `maps` (batch, height, width) in [0, 1]; `raw`, the same before ReLU and min-max (equal to `maps` if the method
-      returns a map).
-    - `weights`: (batch, K), or (batch, K, h, w) if the method weights each position; None if it returns a map.
-    - `targets` (batch,): the explained classes; `probabilities` (batch,): the probabilities of these classes on the
-      full images.
-    - `method` and `options`: the name, and all options with their values.
-    - `images` and `labels`: the explained images, and the names of the classes.
+    - `maps` (batch, height, width) in [0, 1].
+    - `raw` (batch, height, width): the maps before ReLU and min-max scaling. They equal `maps` if the method returns a
+      map.
+    - `weights`: (batch, K), or (batch, K, h, w) if the method weights each position. None if the method returns a map.
+    - `targets` (batch,): the explained classes.
+    - `probabilities` (batch,): the probabilities of these classes on the full images.
+    - `method` and `options`: the name of the method, and all of its options with their values.
+    - `images` and `labels`: the explained images, and the names of the explained classes.
+    - `network`: the explained network.
     """
 
     maps: Tensor
@@ -55,14 +57,14 @@ class Explanation:
     network: Network
 
     def plot(self, index: int = 0) -> Figure:
-        """A figure of one image of the batch: image, map and overlay."""
+        """Draw a figure of one image of the batch: image, map and overlay."""
         title = f"{self.method}: {self.labels[index]} ({self.probabilities[index]:.1%})"
         return plots.explanation_figure(self.images[index], self.maps[index], title, transform=self.network.transform)
 
     def save(self, folder: str | Path) -> Path:
         """Write `maps.npz` (maps, raw, weights, targets, probabilities), `explanation.json` and one PNG per image.
 
-        Returns the folder. Raises `InputError` if it cannot be written.
+        Returns the folder. Raises `InputError` if the files cannot be written.
         """
         folder = Path(folder)
         arrays = {name: getattr(self, name) for name in ("maps", "raw", "weights", "targets", "probabilities")}
@@ -112,25 +114,27 @@ def explain(
     details: bool = False,
     **options: Unpack[MethodOptions],
 ) -> Tensor | Explanation:
-    r"""Saliency maps,  L = s(ReLU(Σ_k α_k up(A_k))).
+    r"""Compute saliency maps,  L = s(ReLU(Σ_k α_k up(A_k))).
 
-    A (K, h, w) are the layer's activations, up(.) resizes them to the image bilinearly, α are the weights that the
-    method gives the channels, and s(.) is min-max to [0, 1]. A map that would be constant is all zeros, never NaN.
+    A (K, h, w) are the layer's activations, up(.) resizes them bilinearly to the size of the image, α are the weights
+    that the method assigns to the channels, and s(.) is min-max scaling to [0, 1]. A map that would be constant is all
+    zeros, never NaN.
 
     - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
-    - `images` (batch, channels, height, width): floating point, normalised as `net.transform` does.
-    - `targets`: the class to explain in each image: (batch,) ints as tensor, array or list; an int for all images;
-      None for the predicted class.
+    - `images` (batch, channels, height, width): a floating point tensor, normalised like the output of
+      `net.transform`.
+    - `targets`: the class to explain in each image. It is a tensor, array or list of ints (batch,), an int for all
+      images, or None for the predicted class.
     - `method`: a name in `iscam.METHODS` or `iscam.CONTROLS`, or a function `ForwardRecord -> weights` that returns
       (K,) or (K, h, w).
     - `details`: return an `Explanation` with raw maps, weights, targets and probabilities.
-    - `options`: the method's options. `iscam.METHODS[name].option_names` lists them; the docstring of the method and of
-      its option class define them.
+    - `options`: the options of the method. `iscam.METHODS[name].option_names` lists their names. The docstrings of the
+      method and of its option class define them.
 
-    Returns maps (batch, height, width), float32 in [0, 1], on the images' device. An image's map never depends on the
-    other images of its batch.
+    Returns maps (batch, height, width), float32 in [0, 1], on the device of the images. The map of an image never
+    depends on the other images of the batch.
 
-    Warns once per network if a map is all zeros, and if a call takes more than 5,000 forward passes on a CPU.
+    Warns once per network if a map is all zeros, and once if a call takes more than 5,000 forward passes on a CPU.
 
     Raises `InputError` for invalid images, targets, methods or options, and if the model fails on the images.
 
@@ -161,7 +165,7 @@ def explain(
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The explanation of one image."""
+    """The map of one image, with the values that belong to it."""
 
     map: Tensor
     raw: Tensor
@@ -171,7 +175,7 @@ class Part:
 
 
 def explain_record(record: ForwardRecord, method: Method, options: Any) -> Part:
-    """The map of one image, from the record of its forward pass."""
+    """Compute the map of one image from the record of its forward pass."""
     found = method.function(record, options)
     probability = record.net.scores_to_probabilities(record.logits.detach()[None])[0, record.target]
     if method.kind == "map":
@@ -185,7 +189,10 @@ def explain_record(record: ForwardRecord, method: Method, options: Any) -> Part:
 
 
 def check_weights(weights: object, activations: Tensor, name: str) -> Tensor:
-    """Return weights (K,) or (K, h, w) of the activations (K, h, w)."""
+    """Return `weights` if their shape is (K,) or (K, h, w), given activations (K, h, w).
+
+    Raises `InputError` for any other value.
+    """
     shapes = (activations.shape[:1], activations.shape)
     if not isinstance(weights, Tensor) or weights.shape not in shapes:
         found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__

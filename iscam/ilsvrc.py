@@ -1,4 +1,4 @@
-"""Labels and boxes of ILSVRC: the competition's table and the XML annotations."""
+"""Labels and boxes of ILSVRC, from the competition's table or the XML annotations."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ class LabelledFile:
     path: Path
     target: int
     boxes: Sequence[Sequence[float]]  # xmin, ymin, xmax, ymax of each object
-    boxes_size: tuple[int, int] | None = None  # width and height that the boxes refer to; None: those of the file
+    boxes_size: tuple[int, int] | None = None  # width and height that the boxes refer to; None for the image's size
 
 
 def labelled_files(folder: Path) -> list[LabelledFile] | None:
-    """The labelled files of a folder in ILSVRC's layout, whether or not the images exist; None for another layout."""
+    """Return the labelled files of a folder in ILSVRC's layout, or None if the folder has a different layout.
+
+    The image files need not exist.
+    """
     if (folder / TABLE).is_file():
         return read_table(folder)
     if (folder / ANNOTATIONS).is_dir():
@@ -39,9 +42,11 @@ def labelled_files(folder: Path) -> list[LabelledFile] | None:
 
 
 def read_table(folder: Path) -> list[LabelledFile]:
-    """Read `LOC_val_solution.csv`: rows of `ImageId,PredictionString`, the latter `wnid xmin ymin xmax ymax` repeated.
+    """Read `LOC_val_solution.csv`, a table with the columns `ImageId` and `PredictionString`.
 
-    Raises InputError if the file is not such a table or names an image twice; the message gives the line.
+    `PredictionString` holds `wnid xmin ymin xmax ymax` for each object.
+
+    Raises InputError if the file is not such a table or names an image twice. The message contains the line number.
     """
     table = folder / TABLE
     classes = class_numbers(folder)
@@ -53,26 +58,26 @@ def read_table(folder: Path) -> list[LabelledFile]:
     except (csv.Error, ValueError, OSError) as error:
         raise InputError(f"cannot read {printable(table)}: {error}") from error
     if not {"ImageId", "PredictionString"} <= columns:
-        raise InputError(f"cannot read {printable(table)}: it needs the columns ImageId and PredictionString")
+        raise InputError(f"cannot read {printable(table)}: the columns ImageId and PredictionString are required")
     files: dict[str, LabelledFile] = {}
     for line, row in rows:
         try:
             name = row["ImageId"]
             if not name or None in row:
-                raise ValueError("it needs as many fields as the first line")
+                raise ValueError("the line must have as many fields as the first line")
             if name in files:
                 raise ValueError(f"the image {name} is named twice")
             wnid, boxes = parse_objects(row["PredictionString"], classes)
         except (AttributeError, KeyError, ValueError) as error:
             raise InputError(
-                f"{printable(table)}, line {line}: {error}; valid is 'id,wnid xmin ymin xmax ymax ...'"
+                f"{printable(table)}, line {line}: {error}; expected 'id,wnid xmin ymin xmax ymax ...'"
             ) from error
         files[name] = LabelledFile(folder / IMAGES / f"{name}.JPEG", classes[wnid], boxes)
     return list(files.values())
 
 
 def parse_objects(text: str | None, classes: dict[str, int]) -> tuple[str, list[list[float]]]:
-    """The first object's wnid and the boxes of all objects with that wnid."""
+    """Parse the first object's wnid and the boxes of all objects with that wnid."""
     words = (text or "").split()
     if not words or len(words) % 5:
         raise ValueError("each object needs a wnid and four numbers")
@@ -84,7 +89,10 @@ def parse_objects(text: str | None, classes: dict[str, int]) -> tuple[str, list[
 
 
 def finite_box(words: Sequence[str]) -> list[float]:
-    """Four finite numbers from their text; raises ValueError for other text."""
+    """Parse four finite numbers.
+
+    Raises ValueError for any other text.
+    """
     box = [float(word) for word in words]
     if not all(math.isfinite(number) for number in box):
         raise ValueError(f"a box needs finite numbers, not {' '.join(words)}")
@@ -94,7 +102,7 @@ def finite_box(words: Sequence[str]) -> list[float]:
 def read_annotations(folder: Path) -> list[LabelledFile]:
     """Read ILSVRC's XML annotations, whose boxes refer to the annotated image's size.
 
-    Raises InputError if a file is not such an annotation, or its class is unknown.
+    Raises InputError if a file is not such an annotation or if its class is unknown.
     """
     parsed = [(file, *parse_annotation(file)) for file in sorted((folder / ANNOTATIONS).glob("*.xml"))]
     classes = class_numbers(folder, {wnid for _, wnid, _, _ in parsed})
@@ -107,7 +115,7 @@ def read_annotations(folder: Path) -> list[LabelledFile]:
 
 
 def parse_annotation(file: Path) -> tuple[str, list[list[float]], tuple[int, int]]:
-    """The first object's wnid, the boxes of all objects with that wnid, and the annotated image's width and height."""
+    """Parse the first object's wnid, the boxes of all objects with that wnid, and the image's width and height."""
     try:
         check_regular_file(file)
         root = ElementTree.parse(file).getroot()
@@ -117,9 +125,9 @@ def parse_annotation(file: Path) -> tuple[str, list[list[float]], tuple[int, int
         ]
         size = (int(root.findtext("size/width", "")), int(root.findtext("size/height", "")))
         if min(size) < 1:
-            raise ValueError(f"its image has {size[0]}x{size[1]} pixels")
+            raise ValueError(f"the image has {size[0]}x{size[1]} pixels")
         if not objects:
-            raise ValueError("it has no object")
+            raise ValueError("the annotation has no object")
     except (ElementTree.ParseError, ValueError, OSError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"cannot read the annotation {printable(file)}: {problem}") from error
@@ -128,17 +136,18 @@ def parse_annotation(file: Path) -> tuple[str, list[list[float]], tuple[int, int
 
 
 def class_numbers(folder: Path, seen: set[str] | None = None) -> dict[str, int]:
-    """Class number of each WordNet id.
+    """Return the class number of each WordNet id.
 
-    Line i of LOC_synset_mapping.txt names class i. Without that file, 1,000 `seen` ids are numbered in sorted order.
+    Line i of LOC_synset_mapping.txt names class i. If the file is missing and `seen` has 1,000 ids, they are numbered
+    in sorted order.
 
-    Raises InputError if the file is missing or not UTF-8 text, or has a blank or repeated line.
+    Raises InputError if the file is missing or not UTF-8 text, or if it has a blank or repeated line.
     """
     file = folder / CLASSES
     if not file.is_file():
         if len(seen or ()) == 1000:
             return {wnid: i for i, wnid in enumerate(sorted(seen or ()))}
-        raise InputError(f"{printable(file)} is missing: it lists the classes in order, one 'wnid name' per line")
+        raise InputError(f"{printable(file)} is missing; it must list the classes in order, one 'wnid name' per line")
     try:
         lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, ValueError) as error:
@@ -148,6 +157,6 @@ def class_numbers(folder: Path, seen: set[str] | None = None) -> dict[str, int]:
         wnid = next(iter(line.split()), "")
         if not wnid or wnid in classes:
             problem = f"names the class {wnid} again" if wnid else "is blank"
-            raise InputError(f"{printable(file)}, line {number + 1} {problem}: line i must name class i")
+            raise InputError(f"{printable(file)}, line {number + 1} {problem}; line i must name class i")
         classes[wnid] = number
     return classes

@@ -1,4 +1,4 @@
-"""Image files: which formats are read, and how each becomes an RGB image."""
+"""Image files: the supported formats, and the conversion of a file to an RGB image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from iscam.errors import InputError
 
-#: Formats that `read_image` accepts, as Pillow names them. Formats that Pillow hands to another program are left out.
+#: Pillow's names of the formats that `read_image` accepts. Formats that Pillow opens with another program are left out.
 FORMATS = (
     "AVIF", "BMP", "DDS", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA",
     "TIFF", "WEBP",
@@ -24,26 +24,26 @@ SUFFIXES = {
     ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 
-#: Suffixes of image files that cannot be read: a folder's warning names them.
+#: Suffixes of image files that cannot be read. A warning names such files in a folder of images.
 UNSUPPORTED_SUFFIXES = {
     ".ai", ".arw", ".cr2", ".cr3", ".dcm", ".djvu", ".dng", ".emf", ".eps", ".exr", ".fits", ".hdr", ".heic", ".heif",
     ".jxl", ".jxr", ".mha", ".nef", ".nii", ".nrrd", ".orf", ".raf", ".rw2", ".svg", ".wmf", ".xcf",
 }  # fmt: skip
 
-#: Limit on the pixels of an image, as stored and after its short side is resized to 224.
+#: Maximum number of pixels of an image, both as stored and after the short side is resized to 224.
 MAX_PIXELS = 100_000_000
 
 #: Formats whose files may hold an animation or several pages.
 MULTI_FRAME_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 
-#: Brands in the header of a HEIC file, from byte 8.
+#: Possible brands of a HEIC file, which start at byte 8 of the header.
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def list_image_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Image files of a folder by name: those that `read_image` supports and those that it does not.
+    """List the image files of a folder by name: first those that `read_image` supports, then those that it does not.
 
-    Hidden files, such as the `._a.jpg` that macOS leaves beside an image, are left out.
+    Hidden files, such as the `._a.jpg` that macOS creates beside an image, are left out.
     """
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     supported = [file for file in files if file.suffix.lower() in SUFFIXES]
@@ -53,12 +53,13 @@ def list_image_files(folder: Path) -> tuple[list[Path], list[Path]]:
 def read_image(path: Path, upright: bool = False) -> Image.Image:
     """Read an image file as RGB with 8 bits per channel.
 
-    `upright` applies the EXIF orientation. Transparent pixels are blended with white. Greyscale images with more than
-    8 bits are scaled from [0, 65535] (16 bits), [0, 255] or [0, 1], whichever is the smallest range that holds the
-    values, to [0, 255]. Only the first frame of an animation or of a file with several pages is read, with a warning.
+    `upright=True` applies the EXIF orientation. Transparent pixels are blended with white. Greyscale images with more
+    than 8 bits are scaled to [0, 255] from the smallest of the ranges [0, 1], [0, 255] and [0, 65535] that contains
+    their values; 16-bit images always use [0, 65535]. If the file has several frames or pages, the function reads only
+    the first and warns.
 
-    Raises InputError if the file is missing, unreadable or truncated, is not a regular file, holds pixels that are not
-    finite or outside the ranges above, or has more than 100 million pixels, stored or resized.
+    Raises InputError if the file is missing, unreadable, truncated or not a regular file, if a pixel is not finite or
+    lies outside these ranges, or if the image has more than 100 million pixels, as stored or resized.
     """
     try:
         check_regular_file(path)
@@ -66,19 +67,19 @@ def read_image(path: Path, upright: bool = False) -> Image.Image:
             width, height = image.size
             long, short = max(width, height), min(width, height)
             if width * height > MAX_PIXELS or 224 * 224 * long / short > MAX_PIXELS:
-                raise ValueError(f"it is {width}x{height}, more than {MAX_PIXELS:,} pixels, stored or resized")
+                raise ValueError(f"it has {width}x{height} pixels; the limit is {MAX_PIXELS:,}, as stored or resized")
             image.load()
             rgb = to_rgb(ImageOps.exif_transpose(image) if upright else image)
             several = image.format in MULTI_FRAME_FORMATS and getattr(image, "is_animated", False)
-    except Exception as error:  # Pillow's decoders raise many kinds
+    except Exception as error:  # Pillow's decoders raise many types of exceptions
         raise InputError(f"cannot read the image {printable(path)}: {reason(error, path)}") from error
     if several:
-        warnings.warn(f"{printable(path)} has several frames: only the first is read", stacklevel=2)
+        warnings.warn(f"{printable(path)} has several frames; only the first is read", stacklevel=2)
     return rgb
 
 
 def check_regular_file(path: Path) -> None:
-    """Raise an error unless the path is a regular file: opening a named pipe would wait forever."""
+    """Raise an error unless the path is a regular file. Opening a named pipe, for example, would block forever."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise ValueError("it is a folder")
@@ -87,7 +88,7 @@ def check_regular_file(path: Path) -> None:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Open a file as one of `FORMATS` that this build of Pillow supports."""
+    """Open a file in one of the `FORMATS` that this build of Pillow supports."""
     Image.init()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # read_image has its own limit
@@ -95,7 +96,10 @@ def open_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB; raises ValueError for pixel values without a known range."""
+    """Convert an image of any mode to RGB.
+
+    Raises ValueError for pixel values without a known range.
+    """
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel
         image = Image.fromarray(to_8_bits(np.asarray(image, dtype=np.float64), image.mode))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
@@ -113,12 +117,12 @@ def to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
     rounding = 1e-6 if mode == "F" else 0
     full = next((each for each in ranges if high <= each * (1 + rounding)), None)
     if full is None or low < -rounding * full:
-        raise ValueError(f"its values are from {low:g} to {high:g}; scale them to 0 to {ranges[0]} or 0 to 65535")
+        raise ValueError(f"its values range from {low:g} to {high:g}; scale them to [0, {ranges[0]}] or [0, 65535]")
     return (values.clip(0, full) * (255 / full)).round().astype(np.uint8)
 
 
 def reason(error: Exception, path: Path) -> str:
-    """Why a file cannot be read, in one line."""
+    """Return the reason why a file cannot be read, in one line."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, OSError) and error.strerror:
@@ -126,13 +130,13 @@ def reason(error: Exception, path: Path) -> str:
     if is_heic(path):
         return "HEIC is not supported; convert it to JPEG or PNG"
     if isinstance(error, UnidentifiedImageError):
-        return f"its content is none of the supported formats {', '.join(FORMATS)}"
+        return f"its content is in none of the supported formats {', '.join(FORMATS)}"
     text = " ".join(str(error).split())
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
 def is_heic(path: Path) -> bool:
-    """Return True for a regular file that starts as a HEIC file does."""
+    """Return True for a regular file that starts with the header of a HEIC file."""
     try:
         check_regular_file(path)
         with open(path, "rb") as file:
@@ -143,6 +147,9 @@ def is_heic(path: Path) -> bool:
 
 
 def printable(path: str | Path) -> str:
-    """A path for a message of one line: control characters escaped, the middle of a very long path left out."""
+    """Return a path for a one-line message.
+
+    Control characters are escaped, and the middle of a very long path is left out.
+    """
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
     return text if len(text) <= 300 else f"{text[:100]}...{text[-100:]}"

@@ -1,4 +1,7 @@
-"""Adapters that let Captum's and Quantus' metrics measure maps of this package; neither library is imported here."""
+"""Adapters with which the metrics of Captum and Quantus can measure maps of this package.
+
+This module imports neither library.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from iscam.errors import InputError
 from iscam.explanation import Weights, explain
 from iscam.model import Network, as_network
 
-#: Arguments that Quantus adds to those of the user: the device, and the name under which it lists the method.
+#: Arguments that Quantus adds to those of the user: the device, and the name that Quantus uses for the method.
 QUANTUS_ARGUMENTS = ("device", "method")
 
 
 @dataclass(frozen=True)
 class CaptumAttribution:
-    """Saliency maps behind the interface of Captum's attribution methods; made by `captum_attribution`."""
+    """Saliency maps with the interface of Captum's attribution methods. `captum_attribution` creates this object."""
 
     net: Network
     method: str | Weights
@@ -29,15 +32,15 @@ class CaptumAttribution:
     def attribute(
         self, inputs: Tensor | tuple[Tensor], target: Any = None, additional_forward_args: Any = None
     ) -> Tensor | tuple[Tensor]:
-        """Saliency maps (batch, 1, height, width) in [0, 1] of images (batch, channels, height, width).
+        """Compute saliency maps (batch, 1, height, width) in [0, 1] of images (batch, channels, height, width).
 
-        `target`: a class for all images, a list or tensor (batch,) of classes, or None for the predicted classes. A
-        tuple of one tensor gives a tuple, as in Captum.
+        `target` is a class for all images, a list or tensor (batch,) of classes, or None for the predicted classes. If
+        `inputs` is a tuple of one tensor, the result is also a tuple, as in Captum.
 
-        Raises InputError if there are several inputs or additional arguments, or as `explain` does.
+        Raises the errors of `explain`, and an InputError if there are several inputs or additional arguments.
         """
         if additional_forward_args is not None:
-            raise InputError("additional_forward_args must be None: the network takes images only")
+            raise InputError("additional_forward_args must be None, because the network takes only images")
         images = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
         if not isinstance(images, Tensor) or (isinstance(inputs, tuple) and len(inputs) > 1):
             raise InputError("inputs must be one tensor of images, alone or in a tuple")
@@ -47,10 +50,11 @@ class CaptumAttribution:
 
 
 def captum_attribution(net: Network | nn.Module, method: str | Weights = "is_cam", **options: Any) -> CaptumAttribution:
-    """An object with Captum's `.attribute(inputs, target=None, additional_forward_args=None)`.
+    """Return an object with Captum's method `.attribute(inputs, target=None, additional_forward_args=None)`.
 
     `net`, `method` and `options` are those of `explain`. The maps (batch, 1, height, width) broadcast over the
-    images' channels; Captum's `infidelity` needs the shape of the images: pass `maps.expand_as(images)`.
+    channels of the images. Captum's `infidelity` needs maps with the shape of the images; pass it
+    `maps.expand_as(images)`.
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> image = iscam.load_images("menagerie", count=1)[0].image[None]
@@ -61,10 +65,10 @@ def captum_attribution(net: Network | nn.Module, method: str | Weights = "is_cam
 
 
 def quantus_explain(net: Network | nn.Module, method: str = "is_cam", **options: Any) -> Callable[..., np.ndarray]:
-    """A function for Quantus' `explain_func`, which returns maps (batch, 1, height, width) in [0, 1].
+    """Return a function for Quantus' argument `explain_func`. It returns maps (batch, 1, height, width) in [0, 1].
 
-    `net`, `method` and `options` are those of `explain`; Quantus' `explain_func_kwargs` may add options. If Quantus
-    passes a model other than `net.model`, such as a copy with randomised weights, the function explains that model, at
+    `net`, `method` and `options` are those of `explain`. Quantus' `explain_func_kwargs` may add options. If Quantus
+    passes a model other than `net.model`, such as a copy with randomised weights, the function explains that model at
     the layer of the same name.
 
     >>> net = iscam.load_model("menagerie/resnet")
@@ -87,11 +91,11 @@ def quantus_explain(net: Network | nn.Module, method: str = "is_cam", **options:
 
 
 def broadcast(target: Any, count: int) -> Tensor | None:
-    """One class per image from a class for all images or one class for each; None for the predicted classes."""
+    """Return one class per image, given one class for all images or one for each. None stays None."""
     if target is None:
         return None
     try:
         targets = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"target must be a class, {count} classes or None; got {target!r}") from error
+        raise InputError(f"target must be one class, {count} classes or None; got {target!r}") from error
     return targets.reshape(-1).expand(count) if targets.numel() == 1 else targets

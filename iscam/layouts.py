@@ -1,4 +1,4 @@
-"""Layouts: how the output of a layer holds its channels and positions."""
+"""Layouts, which describe how the output of a layer stores channels and positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from iscam.errors import InputError
 
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
 
-#: Maximum number of tokens in front of the image's tokens: class, distillation and register tokens.
+#: Maximum number of prefix tokens (class, distillation and register tokens) before the tokens of the image.
 MOST_PREFIX_TOKENS = 9
 
 #: Modules whose 4-d output is (batch, K, h, w) by definition.
@@ -29,7 +29,7 @@ CHANNELS_FIRST = (
     nn.AdaptiveMaxPool2d,
 )
 
-#: Class names of modules that work on the last axis, so that it holds the channels. Their subclasses may permute.
+#: Class names of modules that operate on the last axis, which therefore holds the channels. Subclasses may permute.
 CHANNELS_LAST = ("LayerNorm", "RMSNorm", "RmsNorm", "Linear")
 
 Layout = str | Callable[[Tensor], Tensor]
@@ -37,14 +37,14 @@ Layout = str | Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of a layer's output as maps (batch, K, h, w), and the way back."""
+    """One interpretation of a layer's output as maps (batch, K, h, w), with conversions in both directions."""
 
     channels: int
     height: int
     width: int
-    layout: Layout  # the explicit layout that gives this reading
+    layout: Layout  # the explicit layout for this reading
     to_maps: Callable[[Tensor], Tensor]
-    to_output: Callable[[Tensor, Tensor], Tensor]  # from maps and the layer's output, which keeps its prefix tokens
+    to_output: Callable[[Tensor, Tensor], Tensor]  # takes maps and the layer's output, whose prefix tokens are kept
 
     @property
     def kind(self) -> str:
@@ -57,7 +57,7 @@ class Reading:
 
 
 class AmbiguousLayout(InputError):
-    """A layer's output allows several readings."""
+    """An input error: the output of a layer allows several readings."""
 
     def __init__(self, message: str, readings: list[Reading]) -> None:
         super().__init__(message)
@@ -65,13 +65,14 @@ class AmbiguousLayout(InputError):
 
 
 def read_layout(layout: Layout, model: nn.Module, layer: str, output: Any, images: torch.Size) -> Reading:
-    """The reading of a layer's output for images (batch, channels, height, width).
+    """Return the reading of a layer's output for images (batch, channels, height, width).
 
-    `layout` is one of `LAYOUTS` or a function from the output to (batch, K, h, w). "auto" takes the only reading that
-    fits images and model: the spatial axes must keep the image's aspect ratio, and a last axis of channels must have a
-    size that the model's norms or linear layers work on.
+    `layout` is one of `LAYOUTS` or a function from the output to (batch, K, h, w). "auto" uses the only reading that
+    fits the images and the model. The spatial axes must keep the aspect ratio of the image. If the channels are on the
+    last axis, a norm or linear layer of the model must operate on an axis of this size.
 
-    Raises InputError if the output does not fit the layout, and for "auto" if it allows no reading or several.
+    Raises InputError if the output does not fit the layout. With "auto", it is also raised if the output allows no
+    reading or several.
     """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         found = output.dtype if isinstance(output, Tensor) else type(output).__name__
@@ -80,7 +81,7 @@ def read_layout(layout: Layout, model: nn.Module, layer: str, output: Any, image
         return function_reading(layout, layer, output, images)
     shape = tuple(output.shape)
     if len(output) != images[0] or 0 in shape:
-        raise InputError(f"layer {layer!r} returned {shape} for {images[0]} images: it must return one row per image")
+        raise InputError(f"layer {layer!r} must return one row per image; it returned {shape} for {images[0]} images")
     readings = (
         possible_readings(model, layer, output, images) if layout == "auto" else readings_as(layout, output, images)
     )
@@ -101,7 +102,7 @@ def read_layout(layout: Layout, model: nn.Module, layer: str, output: Any, image
 
 
 def possible_readings(model: nn.Module, layer: str, output: Any, images: torch.Size) -> list[Reading]:
-    """All readings of a layer's output that fit the images and the model."""
+    """Return all readings of a layer's output that fit the images and the model."""
     if not isinstance(output, Tensor) or len(output) != images[0] or may_be_attention(model, layer, output, images):
         return []
     module = model.get_submodule(layer)
@@ -115,7 +116,7 @@ def possible_readings(model: nn.Module, layer: str, output: Any, images: torch.S
 
 
 def readings_as(layout: str, output: Tensor, images: torch.Size) -> list[Reading]:
-    """The reading of an explicit layout, if the output has it."""
+    """Return the reading for an explicit layout, in a list that is empty if the output does not fit the layout."""
     if output.ndim == 4 and layout in ("nchw", "nhwc"):
         return [nchw(output) if layout == "nchw" else nhwc(output)]
     if output.ndim == 3 and layout == "tokens":
@@ -124,7 +125,7 @@ def readings_as(layout: str, output: Tensor, images: torch.Size) -> list[Reading
 
 
 def readings_4d(module: nn.Module, output: Tensor) -> list[Reading]:
-    """Channels-first and channels-last readings, except those that the kind of module excludes."""
+    """Return the channels-first and channels-last readings, without those that the type of the module excludes."""
     if isinstance(module, CHANNELS_FIRST) or output[0].numel() == 1:
         return [nchw(output)]
     if type(module).__name__ in CHANNELS_LAST:
@@ -150,10 +151,10 @@ def nhwc(output: Tensor) -> Reading:
 
 
 def may_be_attention(model: nn.Module, layer: str, output: Tensor, images: torch.Size) -> bool:
-    """True for what looks like attention between tokens, (batch, heads, n, n) or (batch, n, n, heads).
+    """Return True if the output looks like attention between tokens, (batch, heads, n, n) or (batch, n, n, heads).
 
-    Either each row is a distribution over the columns, or the layer is part of an attention module and n tokens are a
-    grid of the image, with at most two prefix tokens.
+    This is the case if each row is a distribution over the columns. It is also the case if the layer is part of an
+    attention module and n is the number of tokens of a grid of the image, with at most two prefix tokens.
     """
     if output.ndim < 3 or isinstance(model.get_submodule(layer), CHANNELS_FIRST):
         return False
@@ -167,7 +168,7 @@ def may_be_attention(model: nn.Module, layer: str, output: Tensor, images: torch
 
 
 def is_distribution(output: Tensor) -> bool:
-    """True for square matrices in the last two axes whose rows are not negative and sum to 1."""
+    """Return True if the last two axes hold square matrices whose rows have no negative values and sum to 1."""
     if output.shape[-2] != output.shape[-1] or output.shape[-1] == 1:
         return False
     values = output.detach().float()
@@ -175,9 +176,10 @@ def is_distribution(output: Tensor) -> bool:
 
 
 def token_readings(output: Tensor, images: torch.Size, exact: bool = True) -> list[Reading]:
-    """Readings of tokens (batch, n, K): class, distillation or register tokens, then a grid with the image's shape.
+    """Return the reading of tokens (batch, n, K), in a list that is empty if no grid fits.
 
-    If several numbers of prefix tokens fit, the smallest is used.
+    The tokens are class, distillation or register tokens, followed by a grid with the shape of the image. If several
+    numbers of prefix tokens fit, the smallest is used.
     """
     tokens, channels = output.shape[1:]
     for prefix in range(min(MOST_PREFIX_TOKENS, tokens) + 1):
@@ -197,7 +199,7 @@ def tokens_reading(prefix: int, height: int, width: int, channels: int) -> Readi
 
 
 def readings_3d(module: nn.Module, widths: set[int], output: Tensor, images: torch.Size) -> list[Reading]:
-    """Tokens (batch, n, K) if the model works on a last axis of this size, else (batch, K, n)."""
+    """Return readings of tokens (batch, n, K) if the model operates on a last axis of size K, else of (batch, K, n)."""
     first, second = output.shape[1:]
     if first == second and type(module).__name__ not in CHANNELS_LAST:
         return []
@@ -214,13 +216,16 @@ def transposed_reading(channels: int, height: int, width: int) -> Reading:
 
 
 def last_axes(model: nn.Module) -> set[int]:
-    """Sizes of the last axis that the model's norms and linear layers take or return."""
+    """Return the sizes of the last axis in the inputs and outputs of the model's norms and linear layers."""
     weights = [getattr(m, "weight", None) for m in model.modules() if type(m).__name__ in CHANNELS_LAST]
     return {size for weight in weights if isinstance(weight, Tensor) for size in weight.shape}
 
 
 def grids(positions: int, image: torch.Size, exact: bool = True) -> list[tuple[int, int]]:
-    """Grids (h, w) with h, w > 1 and h w = `positions` in the image's aspect ratio; `exact`: with an integer stride."""
+    """Return the grids (h, w) with h, w > 1 and h w = `positions` that have the aspect ratio of the image.
+
+    With `exact`, the stride between image and grid must be an integer.
+    """
     height, width = image
     pairs = [(h, positions // h) for h in range(2, positions // 2 + 1) if positions % h == 0]
     if exact:
@@ -229,10 +234,10 @@ def grids(positions: int, image: torch.Size, exact: bool = True) -> list[tuple[i
 
 
 def same_aspect(size: tuple[int, int], image: torch.Size) -> bool:
-    """Return True if a chain of convolutions and poolings can take the image's size to this one.
+    """Return True if a chain of convolutions and poolings can reduce the size of the image to `size`.
 
-    Floors of floors are one floor: such a chain gives h = floor((H + c) / s), w = floor((W + c) / s), where s is the
-    product of the strides and c is padding minus kernels. For square images this means h = w.
+    Nested floors reduce to one floor, so the result is h = floor((H + c) / s) and w = floor((W + c) / s). Here s is the
+    product of the strides, and c depends on the paddings and kernels. For square images this means h = w.
     """
     (h, w), (height, width) = size, image
     for s in range(1, max(height, width) + 1):
@@ -243,7 +248,7 @@ def same_aspect(size: tuple[int, int], image: torch.Size) -> bool:
 
 
 def function_reading(function: Callable[[Tensor], Tensor], layer: str, output: Tensor, images: torch.Size) -> Reading:
-    """The reading of the user's function, which rearranges or selects values."""
+    """Return the reading for the user's function, which rearranges or selects values."""
     try:
         maps = function(output.detach())
     except Exception as error:  # the user's code
@@ -261,9 +266,9 @@ def function_reading(function: Callable[[Tensor], Tensor], layer: str, output: T
 
 
 class RearrangedGradient(torch.autograd.Function):
-    """The layer's output as a function of the maps that `layout` made from it.
+    """The layer's output as a function of the maps that the user's `layout` function returns for it.
 
-    A function that rearranges or selects values takes the output's gradient to the gradient of the maps.
+    The function only rearranges or selects values, so it also converts the gradient of the output to that of the maps.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""`Network`: a classifier, the layer to explain, and the transform from an image to its input."""
+"""`Network`, a classifier with the layer to explain and the transform from an image to the classifier's input."""
 
 from __future__ import annotations
 
@@ -26,22 +26,19 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 class Network:
     """A classifier and the layer that explanations use.
 
-    `model` maps images (batch, channels, height, width) to class scores (batch, classes).
-
-    `layer`: the module whose output is the activations A, by its dotted name or the module itself. None: the last
-    layer with a spatial output on which the class scores depend. `net.layer` is always the name.
-
-    `layout`: how A is stored. "nchw" (batch, K, h, w); "nhwc" (batch, h, w, K); "tokens" (batch, n, K), the image's
-    grid behind class, distillation or register tokens; or a function from the layer's output to (batch, K, h, w) that
-    rearranges or selects values. "auto" takes the only reading that fits the images.
-
-    `output`: a function from what the model returns to the class scores. None: a tensor, or `.logits` or ["logits"].
-
-    `probability`: "softmax" over the classes, or "sigmoid" for multi-label heads and single scores, (batch, 1) or
-    (batch,).
-
-    `transform`: from a PIL image to one input. None: short side to 224, centre crop, ImageNet mean and standard
-    deviation. `categories`: names of the classes in the order of the scores, or a dictionary from class to name.
+    - `model` maps images (batch, channels, height, width) to class scores (batch, classes).
+    - `layer`: the module whose output is the activations A, given as a dotted name or as the module. None selects the
+      last layer with a spatial output on which the class scores depend. `net.layer` is always the name.
+    - `layout`: the layout of the layer's output. "nchw" is (batch, K, h, w), and "nhwc" is (batch, h, w, K). "tokens"
+      is (batch, n, K), with class, distillation or register tokens before the grid of the image. A function from the
+      output to (batch, K, h, w) may rearrange or select values. "auto" uses the only layout that fits the images.
+    - `output`: a function from the return value of the model to the class scores. None accepts a tensor, and a return
+      value with `.logits` or ["logits"].
+    - `probability`: "softmax" over the classes, or "sigmoid" for multi-label heads and for single scores, (batch, 1) or
+      (batch,).
+    - `transform`: a function from a PIL image to one input. None resizes the short side to 224, crops the centre, and
+      normalises with ImageNet's mean and standard deviation.
+    - `categories`: the names of the classes in the order of the scores, or a dictionary from class to name.
 
     Warns, when it searches the layer, if the class scores of an image are random or depend on the rest of its batch.
 
@@ -94,7 +91,7 @@ class Network:
         object.__setattr__(self, "layer", self.find_layer(layer))
 
     def find_layer(self, layer: str | nn.Module | None) -> str:
-        """The dotted name of a layer, given by its name, as a module, or as None for the automatic one."""
+        """Return the dotted name of a layer, given its name, its module, or None for the automatic layer."""
         if layer is None:
             return automatic_layer(self.model, self.read_output, self.layout)
         for name, module in self.model.named_modules():
@@ -115,7 +112,10 @@ class Network:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def to(self, device: torch.device | str) -> Network:
-        """The network with its model moved to `device`. Raises InputError for a device that is not available."""
+        """Move the model to `device` and return this network.
+
+        Raises InputError for a device that is not available.
+        """
         try:
             self.model.to(device)
         except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
@@ -127,30 +127,37 @@ class Network:
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) of images (batch, channels, height, width), in evaluation mode, without gradients."""
+        """Compute logits (batch, classes) of images (batch, channels, height, width).
+
+        The model runs in evaluation mode and without gradients.
+        """
         images = check_images(self, images)
         with eval_mode(self.model), torch.no_grad(), no_autocast(images), model_errors(images):
-            logits = checked_finite(self.read_output(self.model(images.clone()), len(images)))  # it may overwrite them
+            # The model gets a copy, because it may overwrite its input.
+            logits = checked_finite(self.read_output(self.model(images.clone()), len(images)))
         self.check_probabilities(images, logits)
         return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities (batch, classes) in [0, 1] of images (batch, channels, height, width)."""
+        """Compute class probabilities (batch, classes) in [0, 1] of images (batch, channels, height, width)."""
         return self.scores_to_probabilities(self(images))
 
     def scores_to_probabilities(self, logits: Tensor) -> Tensor:
-        """Class probabilities of logits (batch, classes), of the same shape."""
+        """Convert logits (batch, classes) to class probabilities of the same shape."""
         return logits.sigmoid() if self.probability == "sigmoid" else logits.softmax(-1)
 
     def read_output(self, returned: Any, images: int) -> Tensor:
-        """Logits (batch, classes) in the output of the model for this number of images.
+        """Return the logits (batch, classes) in the output of the model for this number of images.
 
-        Raises InputError if there are none; the message says what the model returned.
+        Raises InputError if the output contains no logits. The message describes the output.
         """
         return read_logits(returned, images, self.output, self.probability)
 
     def check_probabilities(self, images: Tensor, logits: Tensor) -> None:
-        """Warn once per network if the model seems to return probabilities; images and logits of one call."""
+        """Warn once per network if the model seems to return probabilities.
+
+        `images` and `logits` belong to the same call.
+        """
         if not self.caches.first_time("check_probabilities") or not in_unit_range(logits):
             return
         if not logits.requires_grad:  # the graph of autograd shows a sigmoid
@@ -165,20 +172,21 @@ class Network:
             )
 
     def with_layer(self, layer: str | nn.Module | None) -> Network:
-        """The network with another layer and the same caches."""
+        """Return a network that explains `layer` and shares the caches of this one."""
         other = replace(self, layer=layer)  # type: ignore[arg-type]
         object.__setattr__(other, "caches", self.caches)
         return other
 
     def clear_caches(self) -> None:
-        """Free compiled copies of the model, and forget measured batch sizes."""
+        """Delete compiled copies of the model, measured batch sizes and all other cached data."""
         self.caches.clear()
 
     def at_temperature(self, temperature: float) -> Network:
-        """The network with logits divided by `temperature` T > 0.
+        """Return a network whose logits are divided by `temperature` T > 0.
 
-        T < 1 sharpens the probabilities, T > 1 flattens them; predictions are unchanged. Raises InputError unless T is
-        a finite number above 0.
+        T < 1 sharpens the probabilities, and T > 1 flattens them. Predictions do not change.
+
+        Raises InputError unless T is a finite number above 0.
         """
         number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
         if not number or not 0 < temperature < math.inf:
@@ -187,10 +195,13 @@ class Network:
         return replace(self, model=model, layer=f"model.{self.layer}", output=None)
 
     def category(self, target: int) -> str:
-        """The name of a class, or its number if no names are known. Raises InputError for a class without a name."""
+        """Return the name of a class, or "class N" if the network has no names.
+
+        Raises InputError for a class without a name.
+        """
         target = check_int("target", target, minimum=0)
         if self.categories and target >= len(self.categories):
-            raise InputError(f"class {target} has no name: categories has {len(self.categories)}, one per class")
+            raise InputError(f"class {target} has no name; categories has only {len(self.categories)} names")
         return self.categories[target] if self.categories else f"class {target}"
 
 
@@ -209,7 +220,10 @@ class TemperatureScaled(nn.Module):
 
 
 def as_network(net: Network | nn.Module) -> Network:
-    """The network itself, or `Network(module)` for a bare module. Raises InputError for anything else."""
+    """Return `net` if it is a network, and `Network(net)` if it is a module.
+
+    Raises InputError for any other value.
+    """
     if isinstance(net, Network):
         return net
     if isinstance(net, nn.Module):
@@ -218,17 +232,17 @@ def as_network(net: Network | nn.Module) -> Network:
 
 
 def check_model(model: object) -> None:
-    """Raise InputError unless it is a module that takes hooks."""
+    """Raise InputError unless `model` is a module that accepts hooks."""
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
-        raise InputError("a scripted or traced model takes no hooks: pass the module that it was made from")
+        raise InputError("a scripted or traced model does not accept hooks; pass the module that it was made from")
     if isinstance(model, torch.fx.GraphModule) and not calls_modules(model):
-        raise InputError("an exported model runs no modules: pass the module that it was made from")
+        raise InputError("an exported model does not run modules; pass the module that it was made from")
 
 
 def calls_modules(model: torch.fx.GraphModule) -> bool:
-    """Return True if the graph calls modules with parameters; the graph of an exported model calls functions."""
+    """Return True if the graph calls modules with parameters. The graph of an exported model calls only functions."""
     called = [model.get_submodule(str(node.target)) for node in model.graph.nodes if node.op == "call_module"]
     return any(True for module in called for _ in module.parameters())
 
@@ -239,12 +253,15 @@ def check_function(name: str, value: object) -> None:
 
 
 def category_names(categories: object) -> tuple[str, ...] | None:
-    """Class names in the order of the scores."""
+    """Return the class names in the order of the scores.
+
+    Raises InputError unless `categories` is None, a sequence, or a dictionary with the keys 0, 1, ...
+    """
     if categories is None:
         return None
     if isinstance(categories, Mapping):
         if set(categories) != set(range(len(categories))):
-            raise InputError(f"categories must name the classes 0 to {len(categories) - 1}, one key each")
+            raise InputError(f"categories must have one key for each of the classes 0 to {len(categories) - 1}")
         categories = [categories[i] for i in range(len(categories))]
     if isinstance(categories, str) or not isinstance(categories, Sequence):
         raise InputError(f"categories must be a sequence of names or a dictionary, not {type(categories).__name__}")
@@ -252,31 +269,36 @@ def category_names(categories: object) -> tuple[str, ...] | None:
 
 
 def check_images(net: Network, images: object) -> Tensor:
-    """The batch in the model's floating point type. Raises InputError for anything that is not a valid batch."""
+    """Return the images in the model's floating point type.
+
+    Raises InputError unless they are a valid batch.
+    """
     if not isinstance(net, Network):
         raise InputError(f"net must be iscam.Network(model, layer=...), not {type(net).__name__}")
     if not isinstance(images, Tensor) or images.dtype not in FLOATS:
         found: object = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(f"images must be a floating point tensor, normalised as net.transform does; got {found}")
+        raise InputError(f"images must be a floating point tensor, normalised like net.transform's output; got {found}")
     if images.is_nested or images.layout != torch.strided:
         found = "nested" if images.is_nested else images.layout
-        raise InputError(f"images must be a dense tensor (batch, channels, height, width); got a {found} one")
+        raise InputError(f"images must be a dense tensor (batch, channels, height, width); got a {found} tensor")
     if images.ndim != 4 or 0 in images.shape:
         raise InputError(
             f"images must be (batch, channels, height, width) with at least one image; got {tuple(images.shape)}; "
             f"pass one image x as x[None]"
         )
     if images.device != net.device:
-        raise InputError(f"the images are on {images.device}, the model on {net.device}: move one with .to(device)")
+        raise InputError(
+            f"the images are on {images.device}, but the model is on {net.device}; move one of them with .to(device)"
+        )
     if images.is_meta:
-        raise InputError("images and model are on the meta device, which stores no values: move both to a real device")
+        raise InputError("images and model are on the meta device, which stores no values; move both to a real device")
     if bad := [i for i, image in enumerate(images) if not image.isfinite().all()]:
         raise InputError(f"NaN or infinite pixels in the images at positions {bad} of the batch")
     return images.to(net.dtype)
 
 
 def predicted_classes(net: Network, images: Tensor, targets: Any) -> list[int]:
-    """The targets, or if they are None the class with the largest logit of each image."""
+    """Return the targets. If they are None, return the class with the largest logit of each image."""
     if targets is not None:
         return check_targets(targets, len(images))
     return [int(net(image[None]).argmax()) for image in images]

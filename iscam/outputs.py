@@ -1,4 +1,4 @@
-"""The output of a model, and the class scores in it."""
+"""Extraction of the class scores from the output of a model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PROBABILITIES = ("softmax", "sigmoid")
 
 
 def read_logits(returned: Any, images: int, output: Callable[[Any], Tensor] | None, probability: str) -> Tensor:
-    """Logits (batch, classes) in the output of a model for a number of images.
+    """Return the logits (batch, classes) in the output of a model for `images` images.
 
-    Raises InputError if there are none; the message says what the model returned.
+    Raises InputError if the output contains no logits. The message describes the output.
     """
     logits = class_scores(returned, output)
     if probability == "sigmoid" and logits.ndim == 1:
@@ -35,27 +35,30 @@ def read_logits(returned: Any, images: int, output: Callable[[Any], Tensor] | No
 
 
 def class_scores(returned: Any, output: Callable[[Any], Tensor] | None) -> Tensor:
-    """The tensor of class scores in the output of a model. Raises InputError if there is none."""
+    """Return the tensor of class scores in the output of a model.
+
+    Raises InputError if the output contains no such tensor.
+    """
     if output is not None:
         try:
             scores: Any = output(returned)
         except Exception as error:  # the user's code
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(f"output fails on what the model returned, {described(returned)}: {reason}") from error
+            raise InputError(f"output fails on the model's return value, {described(returned)}: {reason}") from error
         if not isinstance(scores, Tensor):
             raise InputError(f"output must return the logits as a tensor, not {type(scores).__name__}")
         return scores
     scores = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", returned)
     if not isinstance(scores, Tensor):
         raise InputError(
-            f"the model must return logits (batch, classes); it returned {described(returned)}: pass output=lambda "
-            f"out: ... that picks the logits"
+            f"the model must return logits (batch, classes); it returned {described(returned)}; pass output=lambda "
+            f"out: ... that selects the logits"
         )
     return scores
 
 
 def described(returned: Any) -> str:
-    """A model's output in a few words, such as "tuple of (Tensor (1, 10), Tensor (1, 4))"."""
+    """Describe a model's output in a few words, such as "tuple of (Tensor (1, 10), Tensor (1, 4))"."""
     if isinstance(returned, Tensor):
         return f"Tensor {tuple(returned.shape)}"
     if isinstance(returned, Mapping):
@@ -65,7 +68,7 @@ def described(returned: Any) -> str:
     return type(returned).__name__
 
 
-#: Operations of autograd's graph that select or rearrange values.
+#: Names of autograd operations that select or rearrange values.
 REARRANGING = (
     "View",
     "Reshape",
@@ -87,9 +90,10 @@ def in_unit_range(x: Tensor) -> bool:
 
 
 def kind_of_probabilities(scores: Tensor) -> str | None:
-    """ "softmax" if each row of scores (batch, classes) in [0, 1] sums to 1; "sigmoid" if they came from a sigmoid.
+    """Return the kind of probabilities that the scores (batch, classes) in [0, 1] seem to be, or None.
 
-    The last operation in autograd's graph tells a sigmoid from logits that happen to lie in [0, 1].
+    The result is "softmax" if each row sums to 1, and "sigmoid" if the scores are the output of a sigmoid. The last
+    operation in autograd's graph distinguishes a sigmoid from logits that happen to lie in [0, 1].
     """
     if scores.shape[1] > 1 and bool(((scores.detach().float().sum(1) - 1).abs() < 1e-3).all()):
         return "softmax"

@@ -1,4 +1,7 @@
-"""Figures of images, saliency maps and metrics, made without pyplot: no window, no backend, nothing to close."""
+"""Figures of images, saliency maps and metrics.
+
+They are made without pyplot, so they open no window, need no backend and need not be closed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
     import pandas as pd
     from matplotlib.figure import Figure
 
-#: Colour map of saliency: perceptually uniform and safe for colour-blind readers.
+#: Colour map of saliency. It is perceptually uniform and safe for colour-blind readers.
 COLOURS = "inferno"
 
 #: Colours of lines, safe for colour-blind readers.
@@ -28,7 +31,7 @@ LINE_COLOURS = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, which notebooks show as the value of a cell.
+    """Return an empty figure of the given size in inches. A notebook displays it as the output of a cell.
 
     Raises InputError if matplotlib cannot be imported because MPLBACKEND names an unknown backend.
     """
@@ -58,16 +61,16 @@ def title_of(method: str) -> str:
 
 
 def to_pixels(image: Tensor, transform: Callable[..., Any] | None = canonical_transform) -> np.ndarray:
-    """An image (channels, height, width) as RGB in [0, 1] for display, (height, width, 3).
+    """Convert an image (channels, height, width) to RGB in [0, 1] for display, (height, width, 3).
 
-    The mean and standard deviation of the transform's Normalize step are undone. Without such a step, an image in
-    [0, 1] stays unchanged, and any other image is scaled from its own range to [0, 1]. An image with one or two
-    channels shows the first in grey; an image with more than three channels shows the first three.
+    The normalisation in the transform's Normalize step is undone. Without such a step, an image in [0, 1] stays
+    unchanged, and any other image is scaled to [0, 1] by min-max. If the image has one or two channels, the first is
+    shown in grey. If it has more than three channels, the first three are shown.
 
     Raises InputError if the image has another shape or pixels that are not finite.
     """
     if image.ndim != 3 or not image.isfinite().all():
-        raise InputError(f"an image must be (channels, height, width) of finite pixels; got {tuple(image.shape)}")
+        raise InputError(f"an image must be (channels, height, width) with finite pixels; got {tuple(image.shape)}")
     pixels = image.detach().cpu().float() / (1 if image.is_floating_point() else 255)
     known = normalisation(transform)
     if known and all(len(values) in (1, len(pixels)) for values in known):
@@ -83,7 +86,7 @@ def to_pixels(image: Tensor, transform: Callable[..., Any] | None = canonical_tr
 def show_image(
     axes: Any, image: Tensor, title: str = "", transform: Callable[..., Any] | None = canonical_transform
 ) -> None:
-    """Draw an image (channels, height, width) without ticks; `transform` as in `to_pixels`."""
+    """Draw an image (channels, height, width) without ticks. `transform` is that of `to_pixels`."""
     axes.imshow(to_pixels(image, transform))
     axes.set_title(title)
     axes.set_axis_off()
@@ -98,7 +101,7 @@ def show_overlay(
 ) -> None:
     """Draw a map (height, width) in [0, 1] over its image in grey, with the contour at 0.5.
 
-    Colours are on the fixed scale from 0 to 1; the opacity grows with the map.
+    The colour scale is fixed from 0 to 1. The opacity increases with the value of the map.
     """
     pixels, values = to_pixels(image, transform), map_values(image, saliency_map)
     axes.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=1)
@@ -110,11 +113,14 @@ def show_overlay(
 
 
 def map_values(image: Tensor, saliency_map: Tensor) -> np.ndarray:
-    """A map as an array in [0, 1]; InputError if it has another range or size than its image."""
+    """Return the map as an array in [0, 1].
+
+    Raises InputError if the range of the map is not [0, 1] or its size differs from that of the image.
+    """
     values = torch.as_tensor(saliency_map).detach().float().cpu()
     if values.shape != image.shape[1:]:
         raise InputError(f"a map must have its image's size {tuple(image.shape[1:])}; got {tuple(values.shape)}")
-    if not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():  # false for NaN, too
+    if not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():  # also rejects NaN
         raise InputError("a map must have values from 0 to 1; scale it with iscam.maps.min_max")
     return values.clamp(0, 1).numpy()
 
@@ -122,12 +128,13 @@ def map_values(image: Tensor, saliency_map: Tensor) -> np.ndarray:
 def explanation_figure(
     image: Tensor, saliency_map: Tensor, title: str, transform: Callable[..., Any] | None = canonical_transform
 ) -> Figure:
-    """Image, map with its scale, and overlay of one explanation, side by side.
+    """Draw the image, the map with its colour scale, and the overlay of one explanation, side by side.
 
-    `image` (channels, height, width) as the network sees it, `saliency_map` (height, width) in [0, 1], `transform` the
-    network's, whose mean and standard deviation are undone for display (`to_pixels`).
+    - `image` (channels, height, width): the input of the network.
+    - `saliency_map` (height, width) in [0, 1].
+    - `transform`: the transform of the network. `to_pixels` undoes its normalisation for display.
 
-    Raises InputError if image and map differ in size, or the map is not in [0, 1].
+    Raises InputError if the image and the map differ in size, or if the map is not in [0, 1].
     """
     drawn = new_figure(10, 3.8)
     left, middle, right = drawn.subplots(1, 3)
@@ -147,9 +154,9 @@ def gallery(
     labels: Sequence[str],
     transform: Callable[..., Any] | None = canonical_transform,
 ) -> Figure:
-    """One row per image, one column per method: the image with its label, then each method's overlay.
+    """Draw a gallery with one row per image: the image with its label, and then the overlay of each method.
 
-    `maps`: method -> one map (height, width) per image.
+    `maps` is a mapping from each method to one map (height, width) per image.
     """
     columns = len(maps) + 1
     drawn = new_figure(1.75 * columns, 2.05 * len(images))
@@ -165,7 +172,10 @@ def gallery(
 
 
 def curve_bands(curves: Mapping[str, Any], xlabel: str) -> Figure:
-    """Mean curve of each method with a 95 % interval over images (normal); `curves` as `iscam.insertion` returns."""
+    """Draw the mean curve of each method with a 95 % interval over the images, which assumes a normal distribution.
+
+    `curves` maps each method to the curves returned by `iscam.insertion` or `iscam.deletion`.
+    """
     drawn = new_figure(9.6, 4.8)
     axes = drawn.subplots()
     looks = zip(itertools.cycle(LINE_COLOURS), itertools.cycle(["-", "--", "-.", ":"]), strict=False)
@@ -182,7 +192,10 @@ def curve_bands(curves: Mapping[str, Any], xlabel: str) -> Figure:
 
 
 def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
-    """Mean and 95 % interval of each method in percent, one panel per model; `summary` as `iscam.summary` returns."""
+    """Draw the mean and 95 % interval of each method in percent, with one panel per model.
+
+    `summary` is a frame returned by `iscam.summary`.
+    """
     chosen = summary[summary["metric"] == metric]
     models = list(dict.fromkeys(chosen["model"]))
     drawn = new_figure(2.9 * len(models) + 1.5, 0.36 * chosen["method"].nunique() + 1.3)

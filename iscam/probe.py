@@ -1,4 +1,4 @@
-"""The automatic layer: which layer of a model to explain, found by one forward pass over a random image."""
+"""The automatic choice of the layer to explain, with one forward pass over a random image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iscam.capture import Call, call_model, depends_on, eval_mode, grad_enabled,
 from iscam.errors import DEVICE_ERRORS, InputError
 from iscam.layouts import AmbiguousLayout, Layout, Reading, read_layout, same_aspect
 
-#: Sizes to try if the model declares none or fails on the one that it declares.
+#: Image sizes to try if the model declares no size or fails on the declared size.
 SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)
 
 #: Number of gradients that one backward pass of the search computes.
@@ -24,29 +24,29 @@ AT_ONCE = 24
 #: in float32 round as TensorFloat-32.
 SAME_SCORES = {"cpu": 0.001, "cuda": 0.02}
 
-#: Longest list of layers in an error message.
+#: Maximum number of layers that an error message lists.
 MOST_NAMES = 20
 
 
 @dataclass
 class Candidate:
-    """A call of a module whose output reads as maps with h, w > 1."""
+    """A call of a module whose output can be read as maps with h, w > 1."""
 
-    place: int  # in the order in which the calls finished
+    place: int  # position in the order in which the calls finished
     call: Call
     reading: Reading
 
 
 def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor], layout: Layout) -> str:
-    """The name of the last executed module with a spatial output on which the class scores depend.
+    """Return the name of the last executed module with a spatial output on which the class scores depend.
 
-    A spatial output reads as maps (batch, K, h, w) with h, w > 1. The search skips modules that return their input
-    unchanged, linear projections of tokens, and class maps, which only pooling follows. The tokens behind the last
-    attention of a vision transformer are skipped, too, if the class scores depend on the class token alone.
+    A spatial output can be read as maps (batch, K, h, w) with h, w > 1. The search skips modules that return their
+    input unchanged, linear projections of tokens, and class maps that are followed only by pooling. It also skips the
+    tokens after the last attention layer of a vision transformer if the class scores depend only on the class token.
 
     Warns if the class scores of an image are random or depend on the rest of its batch.
 
-    Raises InputError if there is no such layer, or the model fails on the probe image.
+    Raises InputError if there is no such layer or if the model fails on the probe image.
     """
     with grad_enabled(), torch.random.fork_rng(devices=[]):
         images, calls, returned = probe(model)
@@ -69,7 +69,10 @@ def automatic_layer(model: nn.Module, read_output: Callable[[Any, int], Tensor],
 
 
 def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
-    """A random image (1, channels, height, width) that the model accepts, the calls of its modules and its output."""
+    """Run the model on a random image (1, channels, height, width) of a size that it accepts.
+
+    Returns the image, the calls of the model's modules, and the output of the model.
+    """
     first_error = None
     for size in dict.fromkeys([*declared_sizes(model), *((s, s) for s in SIZES)]):
         images = random_image(model, *size)
@@ -78,7 +81,7 @@ def probe(model: nn.Module) -> tuple[Tensor, list[Call], Any]:
                 return images, calls, call_model(model, images)
             except DEVICE_ERRORS:
                 raise
-            except Exception as error:  # a model may raise anything on a size that it does not accept
+            except Exception as error:  # a model may raise any exception for a size that it does not accept
                 first_error = first_error or error
     reason = " ".join(f"{type(first_error).__name__}: {first_error}".split())
     raise InputError(
@@ -117,18 +120,18 @@ def warn_if_unrepeatable(
 
 
 def hookable(model: nn.Module) -> list[str]:
-    """Names of all modules that take hooks."""
+    """Return the names of all modules that accept hooks."""
     return [n for n, module in model.named_modules() if n and not isinstance(module, torch.jit.ScriptModule)]
 
 
 def scripted_parts(model: nn.Module) -> str:
-    """A remark for the error message if parts of the model are scripted."""
+    """Return a remark for the error message if parts of the model are scripted, and "" otherwise."""
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    return " (scripted or traced parts do not count: pass the original modules)" if scripted else ""
+    return " (scripted or traced parts do not count; pass the original modules)" if scripted else ""
 
 
 def random_image(model: nn.Module, height: int, width: int) -> Tensor:
-    """Normal noise (1, channels, height, width), the same at every call, in the model's type and on its device."""
+    """Return normal noise (1, channels, height, width) in the model's dtype and on its device, equal in every call."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = convolution.in_channels if convolution else next(declared(model, "num_channels"), 3)
@@ -137,12 +140,12 @@ def random_image(model: nn.Module, height: int, width: int) -> Tensor:
 
 
 def noise(*shape: int) -> Tensor:
-    """Normal noise on the CPU, the same at every call, whatever torch's default device is."""
+    """Return normal noise on the CPU. It is equal in every call and does not depend on torch's default device."""
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
 
 
 def declared_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
-    """Image sizes (height, width) that timm, Hugging Face and torchvision models declare."""
+    """Yield the image sizes (height, width) that timm, Hugging Face and torchvision models declare."""
     for config in (*declared(model, "pretrained_cfg"), *declared(model, "default_cfg")):
         if isinstance(config, dict) and len(config.get("input_size") or ()) == 3:
             yield config["input_size"][1:]
@@ -154,7 +157,7 @@ def declared_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
 
 
 def declared(model: nn.Module, *path: str) -> Iterator[Any]:
-    """The values of an attribute, such as config.image_size, of the model and its submodules that have it."""
+    """Yield the values of an attribute, such as `config.image_size`, of all modules of the model that have it."""
     for module in model.modules():
         value: Any = module
         for name in path:
@@ -164,7 +167,7 @@ def declared(model: nn.Module, *path: str) -> Iterator[Any]:
 
 
 def spatial(model: nn.Module, calls: Sequence[Call], layout: Layout, images: torch.Size) -> list[Candidate]:
-    """The calls whose output reads as maps with h, w > 1."""
+    """Return the calls whose output can be read as maps with h, w > 1."""
     found = []
     for place, call in enumerate(calls):
         try:
@@ -180,21 +183,21 @@ def spatial(model: nn.Module, calls: Sequence[Call], layout: Layout, images: tor
 
 
 def has_weights(module: nn.Module) -> bool:
-    """Return True if the module has parameters of its own."""
+    """Return True if the module itself, without its submodules, has parameters."""
     return any(True for _ in module.parameters(recurse=False))
 
 
 def last_used(
     model: nn.Module, candidates: Sequence[Candidate], calls: Sequence[Call], logits: Tensor, images: Tensor
 ) -> Candidate | None:
-    """The last candidate that depends on the images, and on whose maps the class scores depend.
+    """Return the last candidate that depends on the images and on whose maps the class scores depend.
 
-    The gradients of a random sum of the scores show the latter.
+    The class scores depend on the maps if the gradient of a random sum of the scores is not zero.
     """
     if not logits.requires_grad:  # the model turns gradients off
         return candidates[-1] if candidates else None
     scores = scores_with_gradient(calls, logits)
-    for end in range(len(candidates), 0, -AT_ONCE):  # from the end, where the backward pass is short
+    for end in range(len(candidates), 0, -AT_ONCE):  # starts at the end, where the backward pass is short
         some = candidates[max(end - AT_ONCE, 0) : end]
         gradients = gradients_of(scores, [candidate.call.output for candidate in some])
         for candidate, gradient in zip(reversed(some), reversed(gradients), strict=True):
@@ -205,15 +208,16 @@ def last_used(
 
 
 def sees_images(model: nn.Module, layer: str, output: Tensor, images: Tensor) -> bool:
-    """True if the layer's output depends on the images, which require gradients; a table of weights does not.
+    """Return True if the layer's output depends on the images, which must require gradients.
 
-    A second image decides if autograd's graph does not reach the first, as behind a part without gradients.
+    A table of weights, for example, does not depend on them. If autograd's graph does not lead from the output to the
+    images, as after a part without gradients, the function compares the outputs for two different images.
     """
     return depends_on(output, images) or not is_constant(model, layer, images)
 
 
 def scores_with_gradient(calls: Sequence[Call], logits: Tensor) -> Tensor:
-    """The logits, or the input of the head if the head is new and all zeros, so that no gradient passes it."""
+    """Return the logits, or the input of the head if no gradient passes the head because its weights are all zero."""
     head = next((call.argument for call in reversed(calls) if has_weights(call.module)), None)
     if isinstance(head, Tensor) and head.requires_grad:
         (gradient,) = gradients_of(logits, [head])
@@ -223,7 +227,10 @@ def scores_with_gradient(calls: Sequence[Call], logits: Tensor) -> Tensor:
 
 
 def gradients_of(scores: Tensor, outputs: Sequence[Tensor]) -> list[Tensor | None]:
-    """Gradients of a random sum of the scores with respect to each output; None if the scores do not depend on it."""
+    """Compute the gradients of a random sum of the scores with respect to each output.
+
+    The gradient is None if the scores do not depend on the output.
+    """
     distinct = list({id(x): x for x in outputs if x.requires_grad}.values())
     if not distinct:
         return [None] * len(outputs)
@@ -234,7 +241,10 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor]) -> list[Tensor | Non
 
 
 def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
-    """Names of the layers whose output reads as maps with h, w > 1; all modules if the model fails on the probe."""
+    """Return the names of the layers whose output can be read as maps with h, w > 1.
+
+    If the model fails on the probe image, the names of all modules that accept hooks are returned.
+    """
     try:
         with grad_enabled(), torch.random.fork_rng(devices=[]):
             images, calls, _ = probe(model)
@@ -251,7 +261,7 @@ def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The last names of a list, which are those nearest to the class scores."""
+    """Return a text with the last names of a list. These layers are nearest to the class scores."""
     shown = ", ".join(names[-MOST_NAMES:])
     shown = shown or "none"
     return shown if len(names) <= MOST_NAMES else f"..., {shown} ({len(names)} in all)"

@@ -1,4 +1,4 @@
-"""`ForwardRecord`: one forward pass over one image, which every CAM method takes."""
+"""`ForwardRecord`, the record of a forward pass over one image. It is the input of every CAM method."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ class ForwardRecord:
     net: Network
     image: Tensor  # X (channels, height, width)
     target: int  # the explained class
-    activations: Tensor  # A (K, h, w), the leaf of autograd that leads to the logits
+    activations: Tensor  # A (K, h, w), a leaf of autograd's graph on which the logits depend
     logits: Tensor  # S (classes,)
 
 
 def forward_record(net: Network, image: Tensor, target: int | None = None) -> ForwardRecord:
-    """Run the model on an image (channels, height, width); `target` None is the class with the largest logit.
+    """Run the model on an image (channels, height, width).
 
-    Warns once per network if the layer runs several times, or if the model seems to return probabilities.
+    If `target` is None, the record has the class with the largest logit.
+
+    Warns once per network if the layer runs several times, and once if the model seems to return probabilities.
 
     Raises InputError if the model fails on the image, if the layer does not run or its output does not fit
-    `net.layout`, if activations or logits are not finite, and if the target is not a class of the model.
+    `net.layout`, if activations or logits are not finite, or if the target is not a class of the model.
     """
     images = image[None]
     try:
@@ -57,7 +59,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
     if recorded.runs > 1:
         net.caches.warn_once(
             f"layer {net.layer!r} runs {recorded.runs} times in a forward pass; maps explain its last output. To "
-            f"explain another one, give each call its own module and pass it as layer=..."
+            f"explain another output, use a separate module for each call and pass that module as layer=..."
         )
     net.check_probabilities(images, logits[None])
     if target is None:
@@ -68,7 +70,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
 
 
 def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
-    """The recorded layer and the logits (classes,) of one image (1, channels, height, width)."""
+    """Run the model on one image (1, channels, height, width). Returns the recorded layer and the logits (classes,)."""
     check = f"layer {net.layer} depends on the image"
     with grad_enabled(), model_errors(images), recording(net.model, net.layer, reader(net, images)) as recorded:
         images = images.detach().clone().requires_grad_(check not in net.caches.warned)
@@ -77,7 +79,7 @@ def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
         raise InputError(
             f"layer {net.layer!r} did not run in the forward pass; valid layers: {listed(layer_names(net.model))}"
         )
-    output, recorded.output = recorded.output, None  # frees the graph behind it
+    output, recorded.output = recorded.output, None  # frees the autograd graph of the output
     if images.requires_grad and output is not None and not sees_images(net.model, net.layer, output, images):
         raise InputError(f"the output of layer {net.layer!r} does not depend on the image; choose another layer")
     net.caches.first_time(check)
@@ -85,9 +87,11 @@ def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
 
 
 def logits_with(record: ForwardRecord, activations: Tensor) -> Tensor:
-    """Logits (n, classes) of the record's image if its layer returned these activations (n, K, h, w).
+    """Compute the logits (n, classes) that the record's image would have with these activations (n, K, h, w).
 
-    If gradients are enabled, they flow to the activations. Raises InputError if the model fails.
+    If gradients are enabled, the logits have gradients with respect to the activations.
+
+    Raises InputError if the model fails.
     """
     net, images = record.net, record.image.expand(len(activations), *record.image.shape)
     with model_errors(images), replacing(net.model, net.layer, reader(net, images), activations):
@@ -95,15 +99,17 @@ def logits_with(record: ForwardRecord, activations: Tensor) -> Tensor:
 
 
 def reader(net: Network, images: Tensor) -> Callable[[Any], Reading]:
-    """A function that reads maps from the output of the network's layer."""
+    """Return a function from the output of the network's layer to the `Reading` of that output."""
     layout = net.caches.layouts.get((net.layer, images.shape[1:]), net.layout)
     return lambda output: read_layout(layout, net.model, net.layer, output, images.shape)
 
 
 def layout_from_wide_image(net: Network, images: Tensor, ambiguous: AmbiguousLayout) -> Layout:
-    """The only reading of an ambiguous output that also fits a wider image, whose spatial axes alone grow.
+    """Return the layout of the only reading of an ambiguous output that also fits a wider image.
 
-    Raises the ambiguous error if the model does not take the wider image, or if several readings fit.
+    With a wider image, only the spatial axes of the output grow.
+
+    Raises the error `ambiguous` if the model does not accept the wider image or if several readings fit.
     """
     wide = torch.cat([images, images[..., : images.shape[-1] // 2]], -1)
     with torch.no_grad(), traced(net.model) as calls, suppress(Exception):  # a head may reject the size

@@ -1,4 +1,4 @@
-"""Random numbers fixed by a key. The global random state is never touched."""
+"""Random numbers that depend only on a key. This module never changes the global random state."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ T = TypeVar("T")
 
 
 def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose numbers are fixed by the key, a tuple of whole numbers of at least 0."""
+    """Return a generator whose numbers depend only on the key, a tuple of integers of at least 0."""
     mixed = int(np.random.SeedSequence(key).generate_state(1)[0])
     return torch.Generator(device).manual_seed(mixed)
 
 
 def noise(like: Tensor, *key: int) -> Tensor:
-    """Standard normal noise of the shape, type and device of `like`, fixed by the key (on one kind of device)."""
+    """Draw standard normal noise with the shape, dtype and device of `like`.
+
+    On one type of device, the noise depends only on the key.
+    """
     return noises(like, [key])[0]
 
 
 def noises(like: Tensor, keys: Sequence[tuple[int, ...]]) -> Tensor:
-    """Noise of several keys, (keys, *like.shape), drawn by as many threads as torch has on a CPU."""
+    """Draw the noise of several keys, (keys, *like.shape). On a CPU, as many threads are used as torch has."""
     draws = like.new_empty(len(keys), *like.shape)
 
     def draw(i: int) -> None:
-        with torch.inference_mode(draws.is_inference()):  # which a thread does not have from the one that started it
+        with torch.inference_mode(draws.is_inference()):  # a new thread does not inherit this mode
             draws[i].normal_(generator=generator(*keys[i], device=like.device))
 
     if like.device.type == "cpu" and len(keys) > 1:
@@ -42,7 +45,7 @@ def noises(like: Tensor, keys: Sequence[tuple[int, ...]]) -> Tensor:
 
 
 def seeded(build: Callable[..., T], *args: Any) -> T:
-    """Call `build(*args)` with torch's CPU generator at a fixed seed, and restore the generator's state."""
+    """Call `build(*args)` with a fixed seed of torch's CPU generator, and restore the generator's state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build(*args)

@@ -1,4 +1,4 @@
-"""Transforms from an image to a network's input: the default, their torchvision v2 form, their normalisation."""
+"""Transforms from an image to a network's input: the default, the conversion to torchvision v2, and normalisation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torchvision import transforms as v1
 from torchvision.transforms import InterpolationMode, v2
 
-#: Mean and standard deviation of ImageNet's pixels, per colour.
+#: Mean and standard deviation of ImageNet's pixels, per colour channel.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-#: From a PIL image to a network's input: short side to 224, centre crop, ImageNet mean and standard deviation.
+#: The default transform from a PIL image to a network's input. It resizes the short side to 224, crops the centre, and
+#: normalises with ImageNet's mean and standard deviation.
 canonical_transform = v2.Compose(
     [
         v2.Resize(224, antialias=True),
@@ -32,7 +33,7 @@ def imagenet_transform(
     std: Sequence[float],
     antialias: bool = True,
 ) -> v2.Compose:
-    """Resize the short side, crop the centre, normalise; boxes of the image follow."""
+    """Return a transform that resizes the short side, crops the centre and normalises. It also transforms boxes."""
     return v2.Compose(
         [
             v2.Resize(list(resize), interpolation=interpolation, antialias=antialias),
@@ -45,17 +46,18 @@ def imagenet_transform(
 
 
 def as_v2(transform: Any) -> v2.Transform | None:
-    """The same transform, up to rounding, as one that also moves boxes and masks; None if that is not possible.
+    """Convert a transform to an equivalent transform, up to rounding, that also applies to boxes and masks.
 
-    The function translates the transforms of torchvision's weights, and compositions of Resize, CenterCrop, ToTensor
-    and Normalize, which timm uses. A function, also in `v2.Lambda`, may move pixels without moving the boxes.
+    The conversion supports the transforms of torchvision's weights, compositions of Resize, CenterCrop, ToTensor and
+    Normalize (which timm uses), and v2 transforms. Returns None for any other transform. A function, also inside
+    `v2.Lambda`, cannot be converted, because it may move pixels without moving the boxes.
     """
     steps = v2_steps(transform)
     return None if steps is None else v2.Compose(steps)
 
 
 def v2_steps(transform: Any) -> list[v2.Transform] | None:
-    """The steps of a transform as v2 transforms; None if one of them cannot be translated."""
+    """Return the steps of a transform as v2 transforms, or None if a step cannot be converted."""
     kind = type(transform)
     if kind in (v1.Compose, v2.Compose):
         parts = [v2_steps(step) for step in transform.transforms]
@@ -76,12 +78,15 @@ def v2_steps(transform: Any) -> list[v2.Transform] | None:
 
 
 def to_float() -> list[v2.Transform]:
-    """From a PIL image to a float32 tensor in [0, 1]."""
+    """Return the steps from a PIL image to a float32 tensor in [0, 1]."""
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
 
 
 def normalisation(transform: Any) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation per channel of a transform's only Normalize step; None if there is no such step."""
+    """Return the mean and standard deviation per channel of a transform's Normalize step.
+
+    Returns None if the transform has no such step or several.
+    """
     found = list(normalisations(transform))
     return found[0] if len(found) == 1 else None
 
@@ -100,5 +105,5 @@ def normalisations(transform: Any) -> Iterator[tuple[list[float], list[float]]]:
 
 
 def floats(values: Any) -> list[float]:
-    """Numbers, or a tensor of them, as a list of floats."""
+    """Convert numbers, or a tensor of numbers, to a list of floats."""
     return torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()

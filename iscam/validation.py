@@ -1,4 +1,4 @@
-"""Argument checks. Each returns the valid value or raises `InputError` with one line."""
+"""Argument checks. Each check returns the valid value or raises an `InputError` with a one-line message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iscam.errors import InputError
 
 
 def unknown_choice(what: str, given: object, valid: Iterable[object]) -> InputError:
-    """The error for a value that is not among the valid ones.
+    """Return the error for a value that is not among the valid values.
 
     >>> unknown_choice("method", "score", ["cam", "grad_cam"])
     InputError("unknown method 'score'; valid methods: cam, grad_cam")
@@ -25,7 +25,10 @@ def unknown_choice(what: str, given: object, valid: Iterable[object]) -> InputEr
 
 
 def check_choice(what: str, value: Any, valid: Iterable[object]) -> Any:
-    """Return `value` if it is one of `valid`. True does not pass for 1."""
+    """Return `value` if it is one of `valid`. The types must also match: True is not accepted for 1.
+
+    Raises `InputError` for any other value.
+    """
     choices = list(valid)
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise unknown_choice(what, value, choices)
@@ -33,21 +36,30 @@ def check_choice(what: str, value: Any, valid: Iterable[object]) -> Any:
 
 
 def check_int(name: str, value: object, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`."""
+    """Return `value` as an int of at least `minimum`.
+
+    Raises `InputError` for any other value.
+    """
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < minimum:
         raise InputError(f"{name} must be an integer of at least {minimum}, not {value!r}")
     return int(value)
 
 
 def check_non_negative(name: str, value: object) -> float:
-    """Return `value` as a finite float of at least 0."""
+    """Return `value` as a finite float of at least 0.
+
+    Raises `InputError` for any other value.
+    """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
         raise InputError(f"{name} must be a number of at least 0, not {value!r}")
     return float(value)
 
 
 def check_targets(targets: Any, count: int) -> list[int]:
-    """Return one class per image. An int stands for all images."""
+    """Return one class per image. An int is the class of all images.
+
+    Raises `InputError` for any other value.
+    """
     expected = f"targets must be None, an int, or {count} integers, one per image"
     if isinstance(targets, bool):
         raise InputError(f"{expected}; got {targets!r}")
@@ -63,16 +75,19 @@ def check_targets(targets: Any, count: int) -> list[int]:
 
 
 def check_probabilities(*probabilities: Tensor) -> None:
-    """Raise `InputError` unless all have one shape and lie in [0, 1]."""
+    """Raise `InputError` unless all tensors have the same shape and values in [0, 1]."""
     if not all(isinstance(each, Tensor) for each in probabilities) or len({each.shape for each in probabilities}) > 1:
         found = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in probabilities)
         raise InputError(f"class probabilities must be tensors (batch,) of the same images; got {found}")
     if not all(((each >= 0) & (each < 1.001)).all() for each in probabilities):  # also rejects NaN
-        raise InputError("class probabilities must lie in [0, 1]: pass what iscam.confidence returns, not logits")
+        raise InputError("class probabilities must lie in [0, 1]; pass the output of iscam.confidence, not logits")
 
 
 def check_maps(images: Tensor, maps: Any) -> Tensor:
-    """Return maps (batch, height, width) that fit the images, in the images' dtype and on their device."""
+    """Return the maps in the dtype and on the device of the images.
+
+    Raises `InputError` unless they are finite and have the shape (batch, height, width) of the images.
+    """
     expected = (len(images), *images.shape[2:])
     if not isinstance(maps, Tensor) or maps.shape != expected:
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__

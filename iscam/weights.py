@@ -1,4 +1,4 @@
-"""Weight files: reading them without running code, and strict loading into a model."""
+"""Weights files: functions that read them without running code and load them strictly into a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iscam.errors import InputError
 
-#: Types that a file may store for a floating point weight.
+#: Dtypes in which a file may store a floating point weight.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 #: Prefixes that wrappers put in front of the keys of a state_dict.
@@ -21,14 +21,14 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 
 
 def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Read a `.safetensors` or `.pth` file in the layout of `model.state_dict()` into the model.
+    """Load a `.safetensors` or `.pth` file with the keys of `model.state_dict()` into the model.
 
-    Raises InputError, and leaves the model unchanged, if the file is missing, corrupt, or holds other weights. `name`
-    is the model's name in the message.
+    Raises InputError if the file is missing, corrupt, or holds other weights. The model then stays unchanged. `name` is
+    the name of the model in the message.
     """
     state = read_state(path)
     expected = model.state_dict()
-    # torchvision's ResNet files have no counts of batches.
+    # torchvision's ResNet files do not contain `num_batches_tracked`.
     optional = {key for key in expected if key.endswith("num_batches_tracked")}
     missing = expected.keys() - state.keys() - optional
     unknown = state.keys() - expected.keys()
@@ -48,17 +48,20 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The dictionary in a weights file. Raises InputError if there is none."""
+    """Return the dictionary in a weights file.
+
+    Raises InputError if the file contains no dictionary of weights.
+    """
     if not path.is_file():
-        raise InputError(f"no weights file {path}; give a .safetensors or .pth file, or None for random weights")
+        raise InputError(f"no weights file {path}; pass a .safetensors or .pth file, or None for random weights")
     try:
         state = safetensors.torch.load_file(path) if is_safetensors(path) else read_pth(path)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"cannot read the weights file {path}: it is corrupt, or holds a whole model, which is not read because "
-            f"that runs code; save model.state_dict()"
+            f"cannot read the weights file {path}: it is corrupt, or it holds a whole model, which would run code when "
+            f"it is loaded; save model.state_dict()"
         ) from error
-    except Exception as error:  # each format has its own errors for a corrupt file
+    except Exception as error:  # the formats raise different exceptions for a corrupt file
         raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from error
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         kind = type(state).__name__ + (" with keys that are not names" if isinstance(state, Mapping) else "")
@@ -67,7 +70,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Return True for the format of safetensors: the length of a JSON header in 8 bytes, then the header."""
+    """Return True for a safetensors file. It starts with the length of a JSON header in 8 bytes, and the header."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
@@ -82,14 +85,14 @@ def first_line(error: BaseException) -> str:
 
 
 def shape_of(value: Any) -> Any:
-    """The shape of a tensor, or the type of anything else."""
+    """Return the shape of a tensor, or the name of the type of any other value."""
     return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
 def hint(state: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """Where the weights may be instead: in an entry of a checkpoint, or under keys with a prefix."""
+    """Return a hint on where the weights may be: in an entry of a checkpoint, or under keys with a prefix."""
     if entries := sorted(key for key in state.keys() - expected.keys() if isinstance(state[key], dict)):
-        return f"; if they are inside its entry {' or '.join(entries)}, save that alone"
+        return f"; if the weights are in its entry {' or '.join(entries)}, save only that entry"
     for prefix in WRAPPERS:
         if {key.removeprefix(prefix) for key in state if key.startswith(prefix)} & expected.keys():
             return f"; remove the prefix {prefix!r} from the file's keys"
@@ -99,7 +102,7 @@ def hint(state: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 
 def check_tensor(path: Path, key: str, value: Tensor, expected: Tensor) -> None:
-    """Raise InputError unless the tensor stores values that the model's tensor can take."""
+    """Raise InputError unless the values of the tensor can be loaded into the model's tensor `expected`."""
     if value.layout != torch.strided or value.is_meta or value.is_nested:
         kind = "meta" if value.is_meta else "nested" if value.is_nested else value.layout
         raise InputError(f"{path}: {key} is a {kind} tensor; save dense tensors with values")

@@ -1,4 +1,4 @@
-"""`load_model`: the papers' networks, embedded ones, models of torchvision and timm, and users' own."""
+"""`load_model`, which loads the papers' networks, embedded networks, torchvision and timm models, and user models."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from iscam.transforms import imagenet_transform
 from iscam.validation import unknown_choice
 from iscam.weights import first_line, load_weights
 
-#: The papers' networks and their layers, as the authors' code names them (512 channels; 7x7, 7x7 and 13x13).
+#: The papers' networks and the names of their layers in the authors' code (512 channels; 7x7, 7x7 and 13x13 positions).
 LAYERS = {"vgg16": "features", "resnet18": "layer4", "squeezenet1_0": "features"}
 
-#: What torchvision sets when it loads the default weights of these models.
+#: Arguments with which torchvision builds these models when it loads their default weights.
 TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
     name: {"transform_input": True, "init_weights": False} for name in ("googlenet", "inception_v3")
 }
 
 
 def load_model(name: str, weights: str | Path | None = "default", layer: str | None = None) -> Network:
-    """A network ready to explain, on the CPU, in evaluation mode.
+    """Load a network that is ready to explain. It is on the CPU and in evaluation mode.
 
     `name` is one of
 
@@ -47,14 +47,16 @@ def load_model(name: str, weights: str | Path | None = "default", layer: str | N
     - timm/NAME: a classifier of timm, with the transform of its data configuration
     - FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION: a function without arguments that returns a `Network`
 
-    `weights`: "default" means trained weights: IMAGENET1K_V1 for the papers' networks, torchvision's or timm's default,
-    the embedded ones, or what the function returns. A path names a `.safetensors` or `.pth` file in the layout of the
-    model's `state_dict()`, which is read without running code. None means random weights, the same at every call.
+    `weights`: "default" selects trained weights: IMAGENET1K_V1 for the papers' networks, the embedded weights, the
+    default weights of torchvision or timm, or the weights of the network that the function returns. A path names a
+    `.safetensors` or `.pth` file with the keys of the model's `state_dict()`. The file is read without running code.
+    None selects random weights, which are equal in every call.
 
-    `layer`: the layer to explain. None: that of the authors' code or of the function's network, or the automatic one.
+    `layer`: the layer to explain. None selects the layer of the authors' code for the papers' networks, the default
+    layer of an embedded network or of the network that the function returns, or otherwise the automatic layer.
 
-    Raises InputError for an unknown name or layer, a function that fails, and a file that is missing, corrupt or holds
-    other weights. Raises DownloadError for default weights that are not cached and cannot be downloaded.
+    Raises InputError for an unknown name or layer, for a function that fails, and for a file that is missing, corrupt
+    or holds other weights. Raises DownloadError for default weights that are not cached and cannot be downloaded.
 
     >>> net = iscam.load_model("squeezenet1_0", weights=None)
     >>> net.layer, len(net.categories)
@@ -62,7 +64,7 @@ def load_model(name: str, weights: str | Path | None = "default", layer: str | N
     """
     if weights is not None and not isinstance(weights, str | Path):
         raise InputError(
-            f"weights must be 'default' (the trained ones), None (random) or the path of a file, not the "
+            f"weights must be 'default' (trained), None (random) or the path of a file, not the "
             f"{type(weights).__name__} {' '.join(str(weights).split())[:60]}"
         )
     if not isinstance(name, str):
@@ -72,7 +74,7 @@ def load_model(name: str, weights: str | Path | None = "default", layer: str | N
 
 
 def source(name: str) -> Callable[[str, str | Path | None], Network]:
-    """The function that loads a model of this name."""
+    """Return the function that loads a model of this name."""
     if name in menagerie.NETWORKS:
         return embedded
     if name in LAYERS:
@@ -117,7 +119,10 @@ def of_torchvision(name: str, weights: str | Path | None) -> Network:
 
 
 def load_torchvision_weights(model: nn.Module, weights: str | Path | None, entry: Any, name: str) -> None:
-    """Load a file or the weights of a torchvision entry, whose file names end in their sha256; None loads nothing."""
+    """Load a weights file, or the default weights of a torchvision entry, into the model. None loads nothing.
+
+    The names of torchvision's weights files end with the first digits of their sha256.
+    """
     if weights is None:
         return
     if weights == "default":
@@ -135,12 +140,12 @@ def of_timm(name: str, weights: str | Path | None) -> Network:
         raise unknown_choice("timm model", short, closest(short, timm.list_models()))
     try:
         model = seeded(lambda: timm.create_model(short, pretrained=weights == "default"))
-    except Exception as error:  # the hub, the file system and timm each raise their own
+    except Exception as error:  # the hub, the file system and timm raise different exceptions
         if weights != "default":
             raise InputError(f"timm cannot create {short}: {first_line(error)}") from error
         raise DownloadError(
             f"timm cannot load the default weights of {short} ({type(error).__name__}: {first_line(error)}); pass "
-            f"weights=FILE, or weights=None for random ones"
+            f"weights=FILE, or weights=None for random weights"
         ) from error
     if weights not in (None, "default"):
         load_weights(model, Path(str(weights)), name)
@@ -148,7 +153,7 @@ def of_timm(name: str, weights: str | Path | None) -> Network:
 
 
 def timm_transform(model: nn.Module) -> Callable[..., Any]:
-    """timm's transform for evaluation; if it is a centre crop, one that boxes follow."""
+    """Return timm's transform for evaluation. If it is a centre crop, the transform also applies to boxes."""
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(model)
@@ -161,7 +166,7 @@ def timm_transform(model: nn.Module) -> Callable[..., Any]:
 
 
 def timm_categories(model: nn.Module) -> tuple[str, ...] | None:
-    """Names of the classes of an ImageNet model; None for others."""
+    """Return the names of the classes of an ImageNet model, or None for any other model."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset(model)
@@ -198,7 +203,10 @@ def of_a_function(name: str, weights: str | Path | None) -> Network:
 
 
 def imported(where: str) -> ModuleType:
-    """The module of a file or of a dotted name. Raises InputError if it cannot be imported."""
+    """Import the module of a file or of a dotted name.
+
+    Raises InputError if the module cannot be imported.
+    """
     path = Path(where)
     if path.suffix == ".py" and not path.is_file():
         raise InputError(f"no model file {where}; the current folder is {Path.cwd()}")
@@ -212,12 +220,12 @@ def imported(where: str) -> ModuleType:
 
 
 def run_file(path: Path) -> ModuleType:
-    """The module that a Python file defines, run anew; modules beside it can be imported."""
+    """Run a Python file and return the module that it defines. The file can import modules in its folder."""
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     name = f"iscam_model_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python module")
+        raise ImportError(f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look up the module of a class
     try:
@@ -231,7 +239,7 @@ def run_file(path: Path) -> ModuleType:
 
 @contextmanager
 def on_path(folder: Path) -> Iterator[None]:
-    """Import modules from this folder first."""
+    """Put the folder first on the import path inside the block."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -252,5 +260,5 @@ def reset(model: nn.Module, name: str) -> None:
 
 
 def closest(name: str, valid: Sequence[str]) -> list[str]:
-    """The valid names most similar to the given one."""
+    """Return the valid names that are most similar to the given name."""
     return difflib.get_close_matches(name, valid, n=6, cutoff=0.3) or list(valid)[:6]

@@ -407,7 +407,7 @@ def test_maps_of_an_unusual_kind_are_refused(small, kind, metric):
 
 
 def test_coherency_of_maps_of_two_shapes_is_refused():
-    with refused("one shape", "(3, 20, 16)", "(3, 16, 20)"):
+    with refused("same shape", "(3, 20, 16)", "(3, 16, 20)"):
         iscam.coherency(torch.rand(3, 20, 16), torch.rand(3, 16, 20))
 
 

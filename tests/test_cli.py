@@ -124,7 +124,7 @@ BAD = {
     "empty output": (["--output", ""], "--output must not be empty"),
     "device": (["--device", "banana"], "banana"),
     "class name": (["--target", "unicorn"], "unicorn"),
-    "empty class": (["--target", ""], "give its number"),
+    "empty class": (["--target", ""], "pass the number of the class"),
     "class number": (["--target", "10"], "0 to 9"),
     "class of 30 digits": (["--target", "9" * 30], "30 digits"),
     "class of 5,000 digits": (["--target", "9" * 5000], "5000 digits"),

@@ -114,7 +114,7 @@ def test_read_image_applies_orientation_if_upright(tmp_path):
 def test_read_image_animation_warns_and_gives_the_first_frame(tmp_path, suffix):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     file = write(tmp_path / f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:])
-    with pytest.warns(UserWarning, match=rf"a\.{suffix} has several frames: only the first is read"):
+    with pytest.warns(UserWarning, match=rf"a\.{suffix} has several frames; only the first is read"):
         image = read_image(file)
     assert_allclose(np.asarray(image)[0, 0], [255, 0, 0], atol=10)
 
@@ -209,7 +209,7 @@ def test_folder_warns_of_formats_that_cannot_be_read(tmp_path):
 
 def test_folder_of_unsupported_formats_is_refused(tmp_path):
     folder_of(tmp_path, *(f"{i}.heic" for i in range(7)))
-    with refused("no images, but 7", "0.heic", "4.heic, ...", "cannot be read"):
+    with refused("no readable images, but 7", "0.heic", "4.heic, ...", "cannot be read"):
         iscam.load_images(tmp_path)
 
 

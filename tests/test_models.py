@@ -569,7 +569,7 @@ def test_output_without_logits_says_what_came(wrap, words):
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        (lambda out: out["logits"], ["output fails on what the model returned, tuple of", "TypeError"]),
+        (lambda out: out["logits"], ["output fails on the model's return value, tuple of", "TypeError"]),
         (lambda out: out[7], ["output fails", "IndexError"]),
         (lambda out: out, ["output must return the logits as a tensor, not tuple"]),
         ("logits", ["output must be a function or None, not str"]),

@@ -218,7 +218,7 @@ def test_network_returns_logits_in_evaluation_mode(device):
     assert net.category(3) == "class 3"
     named = iscam.Network(model, "relu", categories=["a", "b"])
     assert named.category(1) == "b"
-    with pytest.raises(iscam.InputError, match="class 2 has no name: categories has 2"):
+    with pytest.raises(iscam.InputError, match="class 2 has no name; categories has only 2"):
         named.category(2)
 
 

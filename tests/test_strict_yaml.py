@@ -50,7 +50,7 @@ def test_merge_key_fills_in_what_is_not_given():
     [
         ("a: 1\na: 2", "line 2: the key 'a' appears twice"),
         ("<<: {a: 1}\n<<: {b: 1}", "'<<' appears twice"),
-        ("<<: [1]", "'<<' merges mappings only"),
+        ("<<: [1]", "'<<' can merge only mappings"),
         ("1: a", "must be text, not 1"),
         ("true: a", "must be text, not True"),
         ("? [a]\n: b", "must be text, not the list"),

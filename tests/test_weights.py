@@ -33,7 +33,7 @@ def test_weights_of_a_file_are_loaded(tmp_path, kind):
 def test_checkpoint_gets_a_hint(tmp_path):
     file = tmp_path / "checkpoint.pth"
     torch.save({"epoch": 3, "state_dict": models.squeezenet1_0(weights=None).state_dict()}, file)
-    with pytest.raises(iscam.InputError, match="inside its entry state_dict, save that alone"):
+    with pytest.raises(iscam.InputError, match="in its entry state_dict, save only that entry"):
         iscam.load_model("squeezenet1_0", weights=file)
 
 
@@ -120,7 +120,7 @@ def test_bad_weights_file_is_refused(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["text, pth", "model, pth"])
 def test_pickled_model_is_refused(tmp_path, kind):
     """torch's own message advises to read the file unsafely."""
-    with refused("corrupt, or holds a whole model", "state_dict()"):
+    with refused("corrupt, or it holds a whole model", "state_dict()"):
         iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, kind))
 
 

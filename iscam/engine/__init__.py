@@ -1,1 +1,1 @@
-"""Forward passes over many perturbed copies of an image, close to the speed of the bare network."""
+"""Forward passes over many perturbed copies of an image, nearly as fast as those of the bare network."""

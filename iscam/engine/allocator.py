@@ -7,19 +7,20 @@ import functools
 import sys
 from typing import Any
 
-#: glibc's parameters of `mallopt`: how many freed bytes the process keeps, and the size from which a block is requested
-#: from the system, and returned to it, on its own.
+#: Parameters of glibc's `mallopt`. `TRIM_THRESHOLD` is the number of freed bytes that the process keeps.
+#: `MMAP_THRESHOLD` is the minimum size of a block that is requested from the system, and returned to it, separately.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 MIB = 1 << 20
 
 
 @functools.cache
 def keep_memory() -> None:
-    """Let glibc keep up to 2 GB of freed memory for reuse. Process-wide; it cannot be undone.
+    """Let glibc keep up to 2 GB of freed memory for reuse.
 
-    Otherwise blocks of over 32 MB return to the system, which clears every page when it hands them out again. That may
-    take as long as the pass that needs them. The call has no effect if the C library is not glibc. The command line and
-    Ray's workers call this in their own processes; the library never calls it by itself.
+    The setting applies to the whole process and cannot be undone. Without it, freed blocks of more than 32 MB are
+    returned to the system, which clears every page before it allocates them again. This may take as long as the pass
+    that needs the memory. The call has no effect if the C library is not glibc. The command line and the Ray workers
+    call this function in their own processes; the library never calls it.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):

@@ -1,4 +1,4 @@
-"""Batch sizes: how many passes fit, how they are divided, and what happens when memory runs out."""
+"""Batch sizes: measuring them on a GPU, dividing passes into batches, and reducing them if memory runs out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from iscam.errors import is_out_of_memory
 from iscam.model import Network
 
-#: Passes per batch on a CPU. Larger batches gain little (see benchmarks/speed.py), and compiled code, which needs
-#: batches of one shape, would leave more passes of a map to the eager model.
+#: Number of passes per batch on a CPU. Larger batches gain little (see benchmarks/speed.py). Compiled code needs
+#: batches of one shape, so larger batches would also leave more passes of a map to the eager model.
 CPU_BATCH = 32
 
 #: Maximum number of passes per batch on a GPU.
@@ -20,7 +20,10 @@ LARGEST_GPU_BATCH = 256
 
 
 class Batches:
-    """The spans of passes of one call. The batch size is measured on a GPU and halved when memory runs out."""
+    """The division of the passes of one call into batches.
+
+    On a GPU the batch size is measured. If memory runs out, the batch size is halved.
+    """
 
     def __init__(self, net: Network, passes: int, batch_size: str | int, group_size: int) -> None:
         self.net, self.passes, self.group_size = net, passes, group_size
@@ -33,12 +36,18 @@ class Batches:
         return self.passes - self.done
 
     def next_span(self, full: bool) -> range:
-        """The next passes: a batch of the largest size if `full`, else batches of nearly equal size."""
+        """Return the passes of the next batch.
+
+        The batch has the largest size if `full` is True. Otherwise the remaining batches have nearly equal sizes.
+        """
         length = self.size if full else balanced_batch(self.left, self.size, self.group_size)
         return range(self.done, self.done + min(self.left, length))
 
     def measure(self, arguments: Sequence[Tensor], precision: str) -> None:
-        """Set the batch size to what half of the GPU's free memory holds; measured once per shape and precision."""
+        """Set the batch size to the number of passes that fit into half of the GPU's free memory.
+
+        This number is measured once per input shape and precision.
+        """
         key = (precision, *arguments[0].shape[1:])
         known = self.net.caches.batch_sizes
         if key not in known:
@@ -63,35 +72,36 @@ def measured_batch(net: Network, arguments: Sequence[Tensor]) -> int:
 
 
 def first_batch(batch_size: str | int) -> int:
-    """Passes in the first batch."""
+    """Return the number of passes in the first batch."""
     return CPU_BATCH if batch_size == "auto" else int(batch_size)
 
 
 def group_that_fits(steps: int, batch_size: str | int) -> int:
-    """The largest divisor of `steps` that fits a batch."""
+    """Return the largest divisor of `steps` that is at most the size of a batch."""
     limit = min(CPU_BATCH, first_batch(batch_size))
     return max(divisor for divisor in range(1, limit + 1) if steps % divisor == 0)
 
 
 def whole_groups(size: int, group_size: int) -> int:
-    """The largest multiple of `group_size` up to `size`, at least one group."""
+    """Return the largest multiple of `group_size` that is at most `size`, but at least `group_size`."""
     return max(1, size // group_size) * group_size
 
 
 def balanced_batch(left: int, size: int, group_size: int) -> int:
-    """Passes of the next batch if `left` are divided into batches of nearly equal size, at most `size`.
+    """Return the size of the next batch if `left` passes are divided into batches of nearly equal size.
 
-    Avoids single-input batches where possible: torch rounds them differently.
+    No batch is larger than `size`. Single-input batches are avoided where possible, because torch rounds them
+    differently.
     """
     groups = left // group_size
     return math.ceil(groups / math.ceil(left / size)) * group_size
 
 
 def pad(x: Tensor, length: int) -> Tensor:
-    """Pad x to `length` rows by repeating the last one."""
+    """Pad x to `length` rows by repeating its last row."""
     return torch.cat([x, x[-1:].expand(length - len(x), *x.shape[1:])])
 
 
 def channels_last(arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Images in the memory layout in which convolutions are fastest."""
+    """Return the arguments with images in the memory layout in which convolutions are fastest."""
     return [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in arguments]

@@ -16,21 +16,24 @@ from iscam.model import Network
 
 
 class Forward:
-    """Forward passes of the model, or with `compiled`, of its compiled copy on full batches. Returns float32 logits."""
+    """Forward passes that return float32 logits.
+
+    With `compiled`, full batches run through a compiled copy of the model. All other batches run through the model.
+    """
 
     def __init__(self, net: Network, compiled: bool) -> None:
         self.net, self.compiled = net, compiled
-        self.model: nn.Module | None = None  # what runs full batches, found once per call
+        self.model: nn.Module | None = None  # the module for full batches, set with the first of them
 
     def wants_full(self, left: int, size: int) -> bool:
-        """Return True if the next batch should have the largest size, since compiled code needs batches of one shape.
+        """Return True if the next batch should have the largest size, because compiled code needs batches of one shape.
 
-        A remainder of less than two thirds of a batch runs eagerly, because padding it would cost more.
+        A remainder of up to two thirds of a batch runs eagerly, because padding it to a full batch would take longer.
         """
         return self.compiled and left > size * 2 // 3
 
     def __call__(self, arguments: Sequence[Tensor], count: int, size: int) -> Tensor:
-        """Logits (count, classes) of `count` passes; `size` is the size of a full batch."""
+        """Compute the logits (count, classes) of `count` passes. `size` is the size of a full batch."""
         if not self.wants_full(count, size):
             return self.net.read_output(self.net.model(*arguments), count).float()
         if count < size:
@@ -41,9 +44,9 @@ class Forward:
 
 
 def compiled_copy(net: Network, arguments: Sequence[Tensor]) -> nn.Module | None:
-    """A compiled copy of the model with frozen weights, made again when the model has changed.
+    """Return a compiled copy of the model with frozen weights. It is compiled again if the model has changed.
 
-    None, with one warning, if the model cannot be compiled.
+    Returns None and warns once if the model cannot be compiled.
     """
     with net.caches.lock:
         state = fingerprint(net.model)
@@ -59,7 +62,7 @@ def compile_model(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | 
         compiled = copy.deepcopy(model).to(memory_format=torch.channels_last)
         compiled.compile(dynamic=False, options={"freezing": True})
         compiled(*arguments)
-    except Exception as error:  # no C++ compiler, or a model that cannot be compiled: each has its own error
+    except Exception as error:  # a missing C++ compiler and a model that cannot be compiled raise different errors
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

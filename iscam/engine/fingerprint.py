@@ -1,4 +1,4 @@
-"""A fingerprint of a model's state: it changes when a weight, an attribute, a hook or the structure changes."""
+"""A fingerprint of a model's state, which changes if a weight, an attribute, a hook or the structure changes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Values hashed at once, so that the temporary tensors stay small.
+#: Number of values that are hashed at once, so that the temporary tensors stay small.
 CHUNK = 1 << 22
 
-#: Attributes of every module that do not change what it computes in evaluation mode.
+#: Attributes of modules that do not affect the output in evaluation mode.
 IGNORED = {"training"}
 
 
 def fingerprint(model: nn.Module, values: bool = True) -> str:
-    """A digest of the model's modules, their attributes, hooks and tensors.
+    """Return a digest of the model's modules with their attributes, hooks and tensors.
 
-    Tensors count by their values; with `values=False` by their identity, which is cheaper and misses in-place changes.
+    The digest includes the values of the tensors. With `values=False` it includes only their identity, which is cheaper
+    but misses in-place changes.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name, module in model.named_modules():
@@ -30,7 +31,11 @@ def fingerprint(model: nn.Module, values: bool = True) -> str:
 
 
 def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
-    """Add any object: containers and objects by their contents, modules (visited by name) and functions by identity."""
+    """Add any object to the digest.
+
+    Containers and objects are added by their contents. Functions are added by identity, and so are modules, because
+    `fingerprint` visits each module by its name.
+    """
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
         digest.update(f"{type(value).__name__} {value!r};".encode())
     elif isinstance(value, Tensor):
@@ -57,7 +62,7 @@ def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
 
 
 def hash_values(tensor: Tensor) -> str:
-    """A digest of the tensor's bits."""
+    """Return a digest of the tensor's bits."""
     flat = tensor.detach().contiguous().flatten()
     if flat.numel() == 0 or flat.is_meta:
         return ""
@@ -69,10 +74,10 @@ def hash_values(tensor: Tensor) -> str:
 
 
 def hash_on_device(flat: Tensor) -> str:
-    """A position-dependent hash of a tensor's bits, computed on its own device, since copies to the CPU are slow.
+    """Return a position-dependent hash of a tensor's bits, computed on its device, because copies to the CPU are slow.
 
-    Each 32-bit word is multiplied by an odd weight that a hash of its position gives. The products are summed modulo
-    2^64. Changing one value, or exchanging two unequal ones, changes the sum.
+    Each 32-bit word is multiplied by an odd weight, which is a hash of the word's position. The products are summed
+    modulo 2^64. The sum changes if one value changes or if two unequal values are exchanged.
     """
     words = flat.view(torch.uint8) if flat.element_size() % 4 else flat.view(torch.int32)
     total = torch.zeros((), dtype=torch.int64, device=flat.device)

@@ -1,4 +1,4 @@
-"""Many scalings t x of one image at the cost of one first convolution."""
+"""Forward passes of many scaled copies t x of one image that compute the first convolution only once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from iscam.record import ForwardRecord
 
 
 class SplitModel(nn.Module):
-    r"""A model of (x, t): the logits of all t_gn x_g, with the first convolution f computed once per x.
+    r"""A model of (x, t) that returns the logits of all t_gn x_g and computes the first convolution f once per x.
 
-    f is affine with bias b, so f(t x) = t (f(x) - b) + b. `rest` is the model without f. x (G, channels, height, width)
-    and t (G, N) give (G N, classes).
+    f is affine with bias b, so f(t x) = t (f(x) - b) + b. `rest` is the model without f. For x (G, channels, height,
+    width) and t (G, N), the result has the shape (G N, classes).
     """
 
     def __init__(self, first: nn.Conv2d, rest: nn.Module) -> None:
@@ -33,10 +33,12 @@ class SplitModel(nn.Module):
 
 
 def split_network(record: ForwardRecord, t: Tensor) -> Network | None:
-    """The record's network as a function of (x, t), or None if its first layer is not a convolution of the image.
+    """Return the record's network as a function of (x, t).
 
-    The split is checked on the logits of the image at 1/2, 1 and the ends of t (N,), since a model may clip or rescale
-    large inputs.
+    Returns None if the first layer of the network is not a convolution of the image.
+
+    The split is checked with the logits of the image scaled by 1/2, 1, and the smallest and the largest of t (N,),
+    because a model may clip or rescale large inputs.
     """
     net = record.net
     split = cached_split(net)
@@ -48,18 +50,18 @@ def split_network(record: ForwardRecord, t: Tensor) -> Network | None:
         eval_mode(net.model),
         eval_mode(split.model),
         torch.autocast(x.device.type, enabled=False),
-        torch.backends.cudnn.flags(enabled=False),  # TF32 convolutions round more than the comparison allows
+        torch.backends.cudnn.flags(enabled=False),  # rounding errors of TF32 exceed the tolerance of the comparison
     ):
         try:
             found = net.read_output(split.model(x[None], factors[None]), len(factors))
             expected = net.read_output(net.model(factors[:, None, None, None] * x), len(factors))
-        except Exception:  # the model does something to its input that is not a convolution
+        except Exception:  # the model's first operation on its input is not a convolution
             return None
     return split if agrees(found, expected) else None
 
 
 def agrees(found: Tensor, expected: Tensor) -> bool:
-    """Return True if logits agree to rounding, relative to the largest one."""
+    """Return True if the logits agree up to rounding, relative to the largest logit."""
     if found.shape != expected.shape:
         return False
     tolerance = max(1e-4, 8 * torch.finfo(expected.dtype).eps) * float(expected.abs().max())
@@ -67,7 +69,7 @@ def agrees(found: Tensor, expected: Tensor) -> bool:
 
 
 def cached_split(net: Network) -> Network | None:
-    """The network with its first convolution split off, made again when the model's structure has changed."""
+    """Return the network with its first convolution split off. It is split again if the model's structure changes."""
     with net.caches.lock:
         state = fingerprint(net.model, values=False)
         known = net.caches.split_models
@@ -79,7 +81,10 @@ def cached_split(net: Network) -> Network | None:
 
 
 def split_first_convolution(model: nn.Module) -> SplitModel | None:
-    """The model with its first convolution taken out. Both parts share the model's weights."""
+    """Split the first convolution off the model. Both parts share the model's weights.
+
+    Returns None if the model cannot be copied or has no convolution.
+    """
     tensors = {id(x): x for x in [*model.parameters(), *model.buffers()]}
     try:
         rest = copy.deepcopy(model, tensors)

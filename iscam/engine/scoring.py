@@ -1,4 +1,4 @@
-"""The one loop of forward passes: class scores of perturbed inputs at close to raw model throughput."""
+"""The loop that computes class scores of perturbed inputs, at nearly the throughput of the bare model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iscam.validation import check_choice, check_int
 SCORES = ("probability", "logit")
 PRECISIONS = ("fp32", "bf16")
 
-#: Maps a range of pass numbers to the arguments of the model, so that one batch of inputs exists at a time.
+#: A function from a range of pass numbers to the model's arguments, so that only one batch of inputs exists at a time.
 Inputs = Callable[[range], Sequence[Tensor]]
 
 
@@ -28,15 +28,15 @@ Inputs = Callable[[range], Sequence[Tensor]]
 class Scoring:
     """Options for scoring inputs.
 
-    - `score`: C(.) is the class "probability" or the "logit".
+    - `score`: the class score C(.), "probability" or "logit".
     - `precision`: "fp32" uses torch's default float32 kernels (TF32 convolutions on recent NVIDIA GPUs unless
       `torch.backends.cudnn.allow_tf32` is False). "bf16" runs the network under bfloat16 autocast and computes the
       score in float32.
     - `compile`: run a frozen copy of the model through `torch.compile`. The first map then takes up to a minute longer,
-      and scores change by rounding. The copy is made again when anything about the model changes.
-    - `batch_size`: maximum number of passes per batch. "auto" is 32 on a CPU; on a GPU, what half of the free memory
-      holds, at most 256. It changes results by rounding only. If memory runs out, the batch is halved and the work
-      resumes.
+      and the scores change only by rounding. If the model changes, a new copy is compiled.
+    - `batch_size`: the maximum number of passes per batch. "auto" means 32 on a CPU. On a GPU it means the number of
+      passes that fit into half of the free memory, at most 256. The batch size changes results only by rounding. If
+      memory runs out, the batch is halved and the work resumes.
     """
 
     score: str = "probability"
@@ -60,10 +60,10 @@ def masked_scores(
     scoring: Scoring = Scoring(),
     group_size: int = 1,
 ) -> Tensor:
-    r"""Scores C(input_p) of a class for p = 0..passes-1: a float32 tensor (passes,) on the network's device.
+    r"""Compute the scores C(input_p) of a class for p = 0..passes-1, float32 (passes,) on the network's device.
 
-    `target` is one class, or one per pass. Batches, and `passes`, are multiples of `group_size`, the passes that share
-    work. After its first batch the loop does not synchronise with the GPU.
+    `target` is one class for all passes, or one class per pass. `group_size` is the number of passes that share work;
+    the batch sizes and `passes` are multiples of it. After the first batch, the loop does not synchronise with the GPU.
 
     Raises `InputError` for a target out of range, for logits that are not finite, and if the model fails.
     """
@@ -81,19 +81,19 @@ def masked_scores(
     ):
         for logits in batch_logits(net, inputs, passes, scoring, group_size):
             check_classes(bounds, logits.shape[1])
-            finite &= logits.isfinite().all()  # read once, at the end: each read would make a GPU wait
+            finite &= logits.isfinite().all()  # read only once, at the end, because each read makes a GPU wait
             values = net.scores_to_probabilities(logits) if scoring.score == "probability" else logits
             span = slice(done, done + len(logits))
             scores[span] = values.gather(1, targets[span])[:, 0]
             done += len(logits)
             bar.update(len(logits))
     if not finite:
-        raise InputError("the model returned NaN or infinite logits: check its weights and the images' normalisation")
+        raise InputError("the model returned NaN or infinite logits; check its weights and the images' normalisation")
     return scores
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """bfloat16 for "bf16"; for "fp32" no autocast, even inside the caller's own."""
+    """Return a bfloat16 autocast for "bf16". For "fp32", autocast is off, even inside an autocast of the caller."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -106,7 +106,7 @@ def check_classes(bounds: tuple[int, int], classes: int) -> None:
 
 
 def batch_logits(net: Network, inputs: Inputs, passes: int, scoring: Scoring, group_size: int) -> Iterator[Tensor]:
-    """Logits (some passes, classes) in float32, batch after batch."""
+    """Yield the float32 logits (passes of the batch, classes) of each batch."""
     batches = Batches(net, passes, scoring.batch_size, group_size)
     forward = Forward(net, scoring.compile)
     while batches.left:

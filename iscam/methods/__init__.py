@@ -1,4 +1,4 @@
-"""The methods. Each is a function from a `ForwardRecord` to the weights α of  L = ReLU(Σ_k α_k A_k)."""
+"""The saliency methods. Each is a function from a `ForwardRecord` to the weights α of  L = ReLU(Σ_k α_k A_k)."""
 
 from iscam.methods.method import Method as Method
 from iscam.methods.method import find_method as find_method

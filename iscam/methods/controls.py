@@ -1,4 +1,4 @@
-"""Controls: maps that ignore the network, to compare the methods with."""
+"""Controls: maps that ignore the network, with which the methods are compared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from iscam.rng import generator
 
 
 def identity(record: ForwardRecord, options: NoOptions) -> Tensor:
-    """A map of ones, which leaves the image unchanged."""
+    """Return a map of ones, which leaves the image unchanged."""
     return torch.ones(record.image.shape[1:], dtype=torch.float32, device=record.image.device)
 
 
 def random_map(record: ForwardRecord, options: RandomOptions) -> Tensor:
-    """Uniform noise at the layer's resolution, upsampled, min-max to [0, 1]. Fixed by `seed` and the image."""
+    """Return uniform noise at the layer's resolution, upsampled and scaled to [0, 1].
+
+    The noise depends only on `seed` and the image.
+    """
     pixels = record.image.detach().float().cpu().numpy().tobytes()
     random = generator(options.seed, zlib.crc32(pixels))
     noise = torch.rand(record.activations.shape[1:], dtype=torch.float32, generator=random, device="cpu")

@@ -1,6 +1,6 @@
 r"""Weights from activations and gradients: CAM, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++.
 
-Throughout, A is the layer's output (K, h, w), S the logit of the explained class and g = dS/dA.
+In all docstrings, A is the layer's output (K, h, w), S is the logit of the explained class, and g = dS/dA.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from iscam.rng import noise
 
 
 def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
-    r"""CAM: the class's row of the last linear layer,  α_k = w_k.
+    r"""Return the weights of CAM: the class's row of the last linear layer,  α_k = w_k.
 
-    It is defined for a network that ends in global average pooling and one linear (or 1x1 convolution) layer, in either
-    order. A ReLU between the convolution and the pooling (SqueezeNet) is accepted. The head is checked numerically:
-    pooled A times the weights must give the network's own logits.
+    CAM is defined for a network that ends in global average pooling and one linear (or 1x1 convolution) layer, in
+    either order. A ReLU between the convolution and the pooling (SqueezeNet) is accepted. The head is checked
+    numerically: the pooled A times the weights must give the logits of the network.
 
     Returns weights (K,). Raises `InputError` if the network has no such head.
 
@@ -34,13 +34,13 @@ def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
             if weight.shape == shape and explains_logits(record, weight, module.bias):
                 return weight[record.target].to(record.activations)
     raise InputError(
-        f"cam needs global average pooling and one linear (or 1x1 convolution) layer behind {record.net.layer!r}, "
+        f"cam needs global average pooling and one linear (or 1x1 convolution) layer after {record.net.layer!r}, "
         f"which {type(record.net.model).__name__} does not have; use grad_cam, which works for any network"
     )
 
 
 def explains_logits(record: ForwardRecord, weight: Tensor, bias: Tensor | None) -> bool:
-    """Return True if pooling and this linear map, with or without a ReLU between them, give the logits."""
+    """Return True if pooling and this linear map, with or without a ReLU between them, reproduce the logits."""
     logits = to_float64(record.logits.detach())
     class_maps = torch.einsum("ck,khw->chw", to_float64(weight), to_float64(record.activations.detach()))
     if bias is not None:
@@ -52,22 +52,24 @@ def explains_logits(record: ForwardRecord, weight: Tensor, bias: Tensor | None) 
 
 
 def grad_cam(record: ForwardRecord, options: NoOptions) -> Tensor:
-    r"""Grad-CAM: the spatial mean of the gradient,  α_k = 1/(hw) Σ_ij g_kij.
+    r"""Return the weights of Grad-CAM: the spatial mean of the gradient,  α_k = 1/(hw) Σ_ij g_kij.
 
     Returns weights (K,).
 
     Source: Selvaraju et al. 2017, arXiv 1610.02391; equation 3 of the IS-CAM paper, which differentiates a score Y.
-    Here it is the logit. The map is upsampled before the ReLU; pytorch-grad-cam and torch-cam cut negative values
-    first, which differs where a layer's output is signed (EfficientNet, ConvNeXt).
+    Here Y is the logit. The map is upsampled before the ReLU. pytorch-grad-cam and torch-cam apply the ReLU first, so
+    their maps differ if the layer's output has negative values (EfficientNet, ConvNeXt).
     """
     return gradient(record).mean((1, 2))
 
 
 def grad_cam_pp(record: ForwardRecord, options: NoOptions) -> Tensor:
-    r"""Grad-CAM++:  α_k = Σ_ij a_kij ReLU(g_kij),  a_kij = g²_kij / (2 g²_kij + Σ_ab A_kab g³_kij), 0 where g = 0.
+    r"""Return the weights of Grad-CAM++,  α_k = Σ_ij a_kij ReLU(g_kij).
 
-    This is the paper's closed form for the score exp(S). The common factor exp(S) is dropped: it overflows, and min-max
-    scaling of the map removes it. A denominator of 0 gives the position the weight 0.
+    The factors are  a_kij = g²_kij / (2 g²_kij + Σ_ab A_kab g³_kij),  and 0 where g = 0.
+
+    This is the paper's closed form for the score exp(S). The common factor exp(S) is dropped, because it overflows and
+    because the min-max scaling of the map removes it. If the denominator is 0, the position has the weight 0.
 
     Returns weights (K,). Source: Chattopadhay et al. 2018, arXiv 1710.11063, equations 10, 11 and 19.
     """
@@ -76,16 +78,16 @@ def grad_cam_pp(record: ForwardRecord, options: NoOptions) -> Tensor:
 
 
 def smooth_grad_cam_pp(record: ForwardRecord, options: SmoothOptions) -> Tensor:
-    r"""Smooth Grad-CAM++: Grad-CAM++ with g, g² and g³ each averaged over noisy copies X + ε_n of the image.
+    r"""Return the weights of Smooth Grad-CAM++: Grad-CAM++ with g, g² and g³ each averaged over noisy copies X + ε_n.
 
     `samples` is the number of copies. `sigma` is the noise's standard deviation as a fraction of the image's range
-    max X - min X. The noise of copy n is fixed by (`seed`, n). Every copy is scored for the clean image's class, and A
-    is the clean image's.
+    max X - min X. The noise of copy n depends only on (`seed`, n). Every copy is scored for the class of the clean
+    image, and A is the layer's output for the clean image.
 
     Returns weights (K,).
 
     Source: Omeiza et al. 2019, arXiv 1908.01224. The IS-CAM authors' notebook uses noise of standard deviation 4 for
-    every image, and each noisy copy's own top class.
+    every image, and the top class of each noisy copy.
     """
     std = options.sigma * (record.image.max() - record.image.min())
     samples = options.samples if std > 0 else 1  # without noise all copies are equal
@@ -98,9 +100,9 @@ def smooth_grad_cam_pp(record: ForwardRecord, options: SmoothOptions) -> Tensor:
 
 
 def gradient(record: ForwardRecord) -> Tensor:
-    """g = dS/dA, (K, h, w), in at least float32.
+    """Compute the gradient g = dS/dA, (K, h, w), in float32 or better.
 
-    Raises `InputError` if the logits carry no gradient, or do not depend on the layer.
+    Raises `InputError` if the logits carry no gradient or do not depend on the layer.
     """
     name, layer = type(record.net.model).__name__, record.net.layer
     if not record.logits.requires_grad:
@@ -112,12 +114,15 @@ def gradient(record: ForwardRecord) -> Tensor:
         score = record.logits[record.target]
         (g,) = torch.autograd.grad(score, record.activations, retain_graph=True, allow_unused=True)
     if g is None:
-        raise InputError(f"the class score does not depend on layer {layer!r}: choose a layer on the way to it")
+        raise InputError(
+            f"the class score does not depend on layer {layer!r}; choose a layer on the path from the image to the "
+            "class score"
+        )
     return g.to(torch.promote_types(g.dtype, torch.float32))  # float16 overflows in g³ and in sums over A
 
 
 def plus_plus_weights(activations: Tensor, g: Tensor, g2: Tensor, g3: Tensor) -> Tensor:
-    """Σ_ij a ReLU(g) of Grad-CAM++ from the first three powers of the gradient, (K,)."""
+    """Compute Σ_ij a ReLU(g) of Grad-CAM++, (K,), from the first three powers of the gradient."""
     denominator = 2 * g2 + activations.to(g2).sum((1, 2), keepdim=True) * g3
     a = torch.where(denominator == 0, 0, g2 / denominator)
     return (a * g.relu()).sum((1, 2))

@@ -19,13 +19,14 @@ from iscam.validation import unknown_choice
 class Method:
     """A saliency method: a function with its options and its description for readers.
 
-    `function` takes a `ForwardRecord` and an instance of `options`. It returns weights, (K,) per channel or (K, h, w)
-    per channel and position; with `kind="map"` it returns a map (height, width) in [0, 1]. `title` and `summary` are
-    for readers: the name, and one line on where the weights come from. `options` is a frozen dataclass whose fields are
-    the valid options and whose constructor checks them. `passes` gives the forward passes of one map from the number of
-    channels and the options; a backward pass counts as two.
+    - `function` takes a `ForwardRecord` and an instance of `options`. It returns weights, (K,) per channel or (K, h, w)
+      per channel and position. With `kind="map"` it returns a map (height, width) in [0, 1].
+    - `title` is the method's name for readers. `summary` is one line on the origin of the weights.
+    - `options` is a frozen dataclass. Its fields are the valid options, and its constructor checks their values.
+    - `passes` returns the number of forward passes of one map, given the number of channels and the options. A backward
+      pass counts as two forward passes.
 
-    Calling a method with keyword options applies it to a record: `METHODS["is_cam"](record, steps=10)`.
+    A method that is called with keyword options is applied to a record: `METHODS["is_cam"](record, steps=10)`.
     """
 
     function: Callable[[ForwardRecord, Any], Tensor]
@@ -41,9 +42,10 @@ class Method:
         return [field.name for field in dataclasses.fields(self.options)]
 
     def parse(self, options: Mapping[str, Any], name: str = "") -> Any:
-        """An instance of `self.options`. `name` is the method's name in error messages.
+        """Return an instance of `self.options`. `name` is the method's name in error messages.
 
-        Raises `InputError` for an unknown option, which lists the valid ones, or an invalid value.
+        Raises `InputError` for an invalid value or an unknown option. For an unknown option, the message lists the
+        valid options.
         """
         for option in options:
             if option not in self.option_names:
@@ -61,9 +63,9 @@ def own_method(function: Callable[..., Tensor]) -> Method:
 
 
 def find_method(name: object, methods: Mapping[str, Method]) -> Method:
-    """The method of that name, or a user's own function wrapped as one.
+    """Return the method of that name, or a user's function wrapped as a method.
 
-    Raises `InputError` that lists the valid names.
+    Raises an `InputError` that lists the valid names.
     """
     if isinstance(name, Method):
         return name

@@ -1,4 +1,4 @@
-"""The options of the methods. Each class checks its values, so that a study fails before its first pass."""
+"""The options of the methods. Each class checks its values, so a study with invalid options fails before any pass."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NORMALISATIONS = ("upsampled", "layer")
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """A method without options."""
+    """The options of a method that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Scoring):
-    """Options of the methods that score masked images: those of `iscam.engine.scoring.Scoring`, and
+    """Options of the methods that score masked images, in addition to those of `iscam.engine.scoring.Scoring`.
 
-    - `channel_softmax`: softmax of the weights across channels, as in the Score-CAM paper's Algorithm 1.
-    - `baseline`: "zeros" subtracts C(0), the score of the mean-grey image. A channel softmax makes it irrelevant.
-    - `normalise`: scale masks to [0, 1] after upsampling ("upsampled") or before ("layer").
+    - `channel_softmax`: apply a softmax to the weights across channels, as in the Score-CAM paper's Algorithm 1.
+    - `baseline`: "zeros" subtracts C(0), the score of the mean-grey image. It has no effect with a channel softmax.
+    - `normalise`: scale the masks to [0, 1] after upsampling ("upsampled") or before upsampling ("layer").
     """
 
     channel_softmax: bool = False
@@ -40,7 +40,7 @@ class ScoreOptions(Scoring):
 
 @dataclass(frozen=True, kw_only=True)
 class IsCamOptions(ScoreOptions):
-    """Options of `is_cam`: those of `ScoreOptions`, and `steps`, `schedule`, `nodes` (see `is_cam`)."""
+    """Options of `is_cam`: those of `ScoreOptions`, and `steps`, `schedule` and `nodes` (see `is_cam`)."""
 
     steps: int = 15
     schedule: Schedule = "cumulative"
@@ -53,7 +53,7 @@ class IsCamOptions(ScoreOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SsCamOptions(ScoreOptions):
-    """Options of `ss_cam`: those of `ScoreOptions`, and `samples`, `sigma`, `seed` (see `ss_cam`)."""
+    """Options of `ss_cam`: those of `ScoreOptions`, and `samples`, `sigma` and `seed` (see `ss_cam`)."""
 
     samples: int = 15
     sigma: float = 2.0
@@ -66,7 +66,7 @@ class SsCamOptions(ScoreOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothOptions:
-    """Options of `smooth_grad_cam_pp`: `samples` noisy copies, noise level `sigma`, and the noise's `seed`."""
+    """Options of `smooth_grad_cam_pp`: the number of noisy copies, the noise level `sigma` and the noise's `seed`."""
 
     samples: int = 15
     sigma: float = 0.15
@@ -78,7 +78,7 @@ class SmoothOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomOptions:
-    """Option of the control `random`: its `seed`."""
+    """Option of the control `random`: the `seed` of its noise."""
 
     seed: int = 0
 
@@ -93,7 +93,7 @@ def check_noise(samples: int, sigma: float, seed: int) -> None:
 
 
 class MethodOptions(TypedDict, total=False):
-    """The options of all methods, for editors and type checkers. Each method takes those of its own class."""
+    """The options of all methods, for editors and type checkers. Each method accepts only the options of its class."""
 
     score: str
     channel_softmax: bool

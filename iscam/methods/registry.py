@@ -1,4 +1,4 @@
-"""`METHODS` and `CONTROLS`: the registries of the methods and of the controls."""
+"""The registries of the methods, `METHODS`, and of the controls, `CONTROLS`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from iscam.methods.method import Method
 from iscam.methods.options import IsCamOptions, RandomOptions, ScoreOptions, SmoothOptions, SsCamOptions
 from iscam.methods.schedules import quadrature
 
-#: Cost of a gradient in passes: one forward pass, and one backward pass of about twice the work.
+#: Cost of a gradient in passes: one forward pass, and one backward pass that takes about twice as much work.
 GRADIENT_PASSES = 3
 
 
@@ -39,7 +39,9 @@ def is_cam_passes(channels: int, options: IsCamOptions) -> int:
 METHODS: dict[str, Method] = {
     "cam": Method(gradient.cam, "CAM", "weights of the class in the last layer", one_pass),
     "grad_cam": Method(gradient.grad_cam, "Grad-CAM", "mean gradient of the class's logit", gradient_passes),
-    "grad_cam_pp": Method(gradient.grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by place", gradient_passes),
+    "grad_cam_pp": Method(
+        gradient.grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by position", gradient_passes
+    ),
     "smooth_grad_cam_pp": Method(
         gradient.smooth_grad_cam_pp,
         "Smooth Grad-CAM++",
@@ -52,7 +54,11 @@ METHODS: dict[str, Method] = {
     ),
     "ss_cam": Method(score.ss_cam, "SS-CAM", "the same, averaged over noise", ss_cam_passes, options=SsCamOptions),
     "is_cam": Method(
-        score.is_cam, "IS-CAM", "the same, averaged as the masked image grows", is_cam_passes, options=IsCamOptions
+        score.is_cam,
+        "IS-CAM",
+        "the same, averaged over scaled copies of the masked image",
+        is_cam_passes,
+        options=IsCamOptions,
     ),
 }
 

@@ -18,9 +18,9 @@ Schedule = str | Sequence[float] | np.ndarray | Tensor
 
 
 def quadrature(steps: int, schedule: Schedule, nodes: int | None = None) -> tuple[Tensor, Tensor]:
-    """Scale factors t (N,) and weights w (N,) of the scored inputs t X ∘ H. The weights sum to 1.
+    """Return the scale factors t (N,) and the weights w (N,) of the scored inputs t X ∘ H. The weights sum to 1.
 
-    `steps`, `schedule` and `nodes` are options of `is_cam`, whose docstring defines them.
+    `steps`, `schedule` and `nodes` are the options of `is_cam`, whose docstring defines them.
     """
     steps = check_int("steps", steps)
     if not isinstance(schedule, str):
@@ -38,7 +38,7 @@ def quadrature(steps: int, schedule: Schedule, nodes: int | None = None) -> tupl
 
 
 def given_factors(schedule: object, nodes: int | None) -> tuple[Tensor, Tensor]:
-    """The user's own scale factors, with equal weights."""
+    """Return the user's scale factors, with equal weights."""
     if isinstance(schedule, Tensor | np.ndarray):
         schedule = schedule.tolist()
     if not isinstance(schedule, Sequence):
@@ -52,10 +52,11 @@ def given_factors(schedule: object, nodes: int | None) -> tuple[Tensor, Tensor]:
 
 
 def discrete_gauss(steps: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights whose weighted sum equals the mean over i = 1..steps for every polynomial of degree < 2 nodes.
+    """Return the nodes and weights of the Gauss rule for the mean over i = 1..steps.
 
-    They are the eigenvalues, and squared first components of the eigenvectors, of the Jacobi matrix of the discrete
-    Chebyshev polynomials (Golub and Welsch 1969; Gautschi 2004, section 1.5). With nodes = steps they are the steps.
+    The rule is exact for every polynomial of degree < 2 nodes. The nodes are the eigenvalues of the Jacobi matrix of
+    the discrete Chebyshev polynomials; the weights are the squared first components of its eigenvectors (Golub and
+    Welsch 1969; Gautschi 2004, section 1.5). If `nodes` equals `steps`, the nodes are the steps themselves.
     """
     if nodes > steps:
         raise InputError(f"nodes must be at most steps ({steps}), not {nodes}")

@@ -1,7 +1,8 @@
 r"""Weights from forward passes alone: Score-CAM, SS-CAM and IS-CAM.
 
-Throughout, A is the layer's output (K, h, w), X the image, H_k = s(up(A_k)) the mask of channel k, upsampled to the
-image and scaled to [0, 1] by its own minimum and maximum, and C(.) the explained class's probability (or logit).
+In all docstrings, A is the layer's output (K, h, w), X is the image, and C(.) is the probability (or logit) of the
+explained class. H_k = s(up(A_k)) is the mask of channel k: A_k is upsampled to the size of the image, and scaled to
+[0, 1] with its minimum and maximum.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from iscam.methods.schedules import quadrature
 from iscam.record import ForwardRecord
 from iscam.rng import noises
 
-#: Minimum passes per map for computing the first convolution once for all scale factors of a channel.
+#: Minimum number of passes per map for which the first convolution is computed once for several factors of a channel.
 MIN_PASSES_TO_SHARE = 1000
 
-#: Adds noise to masked images x (P, channels, height, width), given channel and step (k, n) of each.
+#: A function that adds noise to masked images (P, channels, height, width), given the channel and step (k, n) of each.
 Perturb = Callable[[Tensor, list[tuple[int, int]]], Tensor]
 
 
 def score_cam(record: ForwardRecord, options: ScoreOptions) -> Tensor:
-    r"""Score-CAM: the score of the image seen through the channel's mask,  α_k = C(X ∘ H_k).
+    r"""Return the weights of Score-CAM: the score of the image under the channel's mask,  α_k = C(X ∘ H_k).
 
-    Returns weights (K,), 0 for a constant channel.
+    Returns weights (K,). A constant channel has weight 0.
 
     Source: Wang et al. 2020, arXiv 1910.01279, and its authors' code, which takes the class probability, subtracts no
-    baseline and applies no softmax across channels. The paper's Algorithm 1 (logit, channel softmax) is
+    baseline and applies no softmax across channels. For the paper's Algorithm 1 (logit, channel softmax), use
     `score="logit", channel_softmax=True`.
     """
     one = record.image.new_ones(1)
@@ -41,16 +42,16 @@ def score_cam(record: ForwardRecord, options: ScoreOptions) -> Tensor:
 
 
 def ss_cam(record: ForwardRecord, options: SsCamOptions) -> Tensor:
-    r"""SS-CAM: the mean score of noisy masked images,  α_k = 1/N Σ_n C(X ∘ H_k + ε_kn),  ε_kn ~ Normal(0, std_k).
+    r"""Return the weights of SS-CAM: the mean score of noisy masked images,  α_k = 1/N Σ_n C(X ∘ H_k + ε_kn).
 
-    std_k = (`sigma` / range_k)² with range_k = max - min of X ∘ H_k, as in the authors' code: `sigma` is a factor, not
-    a standard deviation. `samples` is N. The noise is fixed by (`seed`, channel, sample). With `sigma=0` this is
-    Score-CAM.
+    The noise is ε_kn ~ Normal(0, std_k) with std_k = (`sigma` / range_k)² and range_k = max - min of X ∘ H_k, as in the
+    authors' code: `sigma` is a factor, not a standard deviation. `samples` is N. The noise depends only on (`seed`,
+    channel, sample). With `sigma=0`, SS-CAM equals Score-CAM.
 
-    Returns weights (K,), 0 for a constant channel.
+    Returns weights (K,). A constant channel has weight 0.
 
-    Source: Wang et al. 2020, arXiv 2006.14255 (its second variant: noise on the masked input), and a co-author's code.
-    torch-cam's SSCAM adds noise of standard deviation 2 to the [0, 1] mask instead.
+    Source: Wang et al. 2020, arXiv 2006.14255 (the second variant, with noise on the masked input), and a co-author's
+    code. torch-cam's SSCAM instead adds noise of standard deviation 2 to the [0, 1] mask.
     """
     samples = options.samples
 
@@ -66,19 +67,26 @@ def ss_cam(record: ForwardRecord, options: SsCamOptions) -> Tensor:
 
 
 def is_cam(record: ForwardRecord, options: IsCamOptions) -> Tensor:
-    r"""IS-CAM: the mean score over a growing masked image,  α_k = 1/N Σ_{i=1..N} C(t_i X ∘ H_k).
+    r"""Return the weights of IS-CAM: the mean score over scaled copies of the masked image,
 
-    `steps` is N. `schedule` gives the factors t_i: "cumulative", t_i = i(i+1)/(2N), equation 7 as its authors ran it,
-    so that t grows to (N+1)/2; "linear", t_i = i/N; "integral", the mean over t in [0, 1] that "linear" tends to, by an
-    N-node Gauss-Legendre rule; or a sequence of numbers. `nodes=n` replaces the N scores by a weighted sum of n scores
-    at the nodes of the Gauss rule of the same sum or integral. `schedule=[0.2, 1, 2.4, 4.4, 7]`, every third of 15
-    steps, is closer to their sum on photographs (chapter "Speed"). With `steps=1` (cumulative, linear) this is
-    Score-CAM.
+    α_k = 1/N Σ_{i=1..N} C(t_i X ∘ H_k).
 
-    Returns weights (K,), 0 for a constant channel.
+    `steps` is N. `schedule` gives the factors t_i:
+
+    - "cumulative": t_i = i(i+1)/(2N), which grows to (N+1)/2. This is equation 7 as its authors ran it.
+    - "linear": t_i = i/N.
+    - "integral": the mean over t in [0, 1], computed with an N-node Gauss-Legendre rule. "linear" tends to it.
+    - a sequence of numbers: the factors themselves.
+
+    `nodes=n` replaces the N scores with a weighted sum of n scores at the nodes of the Gauss rule for the same sum or
+    integral. `schedule=[0.2, 1, 2.4, 4.4, 7]` takes every third of the 15 cumulative steps. On photographs the mean
+    over these five steps is closer to the mean over all 15 than the weighted sum with `nodes=5` is (chapter "Speed").
+    With `steps=1` (cumulative, linear), IS-CAM equals Score-CAM.
+
+    Returns weights (K,). A constant channel has weight 0.
 
     Source: Naidu et al. 2020, arXiv 2010.03023, equations 6 and 7. Read literally, equation 7 starts at an empty input,
-    t_i = i(i-1)/(2N). Its second author's notebook scores i(i+1)/(2N), which is followed here.
+    t_i = i(i-1)/(2N). The notebook of the paper's second author scores i(i+1)/(2N), which is followed here.
     """
     t, w = quadrature(options.steps, options.schedule, options.nodes)
     return channel_weights(record, t, w, options)
@@ -87,18 +95,19 @@ def is_cam(record: ForwardRecord, options: IsCamOptions) -> Tensor:
 def channel_weights(
     record: ForwardRecord, t: Tensor, w: Tensor, options: ScoreOptions, perturb: Perturb | None = None
 ) -> Tensor:
-    r"""The weights of all three methods,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
+    r"""Compute the weights of all three methods,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
 
-    t (N,) are the factors of the scored inputs and w (N,) the weights of their scores. w (N, R) gives R sums of the
-    same scores, (K, R). `perturb` adds the noise ε. Without it, the first convolution is computed once for several t.
+    `t` (N,) holds the factors of the scored inputs, and `w` (N,) holds the weights of their scores. If `w` has the
+    shape (N, R), the result holds R sums of the same scores, (K, R). `perturb` adds the noise ε. Without noise, the
+    first convolution is computed once for several t.
 
-    Constant channels have weight 0 and cost no pass.
+    Constant channels have weight 0 and need no pass.
     """
     activations = record.activations.detach()
     channels = active(activations).nonzero()[:, 0]
     inputs = MaskedInputs(record, activations[channels], channels.tolist(), t, options, perturb)
     scores = inputs.scores()
-    if options.baseline == "zeros":  # before the sum, so that a network that ignores its input leaves exact zeros
+    if options.baseline == "zeros":  # before the sum, so that the weights of a network that ignores its input are 0
         scores = scores - blank_score(record, options)
     weights = scores @ w.to(scores)
     if options.channel_softmax:
@@ -107,7 +116,7 @@ def channel_weights(
 
 
 class MaskedInputs:
-    """The inputs t_n X ∘ H_k of the active channels k and all steps n, made batch by batch on the device."""
+    """The inputs t_n X ∘ H_k of the active channels k and all steps n, computed batch by batch on the device."""
 
     def __init__(
         self,
@@ -128,22 +137,22 @@ class MaskedInputs:
         self.group_size = group if self.split else 1
 
     def scores(self) -> Tensor:
-        """C of every input, (active channels, steps)."""
+        """Compute C of every input, (active channels, steps)."""
         net, make = (self.split, self.factors) if self.split else (self.record.net, self.images)
         scores = masked_scores(net, make, self.passes, self.record.target, self.options, self.group_size)
         return scores.reshape(-1, len(self.t))
 
     def masks(self, passes: range, every: int = 1) -> Tensor:
-        """The masks of every `every`-th pass, (passes, height, width)."""
+        """Return the masks of every `every`-th pass, (passes, height, width)."""
         steps = len(self.t)
         first, last = passes[0] // steps, passes[-1] // steps
         size = self.record.image.shape[1:]
         masks = upsampled_masks(self.activations[first : last + 1], size, self.options.normalise)
         channels = torch.arange(passes.start, passes.stop, every, device=self.t.device) // steps
-        return masks[channels - first]  # expand the masks, not the inputs, which have three channels each
+        return masks[channels - first]  # the masks are expanded, not the inputs, which have three channels each
 
     def images(self, passes: range) -> tuple[Tensor]:
-        """The masked images t X ∘ H."""
+        """Return the masked images t X ∘ H."""
         steps = len(self.t)
         n = torch.arange(passes.start, passes.stop, device=self.t.device) % steps
         x = self.record.image * (self.t[n, None, None] * self.masks(passes))[:, None]
@@ -152,13 +161,13 @@ class MaskedInputs:
         return (x,)
 
     def factors(self, passes: range) -> tuple[Tensor, Tensor]:
-        """X ∘ H per group of passes, and their factors t, for a network that scales behind its first convolution."""
+        """Return X ∘ H and the factors t of each group of passes, for a network that scales after its first layer."""
         n = torch.arange(passes.start, passes.stop, device=self.t.device) % len(self.t)
         masks = self.masks(passes, every=self.group_size)
         return self.record.image * masks[:, None], self.t[n].reshape(-1, self.group_size)
 
 
 def blank_score(record: ForwardRecord, options: ScoreOptions) -> Tensor:
-    """C(0), the score of the image that is zero in normalised space, (1,)."""
+    """Compute C(0), (1,), the score of the image that is zero in normalised space."""
     blank = torch.zeros_like(record.image)[None]
     return masked_scores(record.net, lambda passes: (blank,), 1, record.target, options)

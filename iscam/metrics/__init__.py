@@ -1,7 +1,7 @@
-"""The metrics. `METRICS` lists them, `parse_metric` reads a name with its argument, `MetricInputs` is their input.
+"""The metrics. `METRICS` lists them, `parse_metric` reads a name with its argument, and `MetricInputs` is their input.
 
-The functions are in the modules: `iscam.metrics.confidence` and `iscam.metrics.adcc` are modules, not the functions of
-the same names.
+The metric functions are defined in the submodules. `iscam.metrics.confidence` and `iscam.metrics.adcc` are modules, not
+the functions of the same names.
 """
 
 from iscam.metrics.curves import Curves

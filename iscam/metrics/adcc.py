@@ -12,9 +12,11 @@ from iscam.metrics.confidence import average_drop
 
 
 def complexity(maps: Tensor) -> Tensor:
-    r"""Complexity of a map: its mean,  1/(HW) Σ_ij L_ij.
+    r"""Compute the complexity of a map: its mean,  1/(HW) Σ_ij L_ij.
 
-    maps (batch, height, width) in [0, 1]. Returns (batch,) float32 in [0, 1]; lower is better. It is always defined.
+    - `maps` (batch, height, width) in [0, 1].
+
+    Returns a tensor (batch,) float32 in [0, 1]; lower is better. The value is always defined.
 
     Raises `InputError` for other shapes and for values outside [0, 1].
 
@@ -24,14 +26,14 @@ def complexity(maps: Tensor) -> Tensor:
 
 
 def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
-    r"""Coherency: (1 + r) / 2, where r is Pearson's correlation of a map and the map of the masked image X ∘ L.
+    r"""Compute the coherency (1 + r) / 2, where r is Pearson's correlation of the maps of X and the masked image X ∘ L.
 
-    A coherent method marks the same pixels again when its input shows only the pixels that it marked. maps and
-    maps_again (batch, height, width) are one method's maps of X and of X ∘ L for the same classes. Their scale does not
-    matter.
+    A coherent method marks the same pixels again when its input shows only the pixels that it marked. `maps` and
+    `maps_again` (batch, height, width) are one method's maps of X and of X ∘ L for the same classes. The scale of the
+    maps does not matter.
 
-    Returns (batch,) float32 in [0, 1]; higher is better. NaN if one of the two maps is constant, as those of the
-    identity control are: exclude and report the count.
+    Returns a tensor (batch,) float32 in [0, 1]; higher is better. The value is NaN if one of the two maps is constant,
+    as with the identity control. Exclude NaN values and report their count.
 
     Raises `InputError` for other shapes, for two different shapes, and for NaN or infinite values.
 
@@ -41,7 +43,7 @@ def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
     check_map_batch(maps_again, "maps_again")
     if maps.shape != maps_again.shape:
         raise InputError(
-            f"maps and maps_again must have one shape; got {tuple(maps.shape)} and {tuple(maps_again.shape)}"
+            f"maps and maps_again must have the same shape; got {tuple(maps.shape)} and {tuple(maps_again.shape)}"
         )
     rows = [to_float64(x.to(maps.device).flatten(1)) for x in (maps, maps_again)]
     centred = [x - x.mean(1, keepdim=True) for x in rows]
@@ -50,19 +52,19 @@ def coherency(maps: Tensor, maps_again: Tensor) -> Tensor:
 
 
 def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) -> Tensor:
-    r"""ADCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop.
+    r"""Compute ADCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop.
 
-    ADCC = 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), and 0 if one of the three is 0. The arguments are
-    those of `average_drop` and `coherency`, maps in [0, 1]. A map that hides nothing has no drop; its complexity of 1
-    gives it an ADCC of 0.
+    ADCC = 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)). It is 0 if one of the three terms is 0. `original` and
+    `explained` are the arguments of `average_drop`; `maps` in [0, 1] and `maps_again` are those of `coherency`. A map
+    that hides nothing has no drop, but its complexity is 1, so its ADCC is 0.
 
-    Returns (batch,) float32 in [0, 1]; higher is better. NaN where the coherency is NaN.
+    Returns a tensor (batch,) float32 in [0, 1]; higher is better. The value is NaN where the coherency is NaN.
 
-    Raises `InputError` as `average_drop`, `complexity` and `coherency` do, and if the numbers of probabilities and maps
-    differ.
+    Raises the errors of `average_drop`, `complexity` and `coherency`, and an `InputError` if the numbers of
+    probabilities and maps differ.
 
-    Source: Poppi et al. 2021, arXiv 2104.10252, who compute it per image. Other authors compute it from the three
-    means.
+    Source: Poppi et al. 2021, arXiv 2104.10252. They compute ADCC per image; other authors compute it from the means of
+    the three terms over the images.
     """
     parts = (coherency(maps, maps_again), 1 - complexity(maps), 1 - average_drop(original, explained))
     if original.shape != maps.shape[:1]:

@@ -7,20 +7,20 @@ from torch import Tensor
 
 from iscam.errors import InputError
 
-#: Types of maps.
+#: Valid dtypes of maps.
 DTYPES = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
 )
 
-#: Largest value of a map in [0, 1], rounding included.
+#: Largest accepted value of a map in [0, 1]. It exceeds 1 because of rounding errors.
 LARGEST = 1.001
 
 
 def check_map_batch(maps: object, name: str = "maps") -> Tensor:
-    """Return finite maps (batch, height, width).
+    """Return `maps` if they are a finite tensor (batch, height, width).
 
-    Raises `InputError` for anything else.
+    Raises `InputError` for any other value.
     """
     tensor = check_dense(maps, name)
     if tensor.ndim != 3 or 0 in tensor.shape:
@@ -31,9 +31,9 @@ def check_map_batch(maps: object, name: str = "maps") -> Tensor:
 
 
 def check_dense(maps: object, name: str = "maps") -> Tensor:
-    """Return a dense tensor of real numbers.
+    """Return `maps` if they are a dense tensor of real numbers.
 
-    Raises `InputError` for anything else.
+    Raises `InputError` for any other value.
     """
     if not isinstance(maps, Tensor):
         hint = "; convert it with torch.from_numpy" if type(maps).__name__ == "ndarray" else ""
@@ -45,7 +45,7 @@ def check_dense(maps: object, name: str = "maps") -> Tensor:
 
 
 def check_unit_range(maps: Tensor, name: str = "maps") -> Tensor:
-    """Return maps with values in [0, 1].
+    """Return `maps` if their values are in [0, 1].
 
     Raises `InputError` for larger or smaller values.
     """

@@ -16,9 +16,9 @@ from iscam.validation import check_maps, check_probabilities
 def confidence(
     net: Network | nn.Module, images: Tensor, maps: Tensor, targets: Tensor | Sequence[int] | int | None = None
 ) -> tuple[Tensor, Tensor]:
-    r"""Class probability of the image, Y = C(X), and of the masked image, O = C(X ∘ L).
+    r"""Compute the class probability of the image, Y = C(X), and of the masked image, O = C(X ∘ L).
 
-    The product is taken in normalised space, where 0 is ImageNet's mean colour. Y and O are computed in float32 with
+    The product is computed in normalised space, where 0 is ImageNet's mean colour. Y and O are computed in float32 with
     one image per batch. In batches of different shapes, rounding alone would raise the probability of a quarter of
     the images.
 
@@ -27,12 +27,12 @@ def confidence(
     - `maps` (batch, height, width) in [0, 1].
     - `targets`: one class per image, an int for all images, or None for the predicted class.
 
-    Returns two tensors (batch,) float32 in [0, 1].
+    Returns Y and O, two tensors (batch,) float32 in [0, 1].
 
     Raises `InputError` for other shapes, for maps outside [0, 1], and if the model fails on the images.
 
     Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook uses the top class of the masked
-    image for both.
+    image for both Y and O.
     """
     net = as_network(net)
     images = check_images(net, images)
@@ -45,17 +45,18 @@ def confidence(
 
 
 def masked_confidence(net: Network, image: Tensor, mask: Tensor, target: int) -> Tensor:
-    """C(X ∘ L) of one image (channels, height, width) and map (height, width): (1,), from a batch of one."""
+    """Compute C(X ∘ L), (1,), for one image (channels, height, width) and map (height, width), in a batch of one."""
     return masked_scores(net, lambda _: ((image * mask.to(image))[None],), 1, target)
 
 
 def average_drop(original: Tensor, explained: Tensor) -> Tensor:
-    r"""Relative drop of the class probability per image:  max(0, Y - O) / Y,  and 0 if Y = 0.
+    r"""Compute the relative drop of the class probability per image:  max(0, Y - O) / Y,  and 0 if Y = 0.
 
-    original Y and explained O (batch,) as `confidence` returns them. Returns (batch,) in [0, 1]; lower is better. The
-    mean times 100 is the tables' Average Drop %.
+    - `original`, `explained`: the tensors Y and O (batch,) returned by `confidence`.
 
-    Raises `InputError` unless both are tensors of one shape in [0, 1].
+    Returns a tensor (batch,) in [0, 1]; lower is better. Its mean times 100 is Average Drop % in the tables.
+
+    Raises `InputError` unless both arguments are tensors of the same shape with values in [0, 1].
 
     Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM paper prints the sum without the factor 1/N.
 
@@ -68,25 +69,31 @@ def average_drop(original: Tensor, explained: Tensor) -> Tensor:
 
 
 def average_increase(original: Tensor, explained: Tensor) -> Tensor:
-    r"""Whether the class probability rises:  Y < O.
+    r"""Return True for each image whose class probability rises:  Y < O.
 
-    original Y and explained O (batch,). Returns (batch,) bool; a higher share is better. The mean times 100 is the
-    tables' Average Increase %. Over the same images, Average Drop % + Average Increase % is at most 100.
+    - `original`, `explained`: the tensors Y and O (batch,) returned by `confidence`.
 
-    Raises `InputError` as `average_drop` does. Source: as for `average_drop`.
+    Returns a tensor (batch,) bool; a higher share is better. Its mean times 100 is Average Increase % in the tables.
+    Over the same images, Average Drop % + Average Increase % is at most 100.
+
+    The errors and the source are those of `average_drop`.
     """
     check_probabilities(original, explained)
     return original < explained
 
 
 def average_gain(original: Tensor, explained: Tensor) -> Tensor:
-    r"""Relative gain of the class probability per image:  max(0, O - Y) / (1 - Y).
+    r"""Compute the relative gain of the class probability per image:  max(0, O - Y) / (1 - Y).
 
-    The counterpart of `average_drop`: it measures how far the probability rises, where `average_increase` only says
-    whether it rises. original Y and explained O (batch,). Returns (batch,) in [0, 1]; higher is better. NaN if Y = 1:
-    exclude and report the count.
+    The gain is the counterpart of `average_drop`. It measures how far the probability rises; `average_increase` only
+    tells whether it rises.
 
-    Raises `InputError` as `average_drop` does.
+    - `original`, `explained`: the tensors Y and O (batch,) returned by `confidence`.
+
+    Returns a tensor (batch,) in [0, 1]; higher is better. The value is NaN if Y = 1. Exclude NaN values and report
+    their count.
+
+    Raises the errors of `average_drop`.
 
     Source: Zhang et al. 2023 (Opti-CAM), arXiv 2301.07002.
 
@@ -98,24 +105,27 @@ def average_gain(original: Tensor, explained: Tensor) -> Tensor:
 
 
 def explained_confidence(explained: Tensor) -> Tensor:
-    """Class probability of the masked image, O. Win % between any two methods can be computed from it.
+    """Return the class probability O of the masked image. Win % of any two methods can be computed from it.
 
-    explained O (batch,) as `confidence` returns it; for the identity control it equals Y. Returns (batch,) in [0, 1];
-    higher is better.
+    - `explained`: the tensor O (batch,) returned by `confidence`. For the identity control, O equals Y.
+
+    Returns the same tensor (batch,) in [0, 1]; higher is better.
     """
     return explained
 
 
 def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
-    r"""Whether method a keeps more of the class probability than method b:  O_a > O_b.
+    r"""Return True for each image where method a keeps more of the class probability than method b:  O_a > O_b.
 
-    original Y, explained O_a and O_b (batch,). Returns (batch,) bool; a higher share is better. The mean times 100 is
-    the tables' Win %. Equal values count as a win for neither method: also report their share.
+    - `original`, `explained_a`, `explained_b`: the tensors Y, O_a and O_b (batch,).
 
-    Raises `InputError` as `average_drop` does.
+    Returns a tensor (batch,) bool; a higher share is better. Its mean times 100 is Win % in the tables. If the values
+    are equal, neither method wins; also report the share of such images.
+
+    Raises the errors of `average_drop`.
 
     Source: the IS-CAM paper, section 4.2, where the method with the smaller drop Y - O wins. Y is the same for both
-    methods, so the comparison is of O_a and O_b. O is not clipped at Y.
+    methods, so only O_a and O_b are compared. O is not clipped at Y.
     """
     check_probabilities(original, explained_a, explained_b)
     return explained_a > explained_b

@@ -24,11 +24,11 @@ BLUR_SIZE, BLUR_SIGMA = 11, 5.0
 
 
 class Curves(NamedTuple):
-    """Class probability while pixels are inserted or deleted: one curve per image."""
+    """Curves of the class probability while pixels are inserted or deleted, one per image."""
 
-    fraction: Tensor  # (points,) share of the pixels inserted or deleted, from 0 to 1
+    fraction: Tensor  # (points,) share of the pixels that are inserted or deleted, from 0 to 1
     scores: Tensor  # (batch, points) class probability
-    auc: Tensor  # (batch,) area under the curve by the trapezoid rule, in [0, 1]
+    auc: Tensor  # (batch,) area under the curve, computed with the trapezoid rule, in [0, 1]
 
 
 def insertion(
@@ -40,26 +40,27 @@ def insertion(
     start: str = "zeros",
     compile: bool = False,  # noqa: A002
 ) -> Curves:
-    r"""Insertion: class probability as pixels are revealed by decreasing saliency.
+    r"""Compute insertion curves: the class probability as pixels are revealed in order of decreasing saliency.
 
     Point j shows the j · `pixels_per_step` pixels of highest saliency on a canvas. Pixels of equal saliency are
-    ordered row by row. AUC = (p_0/2 + p_1 + ... + p_{J-1} + p_J/2) / J, the trapezoid rule; a shorter last step counts
-    by its length. 224x224 pixels in steps of 224 give 225 points, the canvas and the full image included.
+    ordered row by row. AUC = (p_0/2 + p_1 + ... + p_{J-1} + p_J/2) / J, the trapezoid rule. A shorter last step is
+    weighted by its length. 224x224 pixels in steps of 224 give 225 points, including the canvas and the full image.
 
     - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
     - `images` (batch, channels, height, width).
-    - `maps` (batch, height, width) of any finite values: only their order matters. They are ranked in their own
-      precision.
+    - `maps` (batch, height, width) with any finite values: only the order of the values matters. The values are ranked
+      in the precision of the tensor.
     - `targets`: one class per image, an int for all images, or None for the predicted class.
-    - `start`: the canvas. "zeros" in normalised space is ImageNet's mean colour. "blur" is the image under a Gaussian
-      of 11x11 pixels with σ = 5.
-    - `compile`: run the model through `torch.compile`. It pays off for thousands of passes and changes scores by
-      rounding.
+    - `pixels_per_step`: the number of pixels that each step reveals.
+    - `start`: the canvas. "zeros" is 0 in normalised space, which is ImageNet's mean colour. "blur" is the image,
+      blurred with a Gaussian of 11x11 pixels with σ = 5.
+    - `compile`: run the model through `torch.compile`. This pays off for thousands of passes and changes the scores
+      only by rounding.
 
-    Returns `Curves`. A higher AUC is better. It is always defined.
+    Returns `Curves`. A higher AUC is better. The AUC is always defined.
 
-    Raises `InputError` for other shapes, NaN or infinite maps, unknown options, and a blur of an image that is smaller
-    than 6x6 pixels.
+    Raises `InputError` for other shapes, for NaN or infinite maps, for unknown options, and for a blur of an image that
+    is smaller than 6x6 pixels.
 
     Source: Petsiuk et al. 2018, arXiv 1806.07421 (start: blur); the IS-CAM paper, section 4.1, and its authors' code
     (start: zeros). The authors set the first point to 0; here it is computed.
@@ -79,9 +80,9 @@ def deletion(
     pixels_per_step: int = 224,
     compile: bool = False,  # noqa: A002
 ) -> Curves:
-    r"""Deletion: class probability as pixels are replaced by zeros by decreasing saliency.
+    r"""Compute deletion curves: the class probability as pixels are set to zero in order of decreasing saliency.
 
-    The curve runs from the full image to zeros in normalised space. Arguments, points, AUC, errors and source are
+    The curve runs from the full image to zeros in normalised space. The arguments, points, AUC, errors and source are
     those of `insertion`. Returns `Curves`. A lower AUC is better.
     """
     net = as_network(net)
@@ -91,7 +92,7 @@ def deletion(
 
 
 def blurred(images: Tensor) -> Tensor:
-    """The images under the Gaussian of `start="blur"`, reflected at the border."""
+    """Blur the images with the Gaussian of `start="blur"`. The images are reflected at the border."""
     smallest = BLUR_SIZE // 2 + 1  # the reflected border must be narrower than the image
     if min(images.shape[2:]) < smallest:
         raise InputError(
@@ -112,7 +113,7 @@ def probability_curves(
     before: Tensor,
     after: Tensor,
 ) -> Curves:
-    """Class probability while pixels change from `before` to `after` by decreasing saliency."""
+    """Compute the class probability as pixels change from `before` to `after` in order of decreasing saliency."""
     step = check_int("pixels_per_step", pixels_per_step)
     check_maps(images, check_dense(maps))
     pixels = maps[0].numel()
@@ -136,6 +137,9 @@ def probability_curves(
 
 
 def pixel_ranks(maps: Tensor) -> Tensor:
-    """Rank of each pixel, int32 (batch, height, width): 0 for the highest saliency, ties in row-major order."""
+    """Return the rank of each pixel, int32 (batch, height, width).
+
+    The highest saliency has rank 0. Pixels of equal saliency are ranked in row-major order.
+    """
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).view_as(maps).int()

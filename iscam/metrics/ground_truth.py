@@ -1,4 +1,4 @@
-"""Ground truth from the menagerie: a drawing can be drawn again without one of its parts."""
+"""Ground truth from the menagerie, whose drawings can be drawn again without one of their parts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from iscam.menagerie.draw import Drawing, draw
 from iscam.metrics.checks import check_map_batch
 from iscam.model import Network, as_network
 
-#: Pixels that must be visible for a part to count.
+#: Minimum number of visible pixels of a part that counts.
 VISIBLE = 50
 
 
 def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: bool = False) -> pd.Series:
-    r"""Importance of each part of a drawing for the class c that the network predicts on the full image.
+    r"""Compute the importance of each part of a drawing for the class c that the network predicts on the full image.
 
-    The importance is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without the part. A removed
-    part shows what it covered. With `shapley=True` it is the part's Shapley value: its mean gain in log-odds over all
-    orders in which the parts can be added. Parts that cover each other then share their effect. This takes 2^n drawings
-    for n parts; a drawing has at most 8 parts.
+    The importance is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without the part. If a part
+    is removed, the image shows what the part covered. With `shapley=True` the importance is the part's Shapley value:
+    its mean gain in log-odds over all orders in which the parts can be added. Parts that cover each other then share
+    their effect. This requires 2^n drawings for n parts; a drawing has at most 8 parts.
 
-    Returns a Series part -> importance (log-odds, any sign), in the drawing's order of parts.
+    Returns a Series that maps each part to its importance (log-odds, any sign), in the drawing's order of parts.
 
     Raises `InputError` for an unknown species or seed.
 
@@ -53,7 +53,7 @@ def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: 
 
 
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
-    """Log-odds of one class on the drawing without each set of parts.
+    """Compute the log-odds of one class on the drawing without each set of parts.
 
     The class is the one that the network predicts on the first of these drawings.
     """
@@ -65,12 +65,12 @@ def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[
 
 
 def as_input(net: Network, drawing: Drawing) -> Tensor:
-    """A drawing as a batch of one image, on the network's device."""
+    """Return the drawing as a batch of one image, on the network's device."""
     return net.transform(Image.fromarray(drawing.image))[None].to(net.device, net.dtype)
 
 
 def shapley_value(odds: dict[frozenset[str], float], part: str, parts: int) -> float:
-    """Shapley value of one of `parts` parts; the keys of `odds` are the sets of removed parts."""
+    """Compute the Shapley value of one of `parts` parts. `odds` maps each set of removed parts to its log-odds."""
     total = 0.0
     for removed in odds:
         if part in removed:
@@ -81,16 +81,16 @@ def shapley_value(odds: dict[frozenset[str], float], part: str, parts: int) -> f
 
 
 def part_correlation(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
-    r"""Spearman's rank correlation between the map's mean on each part and the part's importance.
+    r"""Compute Spearman's rank correlation between the map's mean on each part and the part's importance.
 
     Only parts with at least 50 visible pixels count. Equal values share their mean rank. A constant map scores 0.
 
     - `maps` (batch, height, width).
-    - `drawings`: one per map, of the map's size.
-    - `importances`: one Series per map, as `part_importance` returns it.
+    - `drawings`: one drawing per map, of the map's size.
+    - `importances`: one Series per map, returned by `part_importance`.
 
-    Returns (batch,) float32 in [-1, 1]; higher is better. NaN if fewer than 3 parts count, or if no importance is
-    above 0.1: exclude and report the count.
+    Returns a tensor (batch,) float32 in [-1, 1]; higher is better. The value is NaN if fewer than 3 parts count, or if
+    no importance is above 0.1. Exclude NaN values and report their count.
 
     Raises `InputError` for other maps, and for images that are not drawings of the maps' size.
 
@@ -100,7 +100,7 @@ def part_correlation(maps: Tensor, drawings: Sequence[Drawing], importances: Seq
 
 
 def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
-    """`part_correlation` of one image: saliency and importance per visible part."""
+    """Compute `part_correlation` of one image from the saliency and the importance of each visible part."""
     if len(importance) < 3 or importance.max() <= 0.1:
         return math.nan
     if saliency.nunique() == 1 or importance.nunique() == 1:
@@ -109,15 +109,16 @@ def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
 
 
 def decisive_part(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
-    r"""Whether the most important part has the highest mean saliency of all parts. n tied parts get 1/n each.
+    r"""Return 1 if the most important part has the highest mean saliency of all parts, and 0 otherwise.
 
-    Only parts with at least 50 visible pixels count. Chance level is 1 over the number of parts. The arguments are
-    those of `part_correlation`.
+    If n parts share the highest mean saliency and the most important part is one of them, the value is 1/n. Only parts
+    with at least 50 visible pixels count. The chance level is 1 over the number of parts. The arguments are those of
+    `part_correlation`.
 
-    Returns (batch,) float32 in [0, 1]; higher is better. NaN unless the most important part leads the next by at least
-    0.5: exclude and report the count.
+    Returns a tensor (batch,) float32 in [0, 1]; higher is better. The value is NaN unless the most important part leads
+    the next by at least 0.5. Exclude NaN values and report their count.
 
-    Raises `InputError` as `part_correlation` does.
+    Raises the errors of `part_correlation`.
 
     Source: this project.
     """
@@ -125,7 +126,7 @@ def decisive_part(maps: Tensor, drawings: Sequence[Drawing], importances: Sequen
 
 
 def decisive_share(saliency: pd.Series, importance: pd.Series) -> float:
-    """`decisive_part` of one image: saliency and importance per visible part."""
+    """Compute `decisive_part` of one image from the saliency and the importance of each visible part."""
     ranked = importance.sort_values(ascending=False)
     if len(ranked) < 2 or ranked.iloc[0] - ranked.iloc[1] < 0.5:
         return math.nan
@@ -139,7 +140,7 @@ def per_image(
     drawings: Sequence[Drawing],
     importances: Sequence[pd.Series],
 ) -> Tensor:
-    """`compare` of saliency and importance of each image's visible parts."""
+    """Return `compare(saliency, importance)` of each image's visible parts, (batch,)."""
     check_map_batch(maps)
     if not len(maps) == len(drawings) == len(importances):
         raise InputError(
@@ -154,20 +155,20 @@ def per_image(
 
 
 def part_saliency(saliency_map: Tensor, drawing: Drawing | None) -> pd.Series:
-    """Mean of the map (height, width) on each part with at least 50 visible pixels."""
+    """Compute the mean of the map (height, width) on each part with at least 50 visible pixels."""
     if drawing is None or saliency_map.shape != drawing.mask.shape:
-        raise InputError(f"this metric needs the menagerie's drawings, of the maps' size {tuple(saliency_map.shape)}")
+        raise InputError(f"this metric needs menagerie drawings of the maps' size {tuple(saliency_map.shape)}")
     values = saliency_map.cpu().double()
     parts = {name: torch.from_numpy(mask) for name, mask in drawing.parts.items() if mask.sum() >= VISIBLE}
     return pd.Series({name: float(values[mask].mean()) for name, mask in parts.items()}, dtype=float)
 
 
 def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """Map (height, width) in [0, 1] of one value per part, at the resolution of a layer.
+    """Return a map (height, width) in [0, 1] of one value per part, at the resolution of a layer.
 
-    Each part's pixels get its value; where parts overlap, the larger one; the background gets 0. The image is averaged
-    down to the layer's resolution and upsampled like a class activation map. It is scaled to [0, 1] without ReLU,
-    because a part may be evidence against the class.
+    Each pixel of a part gets the part's value. Where parts overlap, the largest value counts. The background gets 0.
+    The result is averaged down to the layer's resolution and upsampled like a class activation map. It is scaled to
+    [0, 1] without ReLU, because a part may be evidence against the class.
     """
     canvas = torch.zeros(drawing.mask.shape)
     for part, value in values.sort_values().items():
@@ -177,18 +178,18 @@ def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Ten
 
 
 def oracle(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """Map (height, width) of the true importance of each part, at the layer's resolution (h, w)."""
+    """Return the map (height, width) of the true importance of each part, at the layer's resolution (h, w)."""
     return paint(drawing, importance, resolution)
 
 
 def part_area(drawing: Drawing, importance: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """Map (height, width) of the area of each part, at the layer's resolution (h, w). It ignores the importances."""
+    """Return the map (height, width) of each part's area, at the layer's resolution (h, w), without the importances."""
     return paint(drawing, pd.Series({name: float(mask.sum()) for name, mask in drawing.parts.items()}), resolution)
 
 
 @dataclass(frozen=True)
 class DrawnControl:
-    """A control map that is made from a drawing: a function with its name and its summary for readers.
+    """A control whose map is made from a drawing: a function with a title and a summary for readers.
 
     `function` takes a drawing, the importance of its parts and the resolution (h, w) of a layer. It returns a map
     (height, width) in [0, 1].

@@ -19,11 +19,13 @@ from iscam.model import Network
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
-    """Images with their classes and annotations. The maps of several methods share one.
+    """Images with their classes and annotations. The maps of several methods share one `ImageBatch`.
 
-    - `images` (batch, channels, height, width), `targets` (batch,).
-    - `boxes`: per image (n, 4); `masks`: (batch, height, width) bool; `drawings`: per image, None for a photograph.
-      None means that the images have no such annotation.
+    - `images` (batch, channels, height, width).
+    - `targets` (batch,): one class per image.
+    - `boxes`: one tensor (n, 4) per image, or None if the images have no boxes.
+    - `masks` (batch, height, width) bool, or None if the images have no masks.
+    - `drawings`: one entry per image, which is None for a photograph; or None if there are no drawings.
     - `compile`: run insertion and deletion through `torch.compile`.
     """
 
@@ -42,7 +44,7 @@ class ImageBatch:
 
     @cached_property
     def importances(self) -> list[pd.Series]:
-        """Importance of each part of each drawing, as `part_importance` returns it."""
+        """Importance of each part of each drawing, computed by `part_importance`."""
         return [part_importance(self.net, each.species, each.seed) for each in self.drawn]
 
     @property
@@ -54,19 +56,20 @@ class ImageBatch:
         return drawings
 
     def confidence(self, maps: Tensor) -> Tensor:
-        """Class probability of each masked image, C(X ∘ L) (batch,)."""
+        """Compute the class probability C(X ∘ L) of each masked image, (batch,)."""
         triples = zip(self.images, maps, self.targets.tolist(), strict=True)
         return torch.cat([masked_confidence(self.net, *triple) for triple in triples])
 
 
 @dataclass(frozen=True, eq=False)
 class MetricInputs:
-    """The maps of one method, and all that a metric may use with them. Expensive values are computed on first use.
+    """The maps of one method, with all values that a metric may need. Expensive values are computed on first use.
 
     - `maps` (batch, height, width) in [0, 1].
     - `method`: the method's name in the study.
-    - `explain`: images -> the same method's maps of them, for the same classes. Needed by coherency and ADCC.
-    - `others`: the inputs of the study's methods by name, for the same batch. Needed by win.
+    - `explain`: a function from images to the same method's maps of them, for the same classes. Coherency and ADCC
+      need it.
+    - `others`: a mapping from each method of the study to its inputs for the same batch. Win needs it.
     """
 
     batch: ImageBatch
@@ -84,7 +87,7 @@ class MetricInputs:
     def maps_again(self) -> Tensor:
         """The method's maps of the masked images X ∘ L."""
         if self.explain is None:
-            raise InputError("this metric needs the method's maps of the masked images: give explain")
+            raise InputError("this metric needs the method's maps of the masked images; pass `explain`")
         return self.explain(self.batch.images * self.maps[:, None].to(self.batch.images))
 
     @property
@@ -102,7 +105,10 @@ class MetricInputs:
         return self.batch.masks
 
     def other(self, method: str) -> MetricInputs:
-        """The inputs of another method. Raises `InputError` if it has no map of these images."""
+        """Return the inputs of another method.
+
+        Raises `InputError` if that method has no map of these images.
+        """
         if method not in self.others:
             raise InputError(f"method {method!r} has no map of this image")
         return self.others[method]

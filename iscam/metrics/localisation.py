@@ -1,4 +1,4 @@
-"""How much of a map lies on the object: energy and pointing game, in boxes or masks."""
+"""Metrics of localisation, energy and pointing game: how much of a map lies inside boxes or a mask of the object."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from torch import Tensor
 from iscam.errors import InputError
 from iscam.metrics.checks import check_map_batch
 
-#: Side of an image in pixels up to which boxes in [0, 1] are taken as pixels.
+#: Maximum side of an image, in pixels, for which boxes in [0, 1] are interpreted as pixel coordinates.
 SMALL_IMAGE = 16
 
 
 def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
-    r"""Energy-based pointing game: the share of the map inside the boxes,  Σ_{inside} L / Σ L.
+    r"""Compute the energy-based pointing game: the share of the map inside the boxes,  Σ_{inside} L / Σ L.
 
-    - `maps` (batch, height, width) of finite values >= 0.
-    - `boxes`: per image (n, 4), the corners xmin, ymin, xmax, ymax in pixels of the map; or one mask per image,
-      (batch, height, width) bool. A pixel is inside if its centre lies in [xmin, xmax) x [ymin, ymax) of any box.
+    - `maps` (batch, height, width) with finite values >= 0.
+    - `boxes`: one tensor (n, 4) per image with the corners xmin, ymin, xmax, ymax in pixels of the map. A pixel is
+      inside if its centre lies in [xmin, xmax) x [ymin, ymax) of any box. Masks (batch, height, width) bool are also
+      accepted, one per image.
 
-    Returns (batch,) in [0, 1], summed in float32 or better; higher is better. It is 0 for an all-zero map. NaN if no
-    pixel is inside: the image has no box, its boxes contain no pixel centre, or its mask is empty. Exclude and report
-    the count.
+    Returns a tensor (batch,) in [0, 1], summed in float32 or better; higher is better. The value is 0 for an all-zero
+    map. It is NaN if no pixel is inside: the image has no box, its boxes contain no pixel centre, or its mask is empty.
+    Exclude NaN values and report their count.
 
-    Raises `InputError` for other shapes, negative or NaN maps, a box that is empty or lies outside the image, and boxes
-    given as fractions of the image.
+    Raises `InputError` for other shapes, for negative or NaN maps, for a box that is empty or lies outside the image,
+    and for boxes given as fractions of the image.
 
     Source: Wang et al. 2020, arXiv 1910.01279; the IS-CAM paper, section 4.3. The authors' code instead counts pixels
     above a threshold in a box with swapped axes.
@@ -36,7 +37,7 @@ def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
     """
     check_map_batch(maps)
     if (maps < 0).any():
-        raise InputError(f"energy needs maps of values >= 0; the smallest is {float(maps.min()):.3g}")
+        raise InputError(f"energy needs maps with values >= 0; the smallest value is {float(maps.min()):.3g}")
     inside = inside_masks(maps, boxes)
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))  # the sum of a float16 map may overflow
     total = maps.sum((1, 2))
@@ -45,15 +46,16 @@ def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
 
 
 def pointing_game(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
-    r"""Pointing game: whether the map's maximum is inside the boxes.
+    r"""Return True for each map whose maximum is inside the boxes (the pointing game).
 
-    The arguments are those of `energy`; maps may have negative values. Of several equal maxima, the first in row-major
-    order counts.
+    The arguments are those of `energy`, but maps may have negative values. If several maxima are equal, the first in
+    row-major order counts.
 
-    Returns (batch,) bool; a higher share is better. False for an all-zero map. False also for an image without a pixel
-    inside, where the game is not defined: exclude such images. The metric of a study gives NaN for them.
+    Returns a tensor (batch,) bool; a higher share is better. The value is False for an all-zero map. It is also False
+    for an image without a pixel inside, where the game is not defined. Exclude such images; the metric of a study
+    returns NaN for them.
 
-    Raises `InputError` as `energy` does, except for negative values.
+    Raises the errors of `energy`, except for negative values.
 
     Source: Zhang et al. 2016, arXiv 1608.00507. They also accept a maximum within 15 pixels of the object; here the
     tolerance is 0.
@@ -68,7 +70,7 @@ def pointing_game(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
 
 
 def inside_masks(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
-    """Masks (batch, height, width) bool of the pixels inside the boxes, or the masks themselves.
+    """Return masks (batch, height, width) bool of the pixels inside the boxes. Given masks are returned unchanged.
 
     Raises `InputError` unless there are boxes or a mask for each map.
     """
@@ -84,13 +86,13 @@ def inside_masks(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
             f"got {type(boxes).__name__}"
         )
     if len(boxes) != len(maps):
-        raise InputError(f"each map needs its boxes; got {len(maps)} maps and boxes of {len(boxes)}")
+        raise InputError(f"each map needs its boxes; got {len(maps)} maps and boxes for {len(boxes)} maps")
     height, width = maps.shape[1:]
     return torch.stack([inside_boxes(each, height, width) for each in boxes]).to(maps.device)
 
 
 def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Mask (height, width) bool of the pixels whose centre lies in any of the boxes (n, 4)."""
+    """Return the mask (height, width) bool of the pixels whose centre lies in any of the boxes (n, 4)."""
     boxes = check_boxes(boxes, height, width)
     xmin, ymin, xmax, ymax = boxes.T[:, :, None, None]  # each (n, 1, 1)
     x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
@@ -106,7 +108,8 @@ def check_boxes(boxes: object, height: int, width: int) -> Tensor:
         found = torch.as_tensor(boxes)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"boxes of an image must be a tensor (n, 4) of numbers, (0, 4) without a box; got {type(boxes).__name__}"
+            f"boxes of an image must be a tensor (n, 4) of numbers, or (0, 4) if it has no box; "
+            f"got {type(boxes).__name__}"
         ) from error
     if found.ndim != 2 or found.shape[1] != 4 or found.dtype == torch.bool:
         raise InputError(

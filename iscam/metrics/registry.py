@@ -24,7 +24,7 @@ CURVE_POINTS = 225
 
 
 class Need(Enum):
-    """What a metric needs besides the map."""
+    """Values that a metric needs besides the map."""
 
     CONFIDENCE = "the class probability of the masked image: one forward pass per map, shared by all metrics"
     MAPS_AGAIN = "the same method's map of the masked image: as expensive as the map"
@@ -39,13 +39,14 @@ class Metric:
     """A metric: a function with its description for tables and studies.
 
     - `compute(inputs)`, or `compute(inputs, argument)` for a metric with arguments, returns the values (batch,).
-    - `title` is the metric's name for readers, `heading` a table's column in percent; an arrow points to better values.
+    - `title`: the metric's name for readers.
+    - `heading`: the heading of a table column in percent, with an arrow that points to better values.
     - `better`: "higher" or "lower".
-    - `needs`: what the metric needs besides the map.
-    - `arguments`: what may follow the name and a colon, as in "insertion:blur". A metric with `Need.OTHER_METHOD`
-      instead requires a method's name, as in "win:score_cam".
-    - `undefined`: why a value can be NaN; empty if it never is.
-    - `passes`: forward passes per map of 224x224 pixels, apart from those of `needs`.
+    - `needs`: the values that the metric needs besides the map.
+    - `arguments`: the valid arguments after the name and a colon, as in "insertion:blur". A metric with
+      `Need.OTHER_METHOD` instead requires a method's name, as in "win:score_cam".
+    - `undefined`: the reason why a value can be NaN. The text is empty if no value can be NaN.
+    - `passes`: the number of forward passes per map of 224x224 pixels, without those of `needs`.
     """
 
     compute: Callable[..., Tensor]
@@ -82,7 +83,7 @@ def adcc_of(inputs: MetricInputs) -> Tensor:
 
 
 def pointing_hits(inputs: MetricInputs) -> Tensor:
-    """1.0 for a hit, 0.0 for a miss, NaN without a pixel inside the boxes."""
+    """Return 1.0 for a hit, 0.0 for a miss, and NaN if no pixel is inside the boxes."""
     defined = inside_masks(inputs.maps, inputs.boxes).any(2).any(1)
     return torch.where(defined, pointing_game(inputs.maps, inputs.boxes).float(), torch.nan)
 
@@ -200,7 +201,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A metric with its argument, such as `parse_metric` returns for "insertion:blur"."""
+    """A metric with its argument. `parse_metric` returns one for a text such as "insertion:blur"."""
 
     name: str
     argument: str = ""
@@ -211,7 +212,7 @@ class MetricCall:
         return METRICS[self.name]
 
     def compute(self, inputs: MetricInputs) -> Tensor:
-        """Values (batch,) of the metric."""
+        """Compute the values (batch,) of the metric."""
         return self.metric.compute(inputs, self.argument) if self.argument else self.metric.compute(inputs)
 
     def __str__(self) -> str:
@@ -219,11 +220,11 @@ class MetricCall:
 
 
 def parse_metric(text: object, methods: Collection[str] | None = None) -> MetricCall:
-    """The metric that `text` names: "energy", "insertion:blur", "win:score_cam".
+    """Return the metric that `text` names, for example "energy", "insertion:blur" or "win:score_cam".
 
-    `methods`: the names that "win:" accepts; None accepts any.
+    `methods` are the names that "win:" accepts. None accepts any name.
 
-    Raises `InputError` for an unknown metric or argument, and lists the valid ones.
+    Raises `InputError` for an unknown metric or argument. The message lists the valid values.
     """
     if not isinstance(text, str):
         raise InputError(f"a metric must be a name, such as 'insertion' or 'win:score_cam', not {text!r}")

@@ -1,4 +1,4 @@
-"""Sanity checks: does a map depend on the weights that the network learned?"""
+"""Sanity checks, which test whether a map depends on the weights that the network learned."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ from iscam.rng import generator
 from iscam.transforms import MEAN, STD
 from iscam.validation import check_int
 
-#: Largest excess of a rank correlation, over that of unrelated maps, that still counts as unrelated.
+#: Largest excess of a rank correlation over that of unrelated maps with which two maps still count as unrelated.
 MARGIN = 0.2
 
 
-#: Constants to add to a normalised image, by name. Without one, the input 0 is ImageNet's mean colour.
+#: Constants to add to a normalised image, by name. Without such a shift, the input 0 is ImageNet's mean colour.
 SHIFTS = {"0 is black": torch.tensor(MEAN) / torch.tensor(STD), "plus 1": torch.ones(3)}
 
 
 def cascade(net: Network | nn.Module) -> list[str]:
-    """Names of the layers with parameters, from the logits to the input.
+    """Return the names of the layers with parameters, from the logits to the input.
 
-    The order is the reverse of their definition. In torchvision's networks this is the reverse of their computation.
+    The order is the reverse of the order of definition. In torchvision's networks this is also the reverse of the order
+    of computation.
     """
     return [name for name, module in as_network(net).model.named_modules() if [*module.parameters(recurse=False)]][::-1]
 
 
 def randomised(net: Network | nn.Module, layers: int | None = None, seed: int = 0) -> Network:
-    r"""A copy of the network with new random weights in its last `layers` layers. None: in all layers.
+    r"""Return a copy of the network with new random weights in its last `layers` layers, or in all layers for None.
 
     Parameters of two or more dimensions are drawn from Normal(0, 2 / inputs of a unit), He's initialisation, which
     preserves the scale of the activations. Biases become 0. Normalisation layers become the identity: weight 1, mean 0
     and variance 1.
 
     `layers` counts from the logits, in the order of `cascade`. The new weights of a layer depend only on `seed` and on
-    its position, so that a copy with more layers contains those of a copy with fewer. The network itself does not
-    change.
+    the layer's position. A copy with more randomised layers therefore contains the new weights of a copy with fewer.
+    `net` does not change.
 
-    Raises `InputError` for more layers than the network has, and for a model that cannot be copied.
+    Raises `InputError` if `layers` exceeds the number of layers with parameters, and for a model that cannot be copied.
 
-    Source: Adebayo et al. 2018, arXiv 1810.03292, "cascading randomization". They draw from the initial distribution
-    of their own network.
+    Source: Adebayo et al. 2018, arXiv 1810.03292, "cascading randomization". They draw the weights from the initial
+    distribution of their own network.
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> untrained_head = iscam.randomised(net, layers=1)
@@ -68,7 +69,10 @@ def randomised(net: Network | nn.Module, layers: int | None = None, seed: int = 
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy. Raises `InputError` for a model that cannot be copied."""
+    """Return a deep copy of the model.
+
+    Raises `InputError` for a model that cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
     except DEVICE_ERRORS:
@@ -83,7 +87,7 @@ def initialise(module: nn.Module, random: torch.Generator) -> None:
     """Set the module's own parameters and running statistics to those of an untrained module."""
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.ndim > 1:
-            weights = torch.randn(parameter.shape, generator=random)  # on the CPU: equal on every device
+            weights = torch.randn(parameter.shape, generator=random)  # drawn on the CPU, so equal for every device
             parameter.copy_(weights * math.sqrt(2 / parameter[0].numel()))
         else:
             parameter.fill_(0 if "bias" in name else 1)
@@ -92,7 +96,7 @@ def initialise(module: nn.Module, random: torch.Generator) -> None:
 
 
 class Shifted(nn.Module):
-    """A model that subtracts a constant from its input first: its output for X + by is that of `model` for X."""
+    """A model that first subtracts a constant from its input: its output for X + `by` is that of `model` for X."""
 
     by: Tensor
 
@@ -106,14 +110,14 @@ class Shifted(nn.Module):
 
 
 def shifted(net: Network | nn.Module, by: Tensor | float) -> Network:
-    r"""A network with the same activations, logits and gradients for X + `by` as `net` has for X.
+    r"""Return a network with the same activations, logits and gradients for X + `by` as `net` has for X.
 
-    `by`: a number, or one number per colour channel.
+    `by` is a number, or one number per colour channel.
 
-    The first layer could absorb the shift: W(X + c) + (b - W c) = W X + b. With zero padding this fails at the border,
+    The first layer could absorb a shift c: W(X + c) + (b - W c) = W X + b. With zero padding this fails at the border,
     where the padding would have to be c. Here c is subtracted before the first layer, which is exact everywhere.
 
-    Raises `InputError` for a shift of another shape, NaN or infinity.
+    Raises `InputError` for a shift of another shape and for a shift that is NaN or infinite.
 
     Source: Kindermans et al. 2017, arXiv 1711.00867, "input invariance".
     """
@@ -123,9 +127,9 @@ def shifted(net: Network | nn.Module, by: Tensor | float) -> Network:
 
 
 def check_shift(by: object) -> Tensor:
-    """Return a shift: a number or one number per channel.
+    """Return `by` as a tensor if it is a finite number or one finite number per channel.
 
-    Raises `InputError` for anything else.
+    Raises `InputError` for any other value.
     """
     try:
         found = torch.as_tensor(by)
@@ -140,14 +144,17 @@ def check_shift(by: object) -> Tensor:
 def explained(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Tensor]:
-    """Maps (batch, height, width) of each method; `methods` maps names to options."""
+    """Return the maps (batch, height, width) of each method. `methods` maps names to options."""
     return {method: explain(net, images, targets, method, **options) for method, options in methods.items()}
 
 
 def explained_randomised(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]], layers: int, seed: int = 0
 ) -> dict[str, Tensor]:
-    """`explained` with the last `layers` layers randomised. Image i has its own weights, of seed `seed` + i."""
+    """Return the maps of `explained` with the last `layers` layers randomised.
+
+    The weights for image i are drawn with the seed `seed` + i.
+    """
     each = [
         explained(randomised(net, layers, seed + i), images[i : i + 1], targets[i : i + 1], methods)
         for i in range(len(images))
@@ -156,10 +163,10 @@ def explained_randomised(
 
 
 def likeness(maps: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> pd.DataFrame:
-    """Similarity of two maps of each method and image: a frame with the columns method, image, metric, value.
+    """Measure the similarity of two maps of each method and image.
 
-    The metrics are "rank_correlation", "ssim" and "largest", the largest absolute difference. The first two are NaN if
-    one of the maps is constant.
+    Returns a frame with the columns method, image, metric and value. The metrics are "rank_correlation", "ssim" and
+    "largest", which is the largest absolute difference. The first two are NaN if one of the maps is constant.
     """
     rows: list[dict[str, Any]] = []
     for method in maps:
@@ -173,7 +180,7 @@ def likeness(maps: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> pd.Dat
 
 
 def excess(frame: pd.DataFrame) -> pd.DataFrame:
-    """Similarity after randomisation minus the similarity of unrelated maps.
+    """Return the similarity after randomisation minus the similarity of unrelated maps.
 
     `frame` has the rows of `likeness` with the columns model, against and layers. From each row with `against` equal to
     "randomised", the value of the same model, method, image and metric `against` "another image" is subtracted.
@@ -185,10 +192,10 @@ def excess(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcome(low: float, high: float, margin: float = MARGIN) -> str:
-    """Verdict on an interval from `low` to `high` of `excess`.
+    """Return the verdict on a confidence interval from `low` to `high` of the `excess`.
 
-    "changes" if it lies at or below `margin`, "stays alike" if it lies above, otherwise "undecided". "not defined" for
-    NaN.
+    The verdict is "changes" if the interval lies at or below `margin`, "stays alike" if it lies above `margin`, "not
+    defined" for NaN, and "undecided" otherwise.
 
     >>> [outcome(-0.1, 0.1), outcome(0.5, 0.7), outcome(0.1, 0.5), outcome(math.nan, math.nan)]
     ['changes', 'stays alike', 'undecided', 'not defined']

@@ -1,4 +1,4 @@
-"""Recorded runs: the tables in `data/results`, each with the provenance of its run."""
+"""Recorded runs: the tables in `data/results`, each with the provenance of the run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def is_recorded(name: str) -> bool:
 
 
 def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A recorded run: its table, with the columns of `run_study` if it is a study, and its provenance.
+    """Load the table and the provenance of a recorded run. The table of a study has the columns of `run_study`.
 
-    Raises InputError if there is no such run; the message lists the runs.
+    Raises InputError if there is no such run. The message lists the runs.
     """
     folder = data_folder() / "results"
     if not is_recorded(name):
@@ -42,8 +42,8 @@ def record_study(output: str | Path, name: str) -> None:
     """Copy the results of a study to `data/results` as the recorded run `name`.
 
     Only images with rows of every network are kept. The provenance merges those of the study's runs: commits and
-    versions are listed, seconds are added. Its command asks for the number of drawings that were kept. For photographs
-    the number in the command stays, because a smaller number would choose other photographs.
+    versions are listed, and seconds are added. For drawings, the count in the command becomes the number of drawings
+    that were kept. For photographs the count does not change, because a smaller count would choose other photographs.
     """
     frame = read_rows(output)
     run = merged_provenance([read_json(file) for file in sorted(Path(output).glob("run-*.json"))])
@@ -60,7 +60,7 @@ def record_study(output: str | Path, name: str) -> None:
 
 
 def merged_provenance(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One provenance for a study that was run in several parts."""
+    """Merge the provenances of a study that was run in several parts."""
     last = runs[-1]
     return {
         **last,
@@ -72,19 +72,19 @@ def merged_provenance(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def study_argv(run: Mapping[str, Any], output: str, count: int | None) -> list[str]:
-    """The arguments of a study with another output folder, and another count if it is given."""
+    """Return the arguments of a study with the output folder replaced, and the count if `count` is not None."""
     replaced = ["--output"] if count is None else ["--output", "--count"]
     argv = [*without_options(argv_of(run), replaced), "--output", output]
     return argv if count is None else [*argv, "--count", str(count)]
 
 
 def join_unique(values: Iterable[str | None]) -> str | None:
-    """The distinct values, separated by commas; None if there is none."""
+    """Return the distinct values, separated by commas, or None if there are no values."""
     return ", ".join(dict.fromkeys(value for value in values if value)) or None
 
 
 def without_local_paths(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A provenance in which data, weights and study files are named without their folders on this machine."""
+    """Return the provenance with the names of data, weights and study files instead of their paths on this machine."""
     parameters = run["parameters"]
     paths = [parameters.get("data"), *(parameters.get("weights") or {}).values()]
     paths += [word for word in run.get("argv", []) if word.endswith(".yaml")]
@@ -93,7 +93,7 @@ def without_local_paths(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def portable_name(path: str) -> str:
-    """The last part of a path; a study file keeps its folder `studies`.
+    """Return the last part of a path. A study file keeps its folder `studies`.
 
     >>> portable_name("/home/me/weights.pth"), portable_name("/home/me/studies/tables.yaml")
     ('weights.pth', 'studies/tables.yaml')
@@ -103,7 +103,7 @@ def portable_name(path: str) -> str:
 
 
 def replace_in(value: Any, names: Mapping[str, str]) -> Any:
-    """The value with every occurrence of a path in its texts replaced by the path's name."""
+    """Return the value with every path in its texts replaced by the name of the path."""
     if isinstance(value, Mapping):
         return {key: replace_in(item, names) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -123,7 +123,7 @@ def save_run(
 ) -> None:
     """Write the table FILE.parquet and the provenance FILE.json of a run that is not a study."""
     target = Path(file)
-    run = provenance(parameters, seconds)  # before the files below change the state of the checkout
+    run = provenance(parameters, seconds)  # computed before the files below change the state of the checkout
     run |= {"argv": shlex.split(command), "command": command}
     target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target.with_suffix(".parquet"), frame.to_parquet(index=False))
@@ -131,9 +131,11 @@ def save_run(
 
 
 def load_partial(file: str | Path, parameters: Mapping[str, Any]) -> tuple[pd.DataFrame, float]:
-    """Table and seconds that an interrupted run with these parameters wrote to FILE by `save_run`.
+    """Return the table and the elapsed seconds that an interrupted run with these parameters wrote with `save_run`.
 
-    The table is empty if FILE is "" or does not exist. Raises InputError if the file belongs to another run.
+    The table is empty if `file` is "" or does not exist.
+
+    Raises InputError if the file belongs to another run.
     """
     if not file or not (target := Path(file).with_suffix(".json")).exists():
         return pd.DataFrame({"model": [], "image": []}), 0.0
@@ -145,9 +147,9 @@ def load_partial(file: str | Path, parameters: Mapping[str, Any]) -> tuple[pd.Da
 
 
 def describe_run(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
-    """Sentences about a recorded study: images, networks, date, machine, commit, and the command that repeats it."""
+    """Describe a recorded study: images, networks, date, machine, commit, and the command that repeats the run."""
     study, pairs = run["parameters"], len(frame[["model", "image"]].drop_duplicates())
-    complete = run["images_computed"] == pairs  # otherwise runs that were killed computed some images twice
+    complete = run["images_computed"] == pairs  # False if runs were killed, so that some images were computed twice
     seconds = f", {run['seconds'] / pairs:.0f} s per image and network" if complete else ""
     return (
         f"Recorded run: {frame['image'].nunique()} images of {study['data']} (seed {study['seed']}), "
@@ -157,7 +159,7 @@ def describe_run(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
 
 
 def training_summary() -> pd.DataFrame:
-    """Accuracy and confidence of the embedded networks on unseen drawings, as recorded by their training."""
+    """Return the accuracy and confidence of the embedded networks on unseen drawings, recorded during training."""
     networks = read_json(data_folder() / "results" / "menagerie-training.json")
     figures = {name: entry["figures"] for name, entry in networks.items()}
     return pd.DataFrame(

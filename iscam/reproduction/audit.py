@@ -1,7 +1,7 @@
-"""The audit of the authors' code: every map by their settings and ours, measured with their metrics and ours.
+"""The audit of the authors' code, which measures maps with their and our settings under their and our conventions.
 
-Tables have the columns model, image, settings ("canonical" or "as coded": how the map is made), method, metric,
-convention (how it is measured) and value (a fraction).
+Tables have the columns model, image, settings, method, metric, convention and value (a fraction). `settings` are those
+of the method, "canonical" or "as coded". `convention` is that of the metric.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from iscam.reproduction.published import comparable, tables_study
 
 Row = dict[str, Any]
 
-#: The recorded audit.
+#: Name of the recorded audit.
 RECORDED = "audit_squeezenet"
 
 #: Pixels per step of the papers' insertion and deletion curves.
@@ -35,7 +35,7 @@ PAPER_STEP = 224
 
 @dataclass(frozen=True)
 class Audit:
-    """What to audit. `max_images`: method -> number of images it runs on, if all would take too long."""
+    """The parameters of an audit. `max_images` maps slow methods to the maximum number of images on which they run."""
 
     models: Sequence[str]
     weights: Mapping[str, str | None]
@@ -57,14 +57,15 @@ class Audit:
         return dataclasses.asdict(self)
 
     def command(self, **more: Any) -> str:
-        """The command that runs the page of the audit with these parameters."""
+        """Return the command that runs the page of the audit with these parameters."""
         return papermill_command("published_numbers", **self.parameters(), **more)
 
 
 def run_audit(audit: Audit, record: str = "") -> pd.DataFrame:
     """Audit every image with every network.
 
-    With `record`, a file, the table and its provenance are written after each image, and an interrupted run continues.
+    If `record` names a file, the table and the provenance are written to it after each image, and an interrupted run
+    continues.
 
     Raises InputError if `record` is the result of another run.
     """
@@ -85,7 +86,7 @@ def run_audit(audit: Audit, record: str = "") -> pd.DataFrame:
 
 
 def audited_image(audit: Audit, model: str, net: Network, dataset: ImageDataset, number: int) -> Iterator[Row]:
-    """The rows of one image."""
+    """Yield the rows of one image."""
     entry, item = dataset.entries[number], dataset[number]
     image = item.image.to(net.device)
     original, _ = as_coded.original_boxes(entry, as_coded.original_sizes(audit.data))
@@ -98,7 +99,10 @@ def audited_image(audit: Audit, model: str, net: Network, dataset: ImageDataset,
 
 
 def both_settings(net: Network, image: Tensor, methods: Sequence[str]) -> Iterator[tuple[str, str, Tensor]]:
-    """Settings, method and map (height, width) of each method; only some methods have settings as coded."""
+    """Yield the settings, the name and the map (height, width) of each method.
+
+    Methods without coded settings are yielded only with canonical settings.
+    """
     for method in methods:
         yield "canonical", method, iscam.explain(net, image[None], method=method)[0]
         if method in as_coded.METHODS:
@@ -106,7 +110,10 @@ def both_settings(net: Network, image: Tensor, methods: Sequence[str]) -> Iterat
 
 
 def recorded_audit(audit: Audit) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """The recorded audit and its provenance; None if there is none or the audit runs on the same network."""
+    """Return the recorded audit and its provenance, or None.
+
+    The result is None if no audit is recorded or if `audit` runs on the same network.
+    """
     if not is_recorded(RECORDED):
         return None
     frame, run = recorded(RECORDED)
@@ -114,27 +121,30 @@ def recorded_audit(audit: Audit) -> tuple[pd.DataFrame, dict[str, Any]] | None:
 
 
 def describe_images(frame: pd.DataFrame) -> str:
-    """The network and number of photographs of the recorded audit, and the methods that ran on fewer of them."""
+    """Describe the recorded audit: network, number of photographs, and the methods that ran on fewer photographs."""
     images = frame.groupby("method", sort=False)["image"].nunique()
     fewer = [f"{method} on {n}" for method, n in images[images < images.max()].items()]
     return f"{frame['model'].iloc[0]} on {images.max()} photographs ({', '.join(['recorded', *fewer])})"
 
 
 def with_both_settings(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with methods that have no coded settings listed under both settings."""
+    """Return the table in which each method without coded settings appears under both settings."""
     unchanged = frame[~frame["method"].isin(as_coded.METHODS)].assign(settings="as coded")
     return pd.concat([frame, unchanged], ignore_index=True)
 
 
 def with_wins(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with rows for IS-CAM's wins over SS-CAM and Score-CAM, by both conventions."""
+    """Return the table with additional rows for IS-CAM's wins over SS-CAM and Score-CAM, under both conventions."""
     methods = set(frame["method"])
     opponents = [other for other in ("ss_cam", "score_cam") if {"is_cam", other} <= methods]
     return pd.concat([frame, *(win_rows(frame, other) for other in opponents)], ignore_index=True)
 
 
 def win_rows(frame: pd.DataFrame, other: str) -> pd.DataFrame:
-    """IS-CAM's wins over one method: O compared (canonical), or the points lost (as coded)."""
+    """Return the rows with IS-CAM's wins over one method.
+
+    The canonical convention compares O, and the coded convention compares the lost percentage points.
+    """
     pair = per_map(frame)[["Y", "O"]].unstack("method")
     original, explained = (pair[key, "is_cam"] for key in "YO")
     other_original, other_explained = (pair[key, other] for key in "YO")
@@ -146,17 +156,17 @@ def win_rows(frame: pd.DataFrame, other: str) -> pd.DataFrame:
 
 
 def per_map(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per map and convention, one column per metric."""
+    """Return the table with one row per map and convention and one column per metric."""
     return frame.pivot(index=["model", "image", "settings", "method", "convention"], columns="metric", values="value")
 
 
 def beside_published(
     audit: Audit, frame: pd.DataFrame, kept: tuple[pd.DataFrame, dict[str, Any]] | None
 ) -> pd.DataFrame:
-    """The rows that can be compared with published ones.
+    """Return the rows that can be compared with published values.
 
-    The network must be one of the papers' with ImageNet weights, on ILSVRC images, as in the recorded audit `kept`.
-    Insertion and deletion need curves of 224 pixels per step.
+    The network must be one of the papers' networks with ImageNet weights, on ILSVRC images, as in the recorded audit
+    `kept`. Insertion and deletion require curves with 224 pixels per step.
     """
     study = tables_study(audit.models, audit.data, audit.count, audit.seed, audit.weights)
     here = frame["model"].isin(audit.models)

@@ -1,4 +1,4 @@
-"""Tables of the audit of the authors' code: what each convention and each setting changes."""
+"""Tables of the audit of the authors' code, which show the effects of each convention and each setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iscam.reproduction.names import column_heading
 from iscam.reproduction.tables import KEYS, NOT_RUN, Estimate, by_metric, estimates
 from iscam.study.statistics import on_full_image_set, summary
 
-#: Coded convention of a metric -> what differs from the canonical one.
+#: The difference of each coded convention of a metric from the canonical convention.
 CONVENTIONS = {
     ("insertion", "as coded"): "first point 0",
     ("average_drop", "as coded"): "masked image's class",
@@ -24,7 +24,7 @@ CONVENTIONS = {
     ("energy", "as coded"): "thresholded map, coded box",
 }
 
-#: Variant of a table beside the published cells -> settings of the methods, convention of the metrics.
+#: The settings of the methods and the convention of the metrics of each variant beside the published cells.
 VARIANTS = {
     "canonical": ("canonical", "canonical"),
     "metrics as coded": ("canonical", "as coded"),
@@ -39,7 +39,7 @@ CLASSES = {"canonical": "explained class", "as coded": "masked image's class"}
 
 
 def largest_sums(frame: pd.DataFrame) -> pd.DataFrame:
-    """The largest drop + increase of any map, for both choices of the class; the bound says at most 1."""
+    """Return the largest drop + increase of any map, for both choices of the class. The upper bound is 1."""
     maps = per_map(frame)
     sums = (maps["average_drop"] + maps["average_increase"]).dropna()
     table = sums.groupby(["model", "convention"]).max().rename("largest sum").reset_index()
@@ -55,22 +55,22 @@ def class_rule_holds(frame: pd.DataFrame) -> bool:
 
 
 def class_changes(frame: pd.DataFrame) -> pd.Series:
-    """The share of the maps of each network, in canonical settings, that change the predicted class."""
+    """Return the share of the maps of each network that change the predicted class, with canonical settings."""
     confidence = per_map(frame).xs("canonical", level="settings")["Y"].unstack()
     return (confidence["as coded"] != confidence["canonical"]).groupby("model").mean()
 
 
 def coded_drop(frame: pd.DataFrame, models: Sequence[str]) -> float:
-    """The mean drop in percent by the coded class, in canonical settings."""
+    """Return the mean drop in percent of the coded class, with canonical settings."""
     maps = per_map(frame[frame["model"].isin(models)]).xs("canonical", level="settings")
     return float(100 * maps["average_drop"].unstack()["as coded"].mean())
 
 
 def convention_effects(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each coded convention changes, in percent: one row per network and convention.
+    """Return the change due to each coded convention in percent, with one row per network and convention.
 
-    The maps are those of the canonical settings, averaged over the methods that ran on all images. The change is paired
-    by image.
+    The maps have canonical settings. The values are averaged over the methods that ran on all images. The change is
+    paired by image.
     """
     canonical = on_full_image_set(frame[frame["settings"] == "canonical"])
     mean = canonical.groupby(["model", "metric", "convention", "image"])["value"].mean().reset_index()
@@ -96,9 +96,9 @@ def convention_effect(mean: pd.DataFrame, metric: str, convention: str) -> pd.Da
 
 
 def setting_effects(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Settings as coded minus canonical settings, by the canonical metrics, paired by image.
+    """Return the difference of coded minus canonical settings with the canonical metrics, paired by image.
 
-    Empty if none of the methods has settings as coded.
+    The frame is empty if no method has coded settings.
     """
     rows = frame[(frame["convention"] == "canonical") & frame["metric"].isin(metrics)]
     gaps = [
@@ -109,7 +109,7 @@ def setting_effects(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame
 
 
 def win_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """IS-CAM's wins in percent, in canonical settings, by both conventions."""
+    """Return IS-CAM's wins in percent, with canonical settings, under both conventions."""
     won = frame[frame["metric"].str.startswith("win:") & (frame["settings"] == "canonical")]
     table = 100 * won.pivot_table(index=["model", "metric"], columns="convention", values="value")
     table = table.reindex(columns=["canonical", "as coded"]).rename_axis(columns=None).reset_index()
@@ -117,9 +117,10 @@ def win_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def energy_ranges(frame: pd.DataFrame) -> pd.DataFrame:
-    """Largest minus smallest mean energy of the methods that ran on all images, in points, by both conventions.
+    """Return the largest minus the smallest mean energy of the methods that ran on all images, in percentage points.
 
-    One row per network, with the columns canonical, as coded and methods (their number).
+    The frame has one row per network and the columns canonical, as coded (one per convention), and methods (their
+    number).
     """
     rows = frame[(frame["metric"] == "energy") & (frame["settings"] == "canonical")]
     rows = on_full_image_set(rows)
@@ -132,7 +133,10 @@ def energy_ranges(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def variant(cells: pd.DataFrame, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Mean, low and high in percent of each published cell by one of the `VARIANTS`; NaN if it was not run."""
+    """Return our mean, low and high in percent for each published cell, under one of the `VARIANTS`.
+
+    The values are NaN if the variant was not run.
+    """
     settings, convention = VARIANTS[name]
     rows = frame[(frame["settings"] == settings) & (frame["convention"] == convention)]
     means = summary(rows) if len(rows) else pd.DataFrame(columns=[*KEYS, "mean", "low", "high"])
@@ -141,7 +145,7 @@ def variant(cells: pd.DataFrame, frame: pd.DataFrame, name: str) -> pd.DataFrame
 
 
 def published_beside_variants(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Published cells beside our values by each of the `VARIANTS`."""
+    """Return the published cells beside our values under each of the `VARIANTS`."""
     table = cells[[*KEYS, "value"]].rename(columns={"value": "published"})
     for name in VARIANTS:
         values = variant(cells, frame, name)
@@ -151,9 +155,10 @@ def published_beside_variants(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.Da
 
 
 def distances(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean distance of our values from the published cells, in points, and how many cells our intervals contain.
+    """Return the mean distance of our values from the published cells and the number of cells in our intervals.
 
-    Only methods that ran on all images count. One row per metric, one column for each of the `VARIANTS`.
+    The distance is in percentage points. Only methods that ran on all images count. The table has one row per metric
+    and one column for each of the `VARIANTS`.
     """
     complete = on_full_image_set(frame)[["model", "method"]].drop_duplicates()
     groups = cells.merge(complete, on=["model", "method"]).groupby("metric", sort=False)
@@ -168,9 +173,9 @@ def distance(cells: pd.DataFrame, frame: pd.DataFrame, name: str) -> str:
 
 
 def drop_factors(bound: pd.DataFrame, cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """By which factor each published drop exceeds what the bound allows, and the mean drop measured as coded.
+    """Return the factor by which each published drop exceeds its bound, and the mean drop measured as coded.
 
-    `bound`: rows of `as_coded.bound`; `cells`: the published drops.
+    `bound` holds rows of `as_coded.bound`, and `cells` holds the published drops.
     """
     drops = cells[cells["metric"] == "average_drop"].reset_index(drop=True)
     measured = drops[["model", "method"]].assign(measured=variant(drops, frame, "both as coded")["mean"])
@@ -195,9 +200,10 @@ def drop_factors(bound: pd.DataFrame, cells: pd.DataFrame, frame: pd.DataFrame) 
 
 
 def blind_shares(data: str, count: int, seed: int) -> pd.DataFrame:
-    """The share inside the box of maps that ignore the image: a uniform one and centred discs.
+    """Compute the share of the map inside the box for maps that ignore the image: a uniform map and centred discs.
 
-    Returns the columns model ("box as coded" or "object's box"), image, method (the map), metric and value.
+    Returns a frame with the columns model ("box as coded" or "object's box"), image, method (the map), metric and
+    value.
     """
     dataset, sizes = iscam.load_images(data, count, seed), as_coded.original_sizes(data)
     originals = [as_coded.original_boxes(entry, sizes) for entry in dataset.entries]
@@ -214,7 +220,7 @@ def blind_shares(data: str, count: int, seed: int) -> pd.DataFrame:
 
 
 def blind_table(shares: pd.DataFrame) -> pd.DataFrame:
-    """Mean share inside each box: one row per map."""
+    """Return the mean share inside each box, with one row per map."""
     means = summary(shares)
     table = means.assign(cell=estimates(means)).pivot(index="method", columns="model", values="cell")
     table = table.loc[shares["method"].unique(), shares["model"].unique()]
@@ -222,7 +228,7 @@ def blind_table(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def readings_table(steps: int) -> pd.DataFrame:
-    """The factors t_i of each reading of equation 7, and how many lie in [0, 1]."""
+    """Return the factors t_i of each reading of equation 7 and the number of factors in [0, 1]."""
     rows = []
     for name, t in as_coded.readings(steps).items():
         row = {"reading": name, "t_i": ", ".join(f"{x:.2g}" for x in t), "largest": max(t)}

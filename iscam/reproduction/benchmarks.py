@@ -1,4 +1,4 @@
-"""Tables of the recorded benchmarks: speed, growth of cost, and the error of rules with fewer passes."""
+"""Tables of the recorded benchmarks: speed, growth of the cost, and errors of rules with fewer passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Run = Mapping[str, Any]
 IS_CAM = "iscam IS-CAM"
 IS_CAM_15 = "iscam IS-CAM of 15 steps"
 
-#: Change -> the lines of benchmarks/speed.py without and with it.
+#: The measurements ("lines") of benchmarks/speed.py without and with each change.
 CHANGES = {
     "freed memory kept": (f"{IS_CAM}, compiled, freed memory given back", f"{IS_CAM}, compiled"),
     "compiled code": (f"{IS_CAM}, eager", f"{IS_CAM}, compiled"),
@@ -26,9 +26,9 @@ CHANGES = {
     "four midpoints for 15 steps": (IS_CAM_15, f"{IS_CAM_15}, by 4 midpoints"),
 }
 
-#: Comparison with torch-cam at the same task -> the line of benchmarks/speed.py.
+#: The measurement of benchmarks/speed.py for each comparison with torch-cam on the same task.
 AGAINST_TORCH_CAM = {
-    "all of float32, compared with torch-cam": f"{IS_CAM}, compiled, first layer once",
+    "all float32 changes, compared with torch-cam": f"{IS_CAM}, compiled, first layer once",
     "and four midpoints for 15 steps": f"{IS_CAM_15}, by 4 midpoints",
 }
 
@@ -43,16 +43,16 @@ RULE_ERRORS = ["weight error", "map error", "confidence error"]
 
 
 def benchmarks() -> dict[str, dict[str, Any]]:
-    """The recorded runs of benchmarks/speed.py; the keys name the network and the machine."""
+    """Return the recorded runs of benchmarks/speed.py. The keys name the network and the machine."""
     files = sorted((data_folder() / "results").glob("benchmarks-*.json"))
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return {f"{run['parameters']['model']}, {run['device']}": run for run in runs}
 
 
 def recorded_rates() -> pd.DataFrame:
-    """Recorded passes per second of each machine, network and precision.
+    """Return the recorded passes per second of each machine, network and precision.
 
-    Files in `data/results` list them as `{"device": ..., "rates": {model: {precision: passes per second}}}`.
+    Files in `data/results` store them as `{"device": ..., "rates": {model: {precision: passes per second}}}`.
     """
     rows = []
     for file in sorted((data_folder() / "results").glob("*.json")):
@@ -63,10 +63,11 @@ def recorded_rates() -> pd.DataFrame:
 
 
 def benchmark_table(run: Run) -> pd.DataFrame:
-    """One row per line of a speed benchmark: median seconds, speed relative to torch-cam, share of the floor.
+    """Return a table with one row per measurement of a speed benchmark.
 
-    "spread (%)" is how much longer the slowest repeat took than the fastest. "times torch-cam" compares with
-    torch-cam's fastest batch size at the same task.
+    It contains the median seconds, the speed relative to torch-cam, and the share of the floor. "spread (%)" is the
+    additional time of the slowest repeat, relative to the fastest. "times torch-cam" compares with the fastest batch
+    size of torch-cam on the same task.
     """
     median = {row["line"]: float(np.median(row["seconds"])) for row in run["lines"]}
     rows = []
@@ -92,9 +93,9 @@ def benchmark_table(run: Run) -> pd.DataFrame:
 
 
 def speedups() -> pd.DataFrame:
-    """How many times faster IS-CAM is with each change, and than torch-cam: one column per recorded run.
+    """Return the speedup of IS-CAM with each change, and relative to torch-cam, with one column per recorded run.
 
-    NaN if a run does not have the lines.
+    The value is NaN if a run does not contain the measurements.
     """
     table = pd.DataFrame({"line": [*CHANGES, *AGAINST_TORCH_CAM]})
     for name, run in benchmarks().items():
@@ -106,8 +107,8 @@ def speedups() -> pd.DataFrame:
 
 
 def describe_benchmark(run: Run) -> str:
-    """When, where and with which packages a benchmark ran, its floors, and the command that repeats it."""
-    packages = ("torch", "torchcam", "grad-cam")  # old records do not name the peers
+    """Describe a benchmark run: date, machine, packages, floors, and the command that repeats the run."""
+    packages = ("torch", "torchcam", "grad-cam")  # old records do not contain the versions of the peers
     floors = ", ".join(f"{rate:.1f} passes per second in {precision}" for precision, rate in run["floors"].items())
     versions = [f"{package} {run['versions'][package]}" for package in packages if package in run["versions"]]
     place = ", ".join([run["device"], *versions])
@@ -115,17 +116,17 @@ def describe_benchmark(run: Run) -> str:
 
 
 def live_channels(run: Run) -> int:
-    """Channels of the benchmark's image that are not constant."""
+    """Return the number of channels that are not constant for the image of the benchmark."""
     return next(row["passes"] for row in run["lines"] if row["line"] == "iscam Score-CAM")
 
 
 def noise_share(run: Run) -> str:
-    """How much of SS-CAM's time is its noise: IS-CAM takes the same passes without it."""
+    """Describe the share of SS-CAM's time that the noise takes. IS-CAM takes the same passes without noise."""
     seconds = benchmark_table(run).set_index("line")["seconds"]
     noisy, quiet = seconds["iscam SS-CAM"], seconds[f"{IS_CAM}, compiled"]
     return (
-        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; IS-CAM's passes, equal in number, "
-        f"took {quiet:.1f} s."
+        f"Noise takes {100 * (1 - quiet / noisy):.0f} % of SS-CAM's {noisy:.1f} s; the same number of passes without "
+        f"noise, in IS-CAM, took {quiet:.1f} s."
     )
 
 
@@ -133,7 +134,7 @@ def noise_share(run: Run) -> str:
 
 
 def floor_table(run: Run) -> pd.DataFrame:
-    """Passes per second of the bare network: one row per precision and batch size, uncompiled and compiled."""
+    """Return the passes per second of the bare network, uncompiled and compiled, per precision and batch size."""
     bare = pd.DataFrame(run["bare"]).query("task == 'floor'").astype({"batch": int})
     bare["passes/s"] = bare["passes"] / bare["seconds"].map(np.median)
     modes = bare["compiled"].map({False: "uncompiled", True: "compiled"})
@@ -142,14 +143,17 @@ def floor_table(run: Run) -> pd.DataFrame:
 
 
 def eager_shares(run: Run) -> str:
-    """The speed of our uncompiled lines as shares of the best uncompiled bare passes."""
+    """Return the speeds of our uncompiled measurements as shares of the fastest uncompiled bare passes."""
     bare = floor_table(run).query("precision == 'fp32'")["uncompiled"].max()
     rates = benchmark_table(run).set_index("line")["passes/s"].filter(like="eager")
     return "; ".join(f"{line.removeprefix('iscam ')}: {100 * rate / bare:.0f} %" for line, rate in rates.items())
 
 
 def peak_table(run: Run) -> pd.DataFrame:
-    """10^12 floating point operations per second of a matrix product, and the network's and IS-CAM's share of it."""
+    """Return the speed of a matrix product, and the shares of this speed that the bare network and IS-CAM reach.
+
+    The unit is 10^12 floating point operations per second.
+    """
     rows = []
     for row in run["bare"]:
         if row["task"] == "matrix product":
@@ -165,17 +169,17 @@ def peak_table(run: Run) -> pd.DataFrame:
 
 
 def gpu_table() -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The recorded calls on a GPU, each at its fastest batch size, and their provenance."""
+    """Return the recorded calls on a GPU, each with the fastest batch size, and their provenance."""
     frame, run = recorded("gpu_h200")
     frame["passes/s"] = frame["passes"] / frame["seconds"]
     of_peak = 100 * frame["passes/s"] * frame["model"].map(run["flop"]) / run["matrix product"]
-    frame["% of peak"] = of_peak.where(frame["precision"] == "bf16")  # the product's precision
+    frame["% of peak"] = of_peak.where(frame["precision"] == "bf16")  # the precision of the matrix product
     fastest = frame.groupby(["model", "what", "precision", "mode"])["passes/s"].idxmax()
     return frame.loc[fastest].reset_index(drop=True), run
 
 
 def gpu_summary(rows: pd.DataFrame) -> str:
-    """What the GPU's table says about IS-CAM of 15 steps and about torch-cam's."""
+    """Summarise the GPU's table for IS-CAM of 15 steps and for the IS-CAM of torch-cam."""
     best = rows.set_index(["model", "what", "precision", "mode"])
     steps, bare = best.xs("IS-CAM of 15 steps", level="what"), best.xs("bare passes", level="what")
     peer = best.loc["squeezenet1_0", "torch-cam IS-CAM of 15 steps", "fp32", "eager"]
@@ -184,10 +188,10 @@ def gpu_summary(rows: pd.DataFrame) -> str:
     share = steps.loc["vgg16", "bf16", "compiled"]["% of peak"]
     return (
         f"IS-CAM of VGG-16 in bfloat16 uses {share:.0f} % of the GPU's peak. A map of 15 steps on SqueezeNet1.0 is "
-        f"{half:.1f} times as fast in bfloat16, and {full:.1f} times in fp32, as torch-cam's in fp32 at its fastest "
-        f"batch size (one run of torch-cam, the fastest of three of ours). Without fewer passes, little more is "
-        f"possible: bare passes in bfloat16 are {limit:.1f} times as fast as torch-cam's. Four midpoints "
-        f"divide the passes by 3.75; they were not timed on a GPU."
+        f"{half:.1f} times as fast in bfloat16, and {full:.1f} times as fast in fp32, as a map of torch-cam in fp32 "
+        f"with its fastest batch size (one run of torch-cam, and the fastest of three of our runs). With the same "
+        f"number of passes, little more is possible: bare passes in bfloat16 are {limit:.1f} times as fast as those of "
+        f"torch-cam. Four midpoints divide the number of passes by 3.75; they were not timed on a GPU."
     )
 
 
@@ -195,7 +199,7 @@ def gpu_summary(rows: pd.DataFrame) -> str:
 
 
 def nodes_runs() -> dict[str, list[tuple[pd.DataFrame, dict[str, Any]]]]:
-    """The recorded runs of benchmarks/nodes.py; runs with the same images, network and channels share a key."""
+    """Return the recorded runs of benchmarks/nodes.py. Runs with the same images, network and channels share a key."""
     runs: dict[str, list[tuple[pd.DataFrame, dict[str, Any]]]] = {}
     for name in filter(is_recorded, NODES_RUNS):
         frame, run = recorded(name)
@@ -208,16 +212,17 @@ def nodes_runs() -> dict[str, list[tuple[pd.DataFrame, dict[str, Any]]]]:
 
 
 def worst_errors(runs: list[tuple[pd.DataFrame, dict[str, Any]]]) -> pd.DataFrame:
-    """The largest errors over the images of some runs: one row per quantity, rule and number of passes."""
+    """Return the largest errors over the images of some runs, per quantity, rule and number of passes."""
     frames = pd.concat([frame for frame, _ in runs])
     return frames.groupby(RULE_KEYS, sort=False)[RULE_ERRORS].max().reset_index()
 
 
 def fewest_passes(worst: Mapping[str, pd.DataFrame], tolerances: Mapping[str, float]) -> pd.DataFrame:
-    """The fewest passes per channel that keep the map of the worst image within an error, for each rule.
+    """Return the smallest number of passes per channel with which the map of the worst image is within an error.
 
-    `worst`: label -> rows of `worst_errors`; `tolerances`: approximated quantity -> error. "–" means that no tried
-    number of passes suffices.
+    `worst` maps labels to rows of `worst_errors`, and `tolerances` maps each approximated quantity to the error. The
+    table has one row per quantity and rule, and one column per label. "–" means that no tested number of passes
+    suffices.
     """
     everything = pd.concat(worst.values())
     tried = everything[everything["passes a channel"] == 5]

@@ -25,7 +25,7 @@ RULES = (
 
 RULE_MARKERS = "osX^P*Dv<>"
 
-#: Options of seaborn's lines with intervals: means with 95 % bootstrap intervals.
+#: Options of seaborn's line plots: means with 95 % bootstrap intervals.
 LINES = {"markers": True, "dashes": False, "palette": "colorblind", "errorbar": ("ci", 95), "seed": 0}
 
 
@@ -33,7 +33,7 @@ LINES = {"markers": True, "dashes": False, "palette": "colorblind", "errorbar": 
 
 
 def speeds(table: pd.DataFrame, floors: Mapping[str, float], title: str) -> Figure:
-    """Passes per second of each line of a benchmark; dashed lines mark the floor of each precision."""
+    """Draw the passes per second of each measurement of a benchmark. Dashed lines mark the floor of each precision."""
     figure, axes = grid(1, 1, 7.5, 0.32 * len(table) + 1.2)
     axis = axes[0, 0]
     axis.barh(table["line"], table["passes/s"], color=np.where(table["line"].str.startswith("iscam"), "C0", "C7"))
@@ -46,9 +46,10 @@ def speeds(table: pd.DataFrame, floors: Mapping[str, float], title: str) -> Figu
 
 
 def growth(frame: pd.DataFrame) -> Figure:
-    """Measured seconds against each varied quantity; a dashed line is proportional through the largest value.
+    """Draw the measured seconds against each varied quantity.
 
-    `frame` has the columns grows, value and seconds; each value of `grows` gets a panel.
+    A dashed line through the origin and the largest value shows proportional growth. `frame` has the columns grows,
+    value and seconds. Each value of `grows` has its own panel.
     """
     groups = frame.groupby("grows", sort=False)
     figure, axes = grid(1, len(groups), 9.6, 2.9)
@@ -64,7 +65,9 @@ def growth(frame: pd.DataFrame) -> Figure:
 
 
 def over_passes(worst: pd.DataFrame, column: str, ylabel: str, title: str) -> Figure:
-    """An error against the passes per channel, on a logarithmic scale: one line per rule, one panel per quantity.
+    """Draw an error against the passes per channel on a logarithmic scale.
+
+    There is one line per rule and one panel per quantity.
 
     `worst` has the columns of, rule (one of `RULES`), passes a channel and `column`.
     """
@@ -88,9 +91,9 @@ def over_passes(worst: pd.DataFrame, column: str, ylabel: str, title: str) -> Fi
 
 
 def scores(values: Tensor, factors: Tensor) -> Figure:
-    """Scores (channels, steps) as an image with one row per channel, and the means of the rows beside it.
+    """Draw the scores (channels, steps) as an image with one row per channel, and the means of the rows beside it.
 
-    `factors` (steps,) are the t_i, written under the columns.
+    `factors` (steps,) are the t_i, which label the columns.
     """
     figure, axes = grid(1, 2, max(6.5, 0.42 * len(factors) + 3.5), 3.8, width_ratios=[3, 1], sharey=True)
     left, right = axes[0]
@@ -105,7 +108,7 @@ def scores(values: Tensor, factors: Tensor) -> Figure:
 
 
 def factors(counts: Sequence[int], linear: int) -> Figure:
-    """The factors t_i of equation 7 against the step for some N, and those of the linear schedule for one N."""
+    """Draw the factors t_i of equation 7 against the step for several N, and those of the linear schedule for one N."""
     figure, axes = grid(1, 1, 7, 3.6)
     axis = axes[0, 0]
     axis.axhspan(0, 1, color="0.88", label="t in [0, 1]: the image, dimmed")
@@ -121,7 +124,7 @@ def factors(counts: Sequence[int], linear: int) -> Figure:
 
 
 def score_along_t(t: Tensor, values: Tensor, labels: Sequence[str], schedules: Mapping[str, Tensor]) -> Figure:
-    """Scores (channels, points) against t (points,), and below them the factors that each schedule scores."""
+    """Draw the scores (channels, points) against t (points,), and below them the factors t of each schedule."""
     figure, axes = grid(2, 1, 7.5, 4.6, height_ratios=[3, 1], sharex=True)
     top, bottom = axes[:, 0]
     top.plot(t, values.T, label=labels)
@@ -138,9 +141,10 @@ def score_along_t(t: Tensor, values: Tensor, labels: Sequence[str], schedules: M
 
 
 def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int = 2) -> Figure:
-    """Means over images with 95 % bootstrap intervals against N: one line per schedule, one panel per quantity.
+    """Draw means over images with 95 % bootstrap intervals against N.
 
-    `frame` has the columns schedule, N and the quantities; `quantities`: column -> label of its axis.
+    There is one line per schedule and one panel per quantity. `frame` has the columns schedule, N and the quantities.
+    `quantities` maps each of these columns to the label of its axis.
     """
     rows = -(-len(quantities) // columns)
     figure, axes = grid(rows, columns, 9.6, 2.9 * rows)
@@ -162,7 +166,7 @@ def over_steps(frame: pd.DataFrame, quantities: Mapping[str, str], columns: int 
 
 
 def over_layers(frame: pd.DataFrame, margin: float, ylabel: str, columns: int = 4) -> Figure:
-    """Means over images with 95 % bootstrap intervals against the share of layers: one panel per method.
+    """Draw means over images with 95 % bootstrap intervals against the share of layers, with one panel per method.
 
     `frame` has the columns method, model, share (percent) and value. Values up to `margin` are shaded.
     """
@@ -189,9 +193,9 @@ def move_legend(figure: Figure, axis: Any) -> None:
 
 
 def drop_and_increase(groups: Mapping[str, pd.DataFrame]) -> Figure:
-    """Average drop and increase of each row as a point; the region that no averages can reach is shaded.
+    """Draw the average drop and increase of each row as a point. The region that no averages can reach is shaded.
 
-    `groups`: name -> rows of `tables.drop_increase_bound`, in percent.
+    `groups` maps names to rows of `tables.drop_increase_bound`, in percent.
     """
     figure, axes = grid(1, 1, 7.5, 4.2)
     axis = axes[0, 0]

@@ -1,4 +1,4 @@
-"""The papers' claims as comparisons of methods, and the verdicts of a study on them."""
+"""The papers' claims as comparisons of methods, and the verdicts of a study on these claims."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class Comparison(NamedTuple):
     networks: str = ""
 
 
-#: The primary comparison, chosen before any run was recorded: Table II reports the average drop, and the paper says
-#: that Score-CAM fails there and IS-CAM does not. Its p-value is not corrected; those of all others are, by Holm.
+#: The primary comparison, which was chosen before any run was recorded. Table II reports the average drop, and the
+#: paper says that Score-CAM fails in this table and IS-CAM does not. Its p-value is not corrected. All other p-values
+#: are corrected with Holm's method.
 PRIMARY = Comparison("is_cam", "score_cam", "average_drop")
 
-#: Claim of the IS-CAM paper or its poster -> its comparisons.
+#: The comparisons for each claim of the IS-CAM paper or its poster.
 CLAIMS: dict[str, list[Comparison]] = {
     "IS-CAM scores better than Score-CAM": [
         Comparison("is_cam", "score_cam", metric)
@@ -60,12 +61,13 @@ COLUMNS = ["claim", "method", "other", "metric", "mean", "low", "high", "n", "fa
 def verdicts(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Test every comparison of the papers' `CLAIMS` on a study.
 
-    `frame`: the table of `run_study`. The unit is an image: its difference is averaged over the networks and over the
-    seeds of noisy methods. Comparisons of methods or metrics that are not in `frame` are left out.
+    `frame` is the table of `run_study`. The tests have one difference per image, which is averaged over the networks
+    and over the seeds of noisy methods. Comparisons of methods or metrics that are not in `frame` are left out.
 
-    Returns the columns claim, method, other, metric, mean, low, high (of the difference, with a 95 % bootstrap
-    interval), n, failed (images without a value), p (sign-flip test, corrected by Holm over all comparisons except
-    `PRIMARY`) and verdict: "holds", "opposite", "no difference shown" (p >= 5 %) or "not tested" (fewer than 2 images).
+    Returns a frame with the columns claim, method, other, metric, mean, low, high (the difference with a 95 % bootstrap
+    interval), n, failed (number of images without a value), p (sign-flip test, corrected with Holm's method for all
+    comparisons except `PRIMARY`) and verdict: "holds", "opposite", "no difference shown" (p >= 5 %) or "not tested"
+    (fewer than 2 images).
     """
     tests = corrected(
         {each: difference_test(each, frame, seed) for each in distinct_comparisons() if is_in(each, frame)}
@@ -80,7 +82,7 @@ def verdicts(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def distinct_comparisons() -> list[Comparison]:
-    """Every comparison of the claims once."""
+    """Return the distinct comparisons of the claims."""
     return list(dict.fromkeys(each for comparisons in CLAIMS.values() for each in comparisons))
 
 
@@ -92,7 +94,7 @@ def is_in(comparison: Comparison, frame: pd.DataFrame) -> bool:
 
 
 def difference_test(comparison: Comparison, frame: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Interval and uncorrected p-value of the difference between the two methods."""
+    """Compute the interval and the uncorrected p-value of the difference between the two methods."""
     rows = frame[frame["model"].str.contains(comparison.networks, regex=False)]
     rows = merge_seeds(rows[rows["metric"] == comparison.metric])
     values = rows.pivot(index=["model", "image"], columns="method", values="value")
@@ -102,14 +104,14 @@ def difference_test(comparison: Comparison, frame: pd.DataFrame, seed: int) -> d
 
 
 def corrected(tests: dict[Comparison, dict[str, float]]) -> dict[Comparison, dict[str, float]]:
-    """The tests with the p-values of all comparisons except `PRIMARY` corrected by Holm."""
+    """Return the tests, with the p-values of all comparisons except `PRIMARY` corrected with Holm's method."""
     others = [comparison for comparison in tests if comparison != PRIMARY]
     p = holm(np.array([tests[comparison]["p"] for comparison in others]))
     return tests | {each: tests[each] | {"p": float(value)} for each, value in zip(others, p, strict=True)}
 
 
 def verdict(comparison: Comparison, test: Mapping[str, float]) -> str:
-    """The verdict of a test on its comparison."""
+    """Return the verdict of a test on a comparison."""
     if np.isnan(test["p"]):
         return "not tested"
     if test["p"] >= LEVEL:
@@ -118,7 +120,7 @@ def verdict(comparison: Comparison, test: Mapping[str, float]) -> str:
 
 
 def summarise(rows: pd.DataFrame) -> str:
-    """A Markdown list with one item per claim: how often each verdict occurs. `rows` are those of `verdicts`."""
+    """Return a Markdown list with the number of each verdict, one item per claim. `rows` are those of `verdicts`."""
     lines = []
     for claim, found in rows.groupby("claim", sort=False)["verdict"]:
         counts = ", ".join(f"{verdict} in {count}" for verdict, count in found.value_counts().items())

@@ -1,4 +1,4 @@
-"""Command lines that reproduce a result, for readers to copy."""
+"""Command lines that reproduce a result and that readers can copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 
 def papermill_command(notebook: str, **parameters: Any) -> str:
-    """The command that runs a notebook with these parameters; empty texts, which are defaults, are left out.
+    """Return the command that runs a notebook with these parameters. Empty texts, which are defaults, are left out.
 
     >>> papermill_command("confidence", models=["vgg16"], count=2)
     "papermill notebooks/confidence.ipynb confidence.ipynb -y '{models: [vgg16], count: 2}'"
@@ -22,7 +22,7 @@ def papermill_command(notebook: str, **parameters: Any) -> str:
 
 
 def script_command(script: str, options: Mapping[str, Any]) -> str:
-    """The command that runs a script with these options, without local paths and without default values.
+    """Return the command that runs a script with these options, without local paths and without default values.
 
     >>> script_command("benchmarks/speed.py", {"model": "resnet18", "weights": "none", "data": "menagerie"})
     'python benchmarks/speed.py --model resnet18 --weights none'
@@ -38,22 +38,22 @@ def script_command(script: str, options: Mapping[str, Any]) -> str:
 
 
 def argv_of(run: Mapping[str, Any]) -> list[str]:
-    """The arguments of a recorded run. Old records have only the command line."""
+    """Return the arguments of a recorded run. Old records contain only the command line."""
     return list(run["argv"]) if "argv" in run else shlex.split(run["command"])
 
 
 def is_study(run: Mapping[str, Any]) -> bool:
-    """Return True if `iscam study` made the record."""
+    """Return True if `iscam study` wrote the record."""
     return "images_computed" in run
 
 
 def study_command(run: Mapping[str, Any]) -> str:
-    """The command that repeats a recorded study on this machine, whatever engine and entry point the record used."""
+    """Return the command that repeats a recorded study on this machine, without its engine and entry point."""
     return shlex.join(["iscam", *without_options(argv_of(run)[1:], ["--engine", "--address"])])
 
 
 def without_options(argv: Sequence[str], names: Iterable[str]) -> list[str]:
-    """The arguments without the named options and their values.
+    """Return the arguments without the named options and the values of these options.
 
     >>> without_options(["study", "a.yaml", "--count", "3", "--seed=1"], ["--count", "--seed"])
     ['study', 'a.yaml']

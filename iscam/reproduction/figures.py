@@ -1,4 +1,4 @@
-"""Figures of images, maps and drawings. `charts` has those of numbers."""
+"""Figures of images, maps and drawings. The module `charts` draws figures of numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from iscam.reproduction.names import method_summary, method_title
 
 
 def grid(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A figure of the given size in inches with an array of axes (rows, columns)."""
+    """Return a figure of the given size in inches and an array of axes (rows, columns)."""
     figure = new_figure(width, height)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def hero(image: Tensor, label: str, maps: Mapping[str, Tensor]) -> Figure:
-    """The image and the overlay of each method in two rows, with one line on where the method's weights come from."""
+    """Draw the image and the overlay of each method in two rows, with a line on the origin of the method's weights."""
     columns = -(-(len(maps) + 1) // 2)
     figure, axes = grid(2, columns, 3 * columns, 7.4)
     show_image(axes.flat[0], image)
@@ -40,7 +40,7 @@ def hero(image: Tensor, label: str, maps: Mapping[str, Tensor]) -> Figure:
 
 
 def strip(panels: Mapping[str, Tensor], columns: int = 7, most: float = 1.0, label: str = "saliency") -> Figure:
-    """Images (3, height, width) and maps (height, width) side by side; maps share one scale from 0 to `most`."""
+    """Draw images (3, height, width) and maps (height, width) side by side. Maps share one scale from 0 to `most`."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = grid(rows, columns, 1.5 * columns + 0.8, 1.75 * rows)
@@ -63,7 +63,7 @@ def hide_axes(axes: Any) -> None:
 
 
 def contact_sheet(drawings: Sequence[Sequence[Drawing]]) -> Figure:
-    """Drawings in rows; each row is labelled with its species."""
+    """Show drawings in rows. Each row is labelled with its species."""
     columns = len(drawings[0])
     figure, axes = grid(len(drawings), columns, 1.5 * columns + 0.5, 1.55 * len(drawings))
     for row, line in zip(axes, drawings, strict=True):
@@ -75,7 +75,7 @@ def contact_sheet(drawings: Sequence[Sequence[Drawing]]) -> Figure:
 
 
 def titled_drawings(drawings: Sequence[Drawing], titles: Sequence[str], columns: int = 5) -> Figure:
-    """Drawings with a title each, in rows of at most `columns`."""
+    """Show drawings with one title each, in rows of at most `columns`."""
     rows = -(-len(drawings) // columns)
     figure, axes = grid(rows, columns, 1.7 * columns, 1.95 * rows)
     hide_axes(axes)
@@ -86,7 +86,7 @@ def titled_drawings(drawings: Sequence[Drawing], titles: Sequence[str], columns:
 
 
 def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
-    """A drawing beside horizontal bars: one group per part, one colour per column of `values`."""
+    """Show a drawing beside horizontal bars, with one group per part and one colour per column of `values`."""
     figure, axes = grid(1, 2, 9, 3.6, width_ratios=[1, 1.6])
     left, right = axes[0]
     left.imshow(drawing.image)
@@ -101,7 +101,10 @@ def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
 def truth_beside_map(
     image: LabelledImage, saliency_map: Tensor, saliency: pd.Series, importance: pd.Series, title: str
 ) -> Figure:
-    """A drawing, its map, and per part the map's mean and the true importance, each divided by its largest size."""
+    """Show a drawing, its map, and bars of two quantities per part: the mean of the map and the true importance.
+
+    The values of each quantity are divided by its largest absolute value.
+    """
     figure, axes = grid(1, 3, 10, 3.2, width_ratios=[1, 1, 1.5])
     left, middle, right = axes[0]
     show_image(left, image.image, image.name)

@@ -20,20 +20,20 @@ METRICS = ("insertion", "deletion", "average_drop", "average_increase", "energy"
 #: The metrics that compare a map with the true importance of parts.
 TRUTH = ("part_correlation", "decisive_part", "mask_energy")
 
-#: Recorded run -> what its images are.
+#: The kind of the images of each recorded run.
 IMAGES = {"tables_squeezenet": "photographs", "tables_menagerie": "drawings"}
 
 Runs = Mapping[str, pd.DataFrame]
 
 
 def runs() -> Runs:
-    """The recorded runs that the findings use and that exist."""
+    """Return the existing recorded runs that the findings use."""
     names = ("ground_truth", "tables_menagerie", "tables_squeezenet")
     return {name: recorded(name)[0] for name in names if is_recorded(name)}
 
 
 def sentences() -> list[str]:
-    """At most five findings, in Markdown. Every number comes from the recorded runs."""
+    """Return at most five findings in Markdown. Every number comes from the recorded runs."""
     found = runs()
     findings = [integration(found), truth(found["ground_truth"])]
     if "tables_menagerie" in found:
@@ -44,18 +44,19 @@ def sentences() -> list[str]:
 
 
 def integration(found: Runs) -> str:
-    """Does IS-CAM do better than Score-CAM? The primary comparison, then counts of all paired differences."""
+    """Compare IS-CAM with Score-CAM: the result of the primary comparison, and counts of all paired differences."""
     gaps, better, worse = differences(found)
     return (
-        f"**Does integrating over the mask help?** {primary(found)}The two methods have {len(gaps)} paired differences "
-        f"in the papers' metrics and the ground truth ({gaps['model'].nunique()} networks, "
-        f"{gaps['metric'].nunique()} metrics; 95 % intervals, not corrected for their number). IS-CAM is better in "
-        f"{better} and Score-CAM in {worse}; the other {len(gaps) - better - worse} intervals contain zero."
+        f"**Does integrating over the mask help?** {primary(found)}There are {len(gaps)} paired comparisons of the two "
+        f"methods with the papers' metrics and the ground truth ({gaps['model'].nunique()} networks, "
+        f"{gaps['metric'].nunique()} metrics; 95 % intervals, not corrected for multiple comparisons). IS-CAM is "
+        f"better in {better}, and Score-CAM is better in {worse}; the other {len(gaps) - better - worse} intervals "
+        f"contain zero."
     )
 
 
 def differences(found: Runs) -> tuple[pd.DataFrame, int, int]:
-    """The paired differences between IS-CAM and Score-CAM; in how many IS-CAM is better, and in how many worse."""
+    """Return the paired differences between IS-CAM and Score-CAM, and in how many IS-CAM is better and worse."""
     gaps = pd.concat([paired(frame, "is_cam", "score_cam") for frame in found.values()])
     gaps = gaps[gaps["metric"].isin([*METRICS, *TRUTH])]
     lower = gaps["metric"].map(lower_is_better)
@@ -66,9 +67,9 @@ def differences(found: Runs) -> tuple[pd.DataFrame, int, int]:
 
 
 def primary(found: Runs) -> str:
-    """The result of the primary comparison, IS-CAM minus Score-CAM in average drop."""
+    """Describe the result of the primary comparison, IS-CAM minus Score-CAM in average drop."""
     results = [primary_result(found[name], images) for name, images in IMAGES.items() if name in found]
-    start = "In average drop, the comparison chosen beforehand, IS-CAM minus Score-CAM is "
+    start = "The primary comparison, chosen in advance, is that of average drop: IS-CAM minus Score-CAM is "
     return f"{start}{', and '.join(results)}. " if results else ""
 
 
@@ -79,31 +80,31 @@ def primary_result(frame: pd.DataFrame, images: str) -> str:
 
 
 def primary_row(frame: pd.DataFrame) -> tuple[pd.Series, Estimate]:
-    """The row of the primary comparison in `verdicts`, and its difference in points."""
+    """Return the row of the primary comparison in `verdicts`, and the difference in percentage points."""
     rows = verdicts(frame)
     rows = rows[(rows[["method", "other", "metric"]] == PRIMARY[:3]).all(axis=1)].head(1)
     return rows.iloc[0], estimates(rows)[0]
 
 
 def truth(frame: pd.DataFrame) -> str:
-    """How well the maps agree with the true importance of the parts, and how well any map could."""
+    """Describe how well the maps agree with the true importance of the parts, and how well the oracle agrees."""
     means = part_correlations(frame)
     methods = ("is_cam", "score_cam", "oracle")
     integrated, plain, best = (", ".join(means[name].map("{:z.2f}".format)) for name in methods)
     return (
         f"**Do the maps agree with the ground truth?** On {frame['image'].nunique()} drawings with known importance "
-        f"of the parts, the rank correlation of map and importance is {integrated} for IS-CAM and {plain} for "
-        f"Score-CAM on {', '.join(means.index)}. An oracle, the best map of that resolution, reaches {best}."
+        f"of the parts, the mean rank correlation between map and importance is {integrated} for IS-CAM and {plain} "
+        f"for Score-CAM on {', '.join(means.index)}. An oracle, the best map at this resolution, reaches {best}."
     )
 
 
 def part_correlations(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean rank correlation with the true importance: one row per network, one column per method."""
+    """Return the mean rank correlation with the true importance, with a row per network and a column per method."""
     return summary(frame).query("metric == 'part_correlation'").pivot(index="model", columns="method", values="mean")
 
 
 def controls(frame: pd.DataFrame) -> str:
-    """In how many pairs of network and metric a network-independent control does as well as IS-CAM."""
+    """Count the pairs of network and metric in which a network-independent control does as well as IS-CAM."""
     pairs = controls_as_good(frame)
     beaten = pairs.index[pairs].get_level_values("metric").str.replace("_", " ")
     where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
@@ -116,7 +117,7 @@ def controls(frame: pd.DataFrame) -> str:
 
 
 def controls_as_good(frame: pd.DataFrame) -> pd.Series:
-    """Per network and metric: is a control at least as good as IS-CAM?"""
+    """Return True for each pair of network and metric in which a control is at least as good as IS-CAM."""
     means = summary(frame).pivot(index=["model", "metric"], columns="method", values="mean")
     means = means.loc[means.index.isin(METRICS, level="metric")]
     signs = [-1 if lower_is_better(metric) else 1 for _, metric in means.index]
@@ -126,7 +127,7 @@ def controls_as_good(frame: pd.DataFrame) -> pd.Series:
 
 
 def photographs(frame: pd.DataFrame) -> str:
-    """The papers' table on photographs, beside the published values."""
+    """Describe our values on photographs beside the published values."""
     means = summary(frame).set_index(["model", "metric", "method"])["mean"]
     printed = pd.concat([published_table(table) for table in ("table2", "table3")])
     printed = printed.set_index(["model", "metric", "method"])["value"]
@@ -139,12 +140,12 @@ def photographs(frame: pd.DataFrame) -> str:
     ]
     return (
         f"**Are the published numbers reproduced?** On {frame['image'].nunique()} photographs, with `{model}` and "
-        f"weights other than the paper's, {', '.join(texts)}.{energy_as_coded()}"
+        f"weights that differ from the paper's, {', '.join(texts)}.{energy_as_coded()}"
     )
 
 
 def energy_as_coded() -> str:
-    """The energies as the authors' notebook measures them, if they are recorded."""
+    """Describe the energies measured as in the authors' notebook, or return "" if they are not recorded."""
     if not is_recorded("audit_squeezenet"):
         return ""
     frame = recorded("audit_squeezenet")[0].query("metric == 'energy' and settings == 'canonical'")
@@ -161,24 +162,24 @@ def energy_as_coded() -> str:
 
 
 def bound() -> str:
-    """How many published pairs of drop and increase break the bound on their sum."""
+    """Describe how many published pairs of drop and increase exceed the bound on their sum."""
     pairs = published_bound()
     broken = pairs[pairs["at most 100"] == "no"]
     return (
-        f"**Are the published numbers possible?** Average drop and average increase of the same images "
-        f"add up to at most 100 %. {len(broken)} of the {len(pairs)} published pairs break this bound; the "
+        f"**Are the published numbers possible?** The sum of average drop and average increase over the same images is "
+        f"at most 100 %. For {len(broken)} of the {len(pairs)} published pairs, the sum exceeds this bound; the "
         f"largest sum is {broken['sum (%)'].max():.2f} %."
     )
 
 
 def published_bound() -> pd.DataFrame:
-    """The published pairs of average drop and average increase, and whether their sum is at most 100 %."""
+    """Return the published pairs of average drop and average increase, and whether their sum is at most 100 %."""
     pairs = published_table("table2")
     return drop_increase_bound(pairs[pairs["metric"].isin(["average_drop", "average_increase"])])
 
 
 def tables() -> list[tuple[str, pd.DataFrame]]:
-    """The results behind the sentences: captions, and tables of means with 95 % intervals."""
+    """Return the results behind the sentences: captions, and tables of means with 95 % intervals."""
     found = runs()
     rows = by_network(summary(found["ground_truth"]), "part_correlation", scale=1)
     shown = [("Rank correlation with the true importance of the parts", rows)]

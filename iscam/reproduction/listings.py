@@ -1,4 +1,4 @@
-"""Listings of the package's code for pages that show it beside its equations."""
+"""Listings of the package's code for pages that show code beside equations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def listing(function: Callable[..., Any]) -> str:
-    """The source of a function or method without its docstring.
+    """Return the source of a function or method without the docstring.
 
     >>> print(listing(iscam.maps.to_float64))
     def to_float64(x: Tensor) -> Tensor:

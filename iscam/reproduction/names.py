@@ -1,4 +1,4 @@
-"""Names for readers: titles of methods and headings of metrics."""
+"""Names for readers: the titles of methods and the headings of metrics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from iscam.methods import CONTROLS, METHODS
 from iscam.metrics.ground_truth import DRAWN_CONTROLS
 from iscam.metrics.registry import MetricCall, parse_metric
 
-#: Titles of variants that recorded runs have under a name of their own.
+#: Titles of variants that have a separate name in recorded runs.
 VARIANTS = {"is_cam_linear": "IS-CAM, linear"}
 
-#: Headings of columns that are not metrics of the registry, or that need another heading than its.
+#: Headings of columns that are not in the metric registry, or whose heading differs from the registry's.
 HEADINGS = {
     "model": "network",
     "win": "IS-CAM wins (%) ↑",
@@ -21,7 +21,7 @@ HEADINGS = {
 
 
 def method_title(name: str) -> str:
-    """The title of a method, followed by its variant if the name has one.
+    """Return the title of a method, followed by the variant if the name has one.
 
     >>> method_title("is_cam zero baseline")
     'IS-CAM zero baseline'
@@ -32,12 +32,12 @@ def method_title(name: str) -> str:
 
 
 def method_summary(name: str) -> str:
-    """Where the weights of a method come from, in one line."""
+    """Return one line on the origin of a method's weights."""
     return METHODS[name].summary
 
 
 def column_heading(name: str) -> str:
-    """The heading of a table's column; a name that is not a metric is its own heading.
+    """Return the heading of a table column. A name that is not a metric is returned unchanged.
 
     >>> column_heading("deletion"), column_heading("win:ss_cam"), column_heading("images")
     ('deletion AUC (%) ↓', 'win over SS-CAM (%) ↑', 'images')
@@ -49,12 +49,12 @@ def column_heading(name: str) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Return True if lower values of the metric are better. The metric may have an argument, as "insertion:blur"."""
+    """Return True if lower values of the metric are better. The metric may have an argument, as in "insertion:blur"."""
     return parse_metric(metric).metric.better == "lower"
 
 
 def metric_call(name: str) -> MetricCall | None:
-    """The metric of that name; None if there is none."""
+    """Return the metric of that name, or None if there is no such metric."""
     try:
         return parse_metric(name)
     except InputError:

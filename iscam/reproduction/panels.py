@@ -1,4 +1,4 @@
-"""HTML panels of images for notebooks and the book, side by side or behind a slider."""
+"""HTML panels of images for notebooks and the book, side by side or with a slider."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from iscam.plots import show_image, show_overlay
 from iscam.transforms import canonical_transform
 
-#: Width of an inlined image.
+#: Width of an inlined image, in pixels.
 PIXELS = 300
 
 
@@ -39,9 +39,9 @@ class Panel:
 def inlined(
     image: Tensor, saliency_map: Tensor | None = None, transform: Callable[..., Any] | None = canonical_transform
 ) -> str:
-    """An image (3, height, width), with a map (height, width) over it if given, as the `src` of an `<img>`.
+    """Return an image (3, height, width), with the map (height, width) over it if given, as the `src` of an `<img>`.
 
-    `transform`: the network's; its normalisation is undone for display.
+    `transform` is the transform of the network. Its normalisation is undone for display.
     """
     figure = Figure(figsize=(3, 3 * image.shape[1] / image.shape[2]), dpi=PIXELS / 3)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -55,15 +55,15 @@ def inlined(
 
 
 def panels(shown: Sequence[Panel]) -> str:
-    """Panels in rows of four, or of two on a narrow screen."""
+    """Return the HTML of panels in rows of four, or in rows of two on a narrow screen."""
     return f'{STYLE}<div class="panels">{"".join(panel.html() for panel in shown)}</div>'
 
 
 def slider(frames: dict[tuple[str, int], Panel], chosen: tuple[str, int], printed: Collection[int]) -> str:
-    """One panel at a time, chosen by a slider over N and by the schedule. `frames`: (schedule, N) -> panel.
+    """Return the HTML of a panel that is selected with a slider over N and a choice of the schedule.
 
-    Mouse, touch and the arrow keys move the slider. It needs no network. In print and without scripts, the panels whose
-    N is in `printed` appear side by side.
+    `frames` maps (schedule, N) to a panel. The mouse, touch and the arrow keys move the slider. The slider needs no
+    network connection. In print and without scripts, the panels whose N is in `printed` appear side by side.
     """
     name = "slider-" + hashlib.sha256(repr(frames).encode()).hexdigest()[:8]
     schedules = list(dict.fromkeys(schedule for schedule, _ in frames))

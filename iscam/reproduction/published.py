@@ -12,7 +12,7 @@ from iscam.methods import CONTROLS
 from iscam.study.spec import Study
 from iscam.validation import unknown_choice
 
-#: Network of the papers -> the family that it and an embedded network belong to.
+#: The family of each network of the papers. An embedded network belongs to the same family.
 FAMILIES = {"vgg16": "VGG", "resnet18": "ResNet", "squeezenet1_0": "SqueezeNet"}
 
 #: The methods that the papers compare, in the order of their tables.
@@ -32,9 +32,9 @@ PAPER_METRICS = (
 
 
 def data_folder() -> Path:
-    """The folder with the published tables and recorded runs, of a checkout or an installed package.
+    """Return the folder with the published tables and recorded runs of a checkout or an installed package.
 
-    `$ISCAM_DATA` overrides it.
+    If `$ISCAM_DATA` is set, it names the folder.
     """
     if chosen := os.environ.get("ISCAM_DATA"):
         return Path(chosen)
@@ -43,11 +43,11 @@ def data_folder() -> Path:
 
 
 def published_table(table: str) -> pd.DataFrame:
-    """A published table with the columns model, method, metric, value (percent, as printed) and source.
+    """Read a published table with the columns model, method, metric, value (percent, as printed) and source.
 
     `table` is the name of a file in `data/published`, such as "table1".
 
-    Raises InputError if there is no such table; the message lists the tables.
+    Raises InputError if there is no such table. The message lists the tables.
 
     >>> published_table("table1").head(1)[["model", "method", "metric", "value"]].values.tolist()
     [['vgg16', 'grad_cam', 'insertion', 45.25]]
@@ -59,7 +59,10 @@ def published_table(table: str) -> pd.DataFrame:
 
 
 def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of a study that can be compared with published ones: the papers' networks, trained, on ILSVRC images."""
+    """Return the rows of a study that can be compared with published values.
+
+    These are the rows of the papers' networks with trained weights, on ILSVRC images.
+    """
     lists = ("LOC_val_solution.csv", "ILSVRC/Annotations/CLS-LOC/val")
     ilsvrc = any((Path(study.data) / name).exists() for name in lists)
     trained = [name for name in study.models if name in FAMILIES and study.weights.get(name, "default") is not None]
@@ -69,7 +72,7 @@ def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 def tables_study(
     models: Sequence[str], data: str, count: int | None, seed: int, weights: Mapping[str, str | None]
 ) -> Study:
-    """The study behind the papers' Tables I to III: the papers' methods, the controls and the tables' metrics."""
+    """Return the study for the papers' Tables I to III: the papers' methods, the controls and the tables' metrics."""
     return Study(
         models=models,
         data=data,

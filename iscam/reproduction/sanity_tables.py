@@ -1,7 +1,7 @@
 """Tables of the sanity checks: randomised networks, shifted inputs, and the bound for positive weights.
 
 Tables of likeness have the columns model, method, image, metric, value, against ("randomised", "another image" or the
-name of a shift) and layers (how many are re-initialised).
+name of a shift) and layers (the number of re-initialised layers).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from iscam.study.statistics import summary
 
 Maps = Mapping[str, Tensor]
 
-#: Stage of the cascade -> the depth at which it is read.
+#: Titles of the two stages of the cascade, and the aggregation that selects their depth.
 STAGES = {"After the logits' layer alone": "min", "After all layers": "max"}
 
 
@@ -33,12 +33,12 @@ STAGES = {"After the logits' layer alone": "min", "After all layers": "max"}
 
 
 def depths(net: Network, stages: int) -> list[int]:
-    """How many layers each stage of the cascade re-initialises: from 1 to all of them, evenly spaced."""
+    """Return the number of layers that each stage of the cascade re-initialises, evenly spaced from 1 to all."""
     return sorted({round(x) for x in torch.linspace(1, len(sanity.cascade(net)), stages).tolist()})
 
 
 def layers_above(net: Network) -> int:
-    """How many layers with parameters lie between the logits and the explained layer."""
+    """Return the number of layers with parameters between the logits and the explained layer."""
     layers = sanity.cascade(net)
     return next((i for i, name in enumerate(layers) if f"{name}.".startswith(f"{net.layer}.")), len(layers))
 
@@ -51,9 +51,9 @@ def cascade_maps(
     depths: Sequence[int],
     seed: int,
 ) -> dict[int, Maps]:
-    """Depth -> maps of each method after that many layers are re-initialised.
+    """Return a mapping from each depth (the number of re-initialised layers) to the maps of each method.
 
-    The warning that a map is all zeros is not shown: such maps are expected here, and `outcome_table` counts them.
+    The warning about all-zero maps is suppressed, because such maps are expected here and `outcome_table` counts them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is all zeros")
@@ -61,7 +61,7 @@ def cascade_maps(
 
 
 def cascade_likeness(trained: Maps, randomised: Mapping[int, Maps]) -> pd.DataFrame:
-    """Likeness of the trained network's maps with those after n layers are re-initialised, and with another image's."""
+    """Compute the likeness of the trained network's maps with those of randomised networks and of another image."""
     parts = [sanity.likeness(trained, maps).assign(against="randomised", layers=n) for n, maps in randomised.items()]
     others = {method: maps.roll(-1, 0) for method, maps in trained.items()}
     parts.append(sanity.likeness(trained, others).assign(against="another image", layers=0))
@@ -71,7 +71,7 @@ def cascade_likeness(trained: Maps, randomised: Mapping[int, Maps]) -> pd.DataFr
 def shift_likeness(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]], trained: Maps
 ) -> pd.DataFrame:
-    """Likeness of the maps with those of the same function with another origin, for each of `sanity.SHIFTS`."""
+    """Compute the likeness of the maps with those of the shifted network, for each of `sanity.SHIFTS`."""
     parts = []
     for name, shift in sanity.SHIFTS.items():
         moved = images + shift.to(images)[:, None, None]
@@ -84,14 +84,14 @@ def shift_likeness(
 
 
 def excess_at(frame: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """Mean excess rank correlation of each network and method at the first ("min") or last ("max") stage."""
+    """Compute the mean excess rank correlation per network and method at the first ("min") or last ("max") stage."""
     excess = sanity.excess(frame).query("metric == 'rank_correlation'")
     rows = summary(excess[excess["layers"] == excess.groupby("model")["layers"].transform(stage)])
     return rows.assign(outcome=[sanity.outcome(row.low, row.high) for row in rows.itertuples()])
 
 
 def outcome_table(frame: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """Outcome and mean excess: one row per method, one column per network."""
+    """Return the outcome and the mean excess, with one row per method and one column per network."""
     rows = excess_at(frame, stage)
     rows["cell"] = [
         f"{row.outcome}, {row.mean:.2f} ({row.low:.2f} to {row.high:.2f})"
@@ -103,7 +103,7 @@ def outcome_table(frame: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 
 def outcome_summary(frame: pd.DataFrame) -> str:
-    """A Markdown list: which methods have which outcome at each stage, and on how many networks."""
+    """Return a Markdown list of the methods with each outcome at each stage, and the number of networks."""
     lines = []
     for title, stage in STAGES.items():
         rows = excess_at(frame[frame["method"] != "random"], stage)
@@ -117,7 +117,7 @@ def outcome_summary(frame: pd.DataFrame) -> str:
 
 
 def likeness_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean rank correlation and SSIM with randomised networks (first and last stage) and with another image's map."""
+    """Return the mean rank correlation and SSIM with randomised networks (first and last stage) and another image."""
     last = frame.groupby("model")["layers"].transform("max")
     first = frame["layers"].where(frame["layers"] > 0).groupby(frame["model"]).transform("min")
     stage = pd.Series("", frame.index).mask(frame["layers"] == first, "logits").mask(frame["layers"] == last, "all")
@@ -130,7 +130,7 @@ def likeness_means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def shift_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The largest change of the map and the mean rank correlation for each shift, one row per method."""
+    """Return the largest change of the map and the mean rank correlation for each shift, with one row per method."""
     rows = frame[frame["against"].isin(sanity.SHIFTS) & (frame["method"] != "random")]
     values = rows.groupby(["method", "against", "metric"])["value"].agg(["mean", "max"]).unstack("metric")
     table = pd.DataFrame(index=sorted(rows["method"].unique(), key=sort_key))
@@ -147,9 +147,9 @@ def shift_table(frame: pd.DataFrame) -> pd.DataFrame:
 def cosine_bounds(
     net: Network, image: Tensor, target: int, methods: Mapping[str, Mapping[str, Any]], seed: int
 ) -> pd.DataFrame:
-    """How close a map, before min-max, is to the plain sum of the activations, after the logits' layer is randomised.
+    """Compare maps before min-max scaling with the plain sum of the activations, after the last layer is randomised.
 
-    If all weights lie between m > 0 and M and A ≥ 0, the cosine is at least 2 √(m M) / (m + M).
+    The measure is the cosine. If all weights lie between m > 0 and M and A ≥ 0, it is at least 2 √(m M) / (m + M).
     """
     new_head = iscam.randomised(net, layers=1, seed=seed)
     rows = []
@@ -164,7 +164,10 @@ def cosine_bounds(
 def cosine_with_sum(
     net: Network, image: Tensor, target: int, method: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float]:
-    """M / m, the bound and the measured cosine; the first two are NaN unless weights and activations are positive."""
+    """Return M / m, the bound and the measured cosine.
+
+    The first two are NaN unless all weights are positive and no activation is negative.
+    """
     record = forward_record(net, image, target)
     activations = record.activations.detach()
     kept = active(activations)
@@ -178,7 +181,7 @@ def cosine_with_sum(
 
 
 def describe_sanity_run(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
-    """A list item on a recorded run of the sanity checks."""
+    """Return a list item that describes a recorded run of the sanity checks."""
     parameters = run["parameters"]
     return (
         f"- {parameters['models'][0]}: {frame['image'].nunique()} images of {parameters['data']}, "

@@ -1,4 +1,4 @@
-"""The effect of the number of steps N on IS-CAM's weights, its map and the metrics.
+"""The effect of the number of steps N on IS-CAM's weights, maps and metrics.
 
 Tables have one row per image, schedule and N, with the columns of `measures`.
 """
@@ -18,37 +18,37 @@ from iscam.methods.schedules import SCHEDULES, quadrature
 from iscam.record import ForwardRecord
 from iscam.study.statistics import summary
 
-#: Column of the metrics -> its name.
+#: Names of the metrics by column.
 METRICS = {"insertion": "insertion AUC", "deletion": "deletion AUC", "drop": "average drop"}
 
-#: A pixel changes visibly if it changes by more than this on the scale 0 to 1.
+#: A pixel changes visibly if its value changes by more than this threshold on the scale from 0 to 1.
 VISIBLE = 0.1
 
 
 class Explained(NamedTuple):
-    """IS-CAM's weights (K,) and map (height, width)."""
+    """IS-CAM's weights (K,) and map (height, width) of one image."""
 
     weights: Tensor
     saliency_map: Tensor
 
 
-#: (schedule, N) -> weights and map of one image.
+#: The weights and the map of one image by (schedule, N).
 ByStep = Mapping[tuple[str, int], Explained]
 
 
 def explained(record: ForwardRecord, schedule: str, steps: int) -> Explained:
-    """IS-CAM's weights and map of one image."""
+    """Compute IS-CAM's weights and map of one image."""
     weights = iscam.METHODS["is_cam"](record, steps=steps, schedule=schedule)
     return Explained(weights, weighted_map(weights, record.activations.detach(), record.image.shape[1:]))
 
 
 def explained_by_step(record: ForwardRecord, counts: Sequence[int]) -> ByStep:
-    """Weights and maps of one image for every schedule and every N of `counts`."""
+    """Compute the weights and maps of one image for every schedule and every N in `counts`."""
     return {(s, n): explained(record, s, n) for s in SCHEDULES for n in counts}
 
 
 def path_table(counts: Sequence[int]) -> pd.DataFrame:
-    """The factors t_i of the cumulative schedule for each N, and how many lie in [0, 1]."""
+    """Return the factors t_i of the cumulative schedule for each N, and the number of factors in [0, 1]."""
     rows = []
     for n in counts:
         t, _ = quadrature(n, "cumulative", None)
@@ -59,7 +59,7 @@ def path_table(counts: Sequence[int]) -> pd.DataFrame:
 
 
 def step_table(records: Sequence[ForwardRecord], found: Sequence[ByStep], pixels_per_step: int) -> pd.DataFrame:
-    """The measures of every image, schedule and N."""
+    """Return the measures of every image, schedule and N."""
     return pd.DataFrame(
         {"image": number, "schedule": schedule, "N": n, **measures(record, maps, schedule, n, pixels_per_step)}
         for number, (record, maps) in enumerate(zip(records, found, strict=True))
@@ -68,10 +68,10 @@ def step_table(records: Sequence[ForwardRecord], found: Sequence[ByStep], pixels
 
 
 def measures(record: ForwardRecord, maps: ByStep, schedule: str, steps: int, pixels_per_step: int) -> dict[str, float]:
-    """Differences from the map of the same schedule with the largest N, spread of the weights, and metrics in percent.
+    """Compute the difference from the map of the same schedule with the largest N, the spread and the metrics.
 
-    `largest` and `mean`: absolute difference on the scale 0 to 1; `order`: rank correlation; `spread`: standard
-    deviation of the weights over their mean.
+    `largest` and `mean` are absolute differences on the scale from 0 to 1, and `order` is the rank correlation.
+    `spread` is the standard deviation of the weights divided by their mean. The metrics are in percent.
     """
     weights, saliency_map = maps[schedule, steps]
     last = maps[schedule, max(n for _, n in maps)].saliency_map
@@ -89,7 +89,10 @@ def measures(record: ForwardRecord, maps: ByStep, schedule: str, steps: int, pix
 
 
 def metric_changes(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Each image's change of the metrics from the cumulative map with the smallest N, and the metrics' means there."""
+    """Return the change of each image's metrics relative to the cumulative map with the smallest N.
+
+    The means of the metrics for this map are also returned.
+    """
     values = frame.set_index(["schedule", "N", "image"]).sort_index()[[*METRICS]]
     start = values.loc["cumulative", frame["N"].min()]
     changes = values.sub(start, level="image").reset_index()
@@ -98,26 +101,29 @@ def metric_changes(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def paired_changes(frame: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
-    """Mean change of each metric on the cumulative path from N = first to N = last, with a 95 % bootstrap interval."""
+    """Compute the mean change of each metric on the cumulative path from N = first to N = last.
+
+    The change has a 95 % bootstrap interval.
+    """
     values = frame[frame["schedule"] == "cumulative"].set_index(["N", "image"])[[*METRICS]]
     change = (values.loc[last] - values.loc[first]).reset_index()
     return summary(change.melt("image", var_name="metric").assign(model="", method="is_cam"))
 
 
 def visible_share(found: Sequence[ByStep], first: int, last: int) -> float:
-    """The share of pixels that change visibly on the cumulative path from N = first to N = last."""
+    """Compute the share of pixels that change visibly on the cumulative path from N = first to N = last."""
     gaps = [maps["cumulative", first].saliency_map - maps["cumulative", last].saliency_map for maps in found]
     return torch.stack([(gap.abs() > VISIBLE).float().mean() for gap in gaps]).mean().item()
 
 
 def mean_difference(found: Sequence[ByStep], one: tuple[str, int], other: tuple[str, int]) -> float:
-    """Mean absolute difference of two maps over the images."""
+    """Compute the mean absolute difference of two maps over the images."""
     gaps = [maps[one].saliency_map - maps[other].saliency_map for maps in found]
     return torch.stack([gap.abs().mean() for gap in gaps]).mean().item()
 
 
 def describe_change(row: pd.Series) -> str:
-    """A change of a metric in points, and whether its interval contains zero."""
+    """Describe the change of a metric in percentage points, and whether its interval contains zero."""
     contains = "contains zero" if row["low"] <= 0 <= row["high"] else "does not contain zero"
     change = f"{row['mean']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f})"
     return f"{METRICS[row['metric']]}: {change}; the interval {contains}"

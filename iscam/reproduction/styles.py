@@ -28,7 +28,7 @@ NAMES = {
     "rule",
 }
 
-#: Columns of longer text, aligned to the left, which may break into lines.
+#: Columns of longer text, aligned to the left. The text may break into lines.
 SENTENCES = {"line", "claim", "quantity"}
 
 NO_VALUE = "–"
@@ -36,7 +36,10 @@ NO_BREAK_SPACE = "\u00a0"
 
 
 def table(rows: pd.DataFrame, caption: str = "") -> Styler:
-    """A table for readers: titles of methods, headings of metrics, no index, numbers to the right with two decimals."""
+    """Style a table for readers, with titles of methods and headings of metrics and without the index.
+
+    Numbers are aligned to the right and have two decimals.
+    """
     shown = rows.map(cell_text)
     shown.columns = pd.Index([heading(column) for column in shown.columns])
     style = shown.style.hide(axis="index").format(precision=2, na_rep=NO_VALUE).set_caption(caption)
@@ -47,19 +50,19 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
 
 
 def cell_text(cell: Any) -> Any:
-    """Text as readers see it; numbers stay numbers."""
+    """Return the text of a cell for readers. Numbers are returned unchanged."""
     if isinstance(cell, Estimate):
         return str(cell).replace(" to ", f"{NO_BREAK_SPACE}to{NO_BREAK_SPACE}")
     return method_title(cell) if isinstance(cell, str) else cell
 
 
 def heading(column: Any) -> Any:
-    """The heading of a column, or of each level of it."""
+    """Return the heading of a column, or the headings of its levels."""
     return tuple(map(heading, column)) if isinstance(column, tuple) else column_heading(column)
 
 
 def breakable(heading: Any) -> Any:
-    """A heading that may break after a slash, except before a single letter.
+    """Return a heading that may break after a slash, except before a single letter.
 
     >>> breakable("menagerie/vgg"), breakable("passes/s")
     ('menagerie/<wbr>vgg', 'passes/s')
@@ -68,7 +71,7 @@ def breakable(heading: Any) -> Any:
 
 
 def table_styles(columns: Sequence[Any]) -> list[dict[str, str]]:
-    """CSS rules that align each column."""
+    """Return CSS rules that align each column."""
     gap = 0.6 if len(columns) < 5 else 0.35  # seven columns of intervals fit a page
     styles = {"th, td": f"text-align: right; padding: 0.15em {gap}em", "caption": "text-align: left"}
     for i, column in enumerate(columns):
@@ -85,7 +88,7 @@ def table_styles(columns: Sequence[Any]) -> list[dict[str, str]]:
 
 
 def verdict_table(rows: pd.DataFrame, caption: str) -> Styler:
-    """Rows of `claims.verdicts`: the comparison, the difference in points, the corrected p-value and the verdict."""
+    """Style the rows of `claims.verdicts`: comparison, difference in points, corrected p-value and verdict."""
     shown = pd.DataFrame(
         {
             "claim": rows["claim"].mask(rows["claim"].duplicated(), ""),
@@ -100,7 +103,7 @@ def verdict_table(rows: pd.DataFrame, caption: str) -> Styler:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table.
+    """Return a Markdown table.
 
     >>> print(markdown_table(["page", "seconds"], [["speed", "12"]]))
     | page | seconds |

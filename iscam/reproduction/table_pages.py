@@ -1,4 +1,4 @@
-"""What the pages of Tables I, II and III share: the recorded runs, the answer, and the tables made from them."""
+"""The common content of the pages of Tables I, II and III: the recorded runs, the answer, and tables of these runs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from iscam.reproduction.styles import table, verdict_table
 from iscam.reproduction.tables import by_metric, comparison
 from iscam.study.statistics import merge_seeds, summary, variants, versus
 
-#: Title of a recorded run -> its name.
+#: Names of the recorded runs by title.
 EMBEDDED, SQUEEZENET = "embedded", "SqueezeNet1.0"
 RECORDED = {EMBEDDED: "tables_menagerie", SQUEEZENET: "tables_squeezenet"}
 
-#: The commands of the papers' networks with torchvision's weights.
+#: Commands that run the studies of the papers' networks with torchvision's weights.
 FULL_STUDY = "iscam study studies/tables.yaml --data ILSVRC_FOLDER --output results/tables"
 SQUEEZENET_STUDY = "iscam study studies/tables_squeezenet.yaml --data ILSVRC_FOLDER --output results/tables_squeezenet"
 
 
 @dataclass(frozen=True)
 class TablePage:
-    """A published table, the recorded runs that reproduce it, and each run's verdicts on the papers' claims."""
+    """A published table, the recorded runs that reproduce it, and the verdicts of each run on the papers' claims."""
 
     published: pd.DataFrame
     metrics: tuple[str, ...]
@@ -37,11 +37,11 @@ class TablePage:
     verdicts: Mapping[str, pd.DataFrame]
 
     def frame(self, title: str) -> pd.DataFrame:
-        """The table of a run; the seeds of noisy methods are averaged."""
+        """Return the table of a run, with noisy methods averaged over their seeds."""
         return merge_seeds(self.runs[title][0])
 
     def means(self, title: str) -> pd.DataFrame:
-        """Means of the page's metrics with 95 % intervals: one row per network and method."""
+        """Return the means of the page's metrics with 95 % intervals, with one row per network and method."""
         return by_metric(summary(self.frame(title)), self.metrics)
 
     def images(self, title: str) -> int:
@@ -51,7 +51,7 @@ class TablePage:
         return describe_run(*self.runs[title])
 
     def answer(self) -> str:
-        """How often the claims hold, in Markdown."""
+        """Describe how often the claims hold, in Markdown."""
         return "\n\n".join(f"{title}:\n\n{summarise(rows)}" for title, rows in self.verdicts.items())
 
     def verdict_tables(self) -> list[Styler]:
@@ -61,11 +61,14 @@ class TablePage:
         return study_command(self.runs[title][1])
 
     def repeat(self) -> str:
-        """The commands that repeat both runs."""
+        """Return the commands that repeat both runs."""
         return f"Repeat: `{self.command(EMBEDDED)}`; {SQUEEZENET}: `{self.command(SQUEEZENET)}`."
 
     def gaps(self) -> pd.DataFrame:
-        """IS-CAM minus each other method, per metric and run, in points; images are averaged over the networks."""
+        """Return IS-CAM minus each other method, per metric and run, in percentage points.
+
+        The values of each image are averaged over the networks.
+        """
         parts: dict[tuple[str, str], pd.Series] = {}
         for title in self.runs:
             rows = versus(self.frame(title), "is_cam", together=True)
@@ -76,7 +79,7 @@ class TablePage:
 
 
 def table_page(name: str, metrics: Sequence[str]) -> TablePage:
-    """The page of the published table `name` and its metrics."""
+    """Return the page of the published table `name` for these metrics."""
     runs = {title: recorded(run) for title, run in RECORDED.items()}
     tests = {title: verdicts(frame) for title, (frame, _) in runs.items()}
     tests = {title: rows[rows["metric"].isin(metrics)] for title, rows in tests.items()}
@@ -84,7 +87,7 @@ def table_page(name: str, metrics: Sequence[str]) -> TablePage:
 
 
 def ablation_table(metrics: Sequence[str]) -> Styler:
-    """IS-CAM minus Score-CAM under each variant of the protocol."""
+    """Return a table of IS-CAM minus Score-CAM under each variant of the protocol."""
     frame, _ = recorded("ablations")
     rows = by_metric(variants(frame), metrics).drop(columns="model").rename(columns={"method": "variant"})
     caption = f"IS-CAM minus Score-CAM, in points, mean over three networks; {frame['image'].nunique()} drawings"
@@ -93,7 +96,7 @@ def ablation_table(metrics: Sequence[str]) -> Styler:
 
 @dataclass(frozen=True)
 class LiveStudy:
-    """A small study that a page runs, with the rows that can be compared with published ones."""
+    """A small study that a page runs, with the rows that can be compared with published values."""
 
     frame: pd.DataFrame
     comparable: pd.DataFrame
@@ -105,7 +108,7 @@ class LiveStudy:
         return table(rows, f"{self.caption}: mean (95 % bootstrap interval)")
 
     def beside(self, published: pd.DataFrame) -> Styler | None:
-        """Published and live values; None if they cannot be compared."""
+        """Return a table of published and live values, or None if they cannot be compared."""
         if self.comparable.empty:
             return None
         return table(comparison(published, self.comparable), f"Published and live: {self.caption}")
@@ -120,7 +123,7 @@ def live_study(models: Sequence[str], data: str, count: int, seed: int, weights:
 
 
 def both_papers(published: pd.DataFrame) -> pd.DataFrame:
-    """Values that the Score-CAM paper also publishes, in percent, and the difference between the papers in points."""
+    """Return the values that the Score-CAM paper also publishes, in percent, and the differences in points."""
     both = published.merge(published_table("score_cam"), on=["model", "method", "metric"])
     columns = {"IS-CAM paper (%)": both["value_x"], "Score-CAM paper (%)": both["value_y"]}
     table = both[["model", "method", "metric"]].assign(**columns)
@@ -128,6 +131,9 @@ def both_papers(published: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_gaps(published: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Published IS-CAM minus each other published method, in points: one row per method, one column per metric."""
+    """Return the published IS-CAM minus each other published method, in percentage points.
+
+    The table has one row per method and one column per metric.
+    """
     values = published.pivot(index="method", columns="metric", values="value")
     return (values.loc["is_cam"] - values)[list(metrics)]

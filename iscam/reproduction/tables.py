@@ -1,4 +1,4 @@
-"""Tables of numbers: published values beside reproduced ones, means with their intervals."""
+"""Tables of numbers: published values beside reproduced values, and means with their intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iscam.study.statistics import summary
 
 KEYS = ["model", "method", "metric"]
 
-#: Marks a published value for which there is no run.
+#: The mark of a published value for which there is no run.
 NOT_RUN = "not run"
 
 
@@ -38,12 +38,12 @@ class Estimate:
 
 
 def estimates(rows: pd.DataFrame, scale: float = 100) -> list[Estimate]:
-    """The mean, low and high of each row times `scale`: in percent by default."""
+    """Return the mean, low and high of each row, multiplied by `scale`. By default they are in percent."""
     return [Estimate(*row) for row in (scale * rows[["mean", "low", "high"]].astype(float)).to_numpy()]
 
 
 def by_metric(rows: pd.DataFrame, metrics: Sequence[str], scale: float = 100) -> pd.DataFrame:
-    """Rows of `summary` as a table of `Estimate`: one row per network and method, one column per metric.
+    """Convert rows of `summary` to a table of `Estimate`, with one row per network and method and a column per metric.
 
     >>> frame = pd.DataFrame({"model": "net", "method": "is_cam", "metric": "win", "value": [0.0, 1.0]})
     >>> by_metric(summary(frame), ["win"]).astype(str).values.tolist()
@@ -56,7 +56,10 @@ def by_metric(rows: pd.DataFrame, metrics: Sequence[str], scale: float = 100) ->
 
 
 def by_network(rows: pd.DataFrame, metric: str, scale: float = 100) -> pd.DataFrame:
-    """Rows of `summary` as a table of `Estimate` for one metric: one row per method, one column per network."""
+    """Convert rows of `summary` to a table of `Estimate` for one metric.
+
+    The table has one row per method and one column per network.
+    """
     cells = by_metric(rows, [metric], scale)
     methods, models = (list(dict.fromkeys(cells[key])) for key in ("method", "model"))
     table = cells.pivot(index="method", columns="model", values=metric).loc[methods, models]
@@ -64,11 +67,16 @@ def by_network(rows: pd.DataFrame, metric: str, scale: float = 100) -> pd.DataFr
 
 
 def comparison(published: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Published and reproduced values, in percent: per metric the columns published, reproduced and difference.
+    """Return published and reproduced values in percent.
 
-    `published`: rows of `published_table`; `frame`: the table of `run_study` for the same networks on ImageNet images
-    with ImageNet weights, or an empty frame. A published value without a run is `NOT_RUN`; methods of `frame` that the
-    paper does not have, such as the controls, have no published value.
+    For each metric there are the columns published, reproduced and difference.
+
+    - `published`: rows of `published_table`.
+    - `frame`: the table of `run_study` for the same networks on ImageNet images with ImageNet weights, or an empty
+      frame.
+
+    The reproduced value is `NOT_RUN` if there is no run. Methods of `frame` that the paper does not have, such as the
+    controls, have no published value.
     """
     ours = summary(frame) if len(frame) else pd.DataFrame(columns=[*KEYS, "mean", "low", "high"])
     ours = ours[ours["model"].isin(published["model"]) & ours["metric"].isin(published["metric"])]
@@ -82,9 +90,10 @@ def comparison(published: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_family(published: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Published values beside those of the embedded network of the same family: one row per family and method.
+    """Return the published values beside those of the embedded network of the same family.
 
-    Images and weights differ between the two columns of a metric, so only the order of the methods can be compared.
+    The table has one row per family and method. The images and weights of the two columns of a metric differ, so only
+    the order of the methods can be compared.
     """
     metrics = list(dict.fromkeys(published["metric"]))
     papers = set(published["model"])
@@ -96,14 +105,14 @@ def by_family(published: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def side_by_side(rows: pd.DataFrame, origins: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per network and method, and for each metric the columns `origins` of the rows."""
+    """Return a table with one row per network and method, and with the columns `origins` for each metric."""
     table = rows.pivot(index=["model", "method"], columns="metric", values=list(origins)).swaplevel(axis=1)
     table = table[[(metric, origin) for metric in metrics for origin in origins]]
     return sort_rows(table.rename_axis(columns=[None, None]).reset_index())
 
 
 def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by network and method, in the order of `sort_key`."""
+    """Sort the rows by network and method, in the order of `sort_key`."""
     names = rows[["model", "method"]]
     names = names.droplevel(1, axis=1) if names.columns.nlevels > 1 else names
     order = names.map(sort_key).sort_values(["model", "method"], kind="stable").index
@@ -111,9 +120,10 @@ def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def sort_key(name: str) -> tuple[int, str]:
-    """The place of a network or method: the papers' in their order, then the controls, then others.
+    """Return the sort key of a network or method.
 
-    A variant of a method, such as "is_cam_linear", follows it.
+    The papers' networks and methods come first, in their order, followed by the controls and by all others. A variant
+    of a method, such as "is_cam_linear", follows the method.
     """
     known = [*FAMILIES, *PAPER_METHODS, *CONTROLS]
     prefixes = [i for i, prefix in enumerate(known) if name.startswith(prefix)]
@@ -121,9 +131,9 @@ def sort_key(name: str) -> tuple[int, str]:
 
 
 def drop_increase_bound(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average drop and increase of each network and method, their sum, and whether it is at most 100 %.
+    """Return average drop and increase of each network and method, their sum, and whether the sum is at most 100 %.
 
-    `rows` have the columns model, method, metric and value (percent), as in `published_table`.
+    `rows` has the columns model, method, metric and value (percent), as in `published_table`.
     """
     table = rows.pivot(index=["model", "method"], columns="metric", values="value").reset_index()
     table["sum (%)"] = table["average_drop"] + table["average_increase"]

@@ -14,15 +14,15 @@ from iscam.maps import active
 from iscam.model import Network
 from iscam.record import forward_record
 
-#: N where the steps are not varied.
+#: Number of steps N in measurements that do not vary N.
 STEPS = 2
 
-#: Repeats of a measurement, of which the fastest counts.
+#: Number of repeats of a measurement. The fastest repeat counts.
 REPEATS = 2
 
 
 def seconds_of(net: Network, images: Tensor, steps: int = STEPS) -> float:
-    """Seconds of one uncompiled call of IS-CAM."""
+    """Measure the seconds of one uncompiled call of IS-CAM."""
     runs = []
     for _ in range(REPEATS):
         started = time.perf_counter()
@@ -39,9 +39,9 @@ def growth_table(
     image_counts: Sequence[int],
     sizes: Sequence[int],
 ) -> pd.DataFrame:
-    """Seconds of one call while one quantity varies: the columns grows, value and seconds.
+    """Measure the seconds of one call while one quantity varies. Returns the columns grows, value and seconds.
 
-    The others stay at `STEPS` steps, the network's layer and the first image at its size.
+    All other quantities are fixed: `STEPS` steps, the network's layer, and the first image at its original size.
     """
     one = images[:1]
     rows = [("steps N", n, seconds_of(net, one, n)) for n in step_counts]

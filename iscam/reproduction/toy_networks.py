@@ -1,4 +1,4 @@
-"""Networks small enough to check equations and axioms by hand."""
+"""Networks that are small enough to check equations and axioms by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from iscam.model import Network
 
 
 class Split(nn.Module):
-    """A network in two parts: `features` maps an image to A and is the explained layer; `head` maps A to logits."""
+    """A network of two parts. `features`, the explained layer, maps an image to A, and `head` maps A to logits."""
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Split(nn.Module):
 
 
 class Apply(nn.Module):
-    """A function as a module."""
+    """A module that applies a function."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -36,16 +36,17 @@ class Apply(nn.Module):
 
 
 def image(seed: int = 0, size: int = 16) -> Tensor:
-    """A smooth random image (3, size, size) around 0."""
+    """Return a smooth random image (3, size, size) with values around 0."""
     coarse = torch.randn(1, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)[0]
 
 
 def small(seed: int = 0, *, bias: bool = True, pooled: bool = False) -> Network:
-    """A ReLU network with random weights, 5 classes and an explained layer of 6 channels at half the image's size.
+    """Return a ReLU network with random weights, 5 classes, and an explained layer with 6 channels.
 
-    With `pooled`, the head is global average pooling and one linear layer, which CAM needs; otherwise a convolution
-    with ReLU comes before them. Without `bias` the network is positively homogeneous: S(t x) = t S(x) for t > 0.
+    The maps of the explained layer have half the size of the image. With `pooled`, the head is global average pooling
+    and one linear layer, which CAM needs. Otherwise, a convolution with ReLU precedes them. Without `bias`, the network
+    is positively homogeneous: S(t x) = t S(x) for t > 0.
     """
     features = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1, bias=bias), nn.ReLU(), nn.MaxPool2d(2),
@@ -59,12 +60,15 @@ def small(seed: int = 0, *, bias: bool = True, pooled: bool = False) -> Network:
         for parameter in model.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 50
             parameter.normal_(0, (2 / fan_in) ** 0.5, generator=g)
-        last.weight.mul_(3)  # makes the probabilities differ
+        last.weight.mul_(3)  # increases the differences between the probabilities
     return Network(model.eval(), "features")
 
 
 def flipping(size: int = 4) -> Network:
-    """A = ReLU(1 - x) of an image (1, size, size): one pixel set to 1 flips the prediction from class 0 to class 1."""
+    """Return a network with A = ReLU(1 - x) for an image (1, size, size).
+
+    If one pixel is set to 1, the prediction changes from class 0 to class 1.
+    """
     layer, head = nn.Conv2d(1, 1, 1), nn.Linear(size**2, 2)
     with torch.no_grad():
         layer.weight.fill_(-1)
@@ -75,9 +79,9 @@ def flipping(size: int = 4) -> Network:
 
 
 def half_blind() -> Network:
-    """A network whose channel 0 of A is the left half of a one-channel image and channel 1 the right half.
+    """Return a network whose head ignores channel 1 of A.
 
-    The head ignores channel 1.
+    Channel 0 of A is the left half of a one-channel image, and channel 1 is the right half.
     """
 
     def halves(x: Tensor) -> Tensor:
@@ -91,7 +95,7 @@ def half_blind() -> Network:
 
 
 def constant(net: Network) -> Network:
-    """The network with a last linear layer of zeros, so that every image has the same logits."""
+    """Return a copy of the network whose last linear layer has zero weights, so every image has the same logits."""
     model = copy.deepcopy(net.model)
     *_, last = model.modules()
     with torch.no_grad():
@@ -100,16 +104,16 @@ def constant(net: Network) -> Network:
 
 
 def rewritten(net: Network, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Network:
-    """The same function, written differently: the explained layer returns there(A), and the head starts with back(.).
+    """Return a network that computes the same function.
 
-    `back` must undo `there`.
+    The explained layer returns there(A), and the head starts with back(.). `back` must be the inverse of `there`.
     """
     features, head = net.model.get_submodule("features"), net.model.get_submodule("head")
     return Network(Split(nn.Sequential(features, Apply(there)), nn.Sequential(Apply(back), head)), "features")
 
 
 def without_biases(net: Network) -> Network:
-    """A copy without biases and without the running means of batch normalisation: the limit of S(t x) / t."""
+    """Return a copy without biases and without the running means of batch normalisation: the limit of S(t x) / t."""
     model = copy.deepcopy(net.model)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

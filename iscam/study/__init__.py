@@ -1,4 +1,4 @@
-"""Studies: images x methods x metrics, run in parts that survive interruption."""
+"""Studies, which evaluate images with methods and metrics. An interrupted study keeps its finished parts."""
 
 from iscam.study.run import run_study as run_study
 from iscam.study.spec import Study as Study

@@ -1,4 +1,4 @@
-"""Cost of a study in forward passes, and whether compiling its networks pays off."""
+"""The cost of a study in forward passes, and the decision whether compiling the networks pays off."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from iscam.metrics import Need
 from iscam.model import Network
 from iscam.study.spec import MethodEntry, Study
 
-#: Forward passes per network and process from which compiling pays off. Compiling takes up to a minute. It saves 5 to
-#: 20 % of the 100 to 200 passes per second of two CPU cores, and a quarter to a half of the 5,000 to 20,000 per second
-#: of an H200 (data/results/benchmarks-*.json and gpu_h200.parquet: ResNet-18, SqueezeNet 1.0 and VGG-16). Both numbers
-#: are the passes at which a compiled and an uncompiled run take about the same time.
+#: Minimum number of forward passes per network and process for which compiling pays off. Compiling takes up to a
+#: minute. It saves 5 to 20 % of the time on two CPU cores, which compute 100 to 200 passes per second, and a quarter to
+#: a half of the time on an H200, which computes 5,000 to 20,000 (data/results/benchmarks-*.json and gpu_h200.parquet:
+#: ResNet-18, SqueezeNet 1.0 and VGG-16). With these numbers of passes, a compiled and an uncompiled run take about the
+#: same time.
 COMPILE_FROM = {"cpu": 100_000, "cuda": 2_000_000}
 
-#: Commands of C++ compilers, which `torch.compile` needs.
+#: Commands of C++ compilers. `torch.compile` needs one of them.
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def passes(study: Study, channels: int) -> pd.DataFrame:
-    """Forward passes that one image takes: the columns method, map, metrics and total, a row per method of the study.
+    """Count the forward passes that one image takes.
 
-    `channels` is K. It is an upper bound: constant channels cost no pass. A gradient counts as two more passes. Two or
-    three passes per image that all methods share are left out.
+    Returns a frame with one row per method of the study and the columns method, map, metrics and total. `channels` is
+    K. The numbers are upper bounds, because constant channels need no pass. A gradient counts as two additional passes.
+    Two or three passes per image that all methods share are not counted.
     """
     metrics = [call.metric for call in study.metric_calls]
     maps = 1 + any(Need.MAPS_AGAIN in metric.needs for metric in metrics)
@@ -47,21 +49,21 @@ def passes(study: Study, channels: int) -> pd.DataFrame:
 
 
 def map_passes(entry: MethodEntry, channels: int) -> int:
-    """Forward passes of one map."""
+    """Return the number of forward passes of one map."""
     if entry.drawn_control:
         return 1
     return {**METHODS, **CONTROLS}[entry.method].passes(channels, entry.options)
 
 
 def passes_per_network(study: Study, channels: Mapping[str, int], images: int) -> int:
-    """The largest number of passes of any network for this number of images; `channels`: model -> K."""
+    """Return the largest number of passes of any network for `images` images. `channels` maps each model to K."""
     return max(images * int(passes(study, k)["total"].sum()) for k in channels.values())
 
 
 def should_compile(passes_of_network: int, workers: int, device: str) -> bool:
-    """Return True if the passes of each worker take longer than compiling, and a C++ compiler is installed.
+    """Return True if compiling pays off for the passes of each worker and a C++ compiler is installed.
 
-    `device`: "cpu" or "cuda".
+    `device` is "cpu" or "cuda".
     """
     threshold = COMPILE_FROM.get(device, math.inf)
     return passes_of_network / workers >= threshold and has_compiler()
@@ -73,7 +75,7 @@ def has_compiler() -> bool:
 
 
 def passes_per_second(net: Network, count: int = 4, side: int = 224) -> float:
-    """Measured forward passes per second on the network's device, after one run to warm up."""
+    """Measure the forward passes per second on the network's device, after one warm-up run."""
     images = torch.rand(count, 3, side, side, device=net.device)
 
     def score() -> torch.Tensor:

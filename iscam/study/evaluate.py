@@ -1,4 +1,4 @@
-"""Evaluation of one image of a study: its maps and their metrics, as rows."""
+"""Evaluation of one image of a study: the rows with the metrics of its maps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_TARGET = -1
 
 
 class Networks:
-    """The networks of a run, loaded on first use; they are freed together with this object."""
+    """The networks of a run. They are loaded on first use and freed together with this object."""
 
     def __init__(self, study: Study, device: str) -> None:
         self.study, self.device = study, device
@@ -35,13 +35,13 @@ class Networks:
         self.variants: dict[tuple[str, str | None, float | None], Network] = {}
 
     def get(self, model: str) -> Network:
-        """A model of the study on the run's device."""
+        """Return a model of the study, on the device of the run."""
         if model not in self.loaded:
             self.loaded[model] = load_model(model, self.study.weights.get(model, "default")).to(self.device)
         return self.loaded[model]
 
     def variant(self, model: str, entry: MethodEntry) -> Network:
-        """The network as a method explains it: at the entry's layer and temperature."""
+        """Return the network with the layer and the temperature of a method's entry."""
         key = (model, entry.layer_of(model), entry.temperature)
         if key not in self.variants:
             net = self.get(model)
@@ -51,11 +51,12 @@ class Networks:
 
 
 def inspect_networks(study: Study, networks: Networks, dataset: ImageDataset) -> dict[str, int]:
-    """Load the study's networks and check its layers and ranks; number of channels K of each network's own layer.
+    """Load the study's networks and check its layers and ranks.
 
-    K is measured on the first image that can be read; it is 0 if none of the first ten can.
+    Returns the number of channels K of each network's default layer. K is measured on the first image that can be read.
+    It is 0 if none of the first ten images can be read.
 
-    Raises InputError if a network cannot be loaded, or does not have a layer or rank of the study.
+    Raises InputError if a network cannot be loaded or does not have a layer or rank of the study.
     """
     channels = {}
     for model in study.models:
@@ -85,10 +86,10 @@ def check_ranks(study: Study, classes: int, model: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ImageContext:
-    """One image and what the maps of all methods share.
+    """One image and the values that the maps of all methods share.
 
     - `batch`: the image as a batch of one, with its predicted class and annotations.
-    - `ranked` (1, classes): the classes by decreasing logit.
+    - `ranked` (1, classes): the classes in order of decreasing logit.
     - `compiled`: run score methods and curves through `torch.compile`.
     """
 
@@ -103,9 +104,9 @@ class ImageContext:
 def image_rows(
     study: Study, networks: Networks, dataset: ImageDataset, model: str, index: int, compiled: bool = False
 ) -> list[Row]:
-    """Evaluate one image: a row per method and metric. Errors are recorded in the rows.
+    """Evaluate one image and return one row per method and metric. Errors are recorded in the rows.
 
-    Out-of-memory errors and lost GPUs are raised.
+    Raises out-of-memory errors and errors of a lost GPU.
     """
     name = dataset.entries[index].name
     base: Row = {"model": model, "image": name, "target": NO_TARGET}
@@ -130,12 +131,15 @@ def image_rows(
 def attempt(
     compute: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> tuple[Result | None, str]:
-    """The result of a computation, or None and its error in one line. Out-of-memory errors and lost GPUs are raised."""
+    """Return the result of a computation and "", or None and the error in one line.
+
+    Raises out-of-memory errors and errors of a lost GPU.
+    """
     try:
         return compute(*args, **kwargs), ""
     except DEVICE_ERRORS:
         raise
-    except Exception as error:  # one bad image, or a model's own failure, must not end a run of thousands
+    except Exception as error:  # one bad image or one failure of a model must not end a run over thousands of images
         if is_out_of_memory(error):
             raise
         return None, " ".join(f"{type(error).__name__}: {error}".split())
@@ -162,7 +166,7 @@ def read_context(
 
 
 def make_maps(context: ImageContext) -> tuple[dict[str, MetricInputs], dict[str, str]]:
-    """The map of each method as inputs for metrics, and the errors of the others."""
+    """Compute the map of each method. Returns inputs for the metrics by method, and the errors of methods that fail."""
     found: dict[str, MetricInputs] = {}
     errors: dict[str, str] = {}
     for name, entry in context.study.method_entries.items():
@@ -176,7 +180,7 @@ def make_maps(context: ImageContext) -> tuple[dict[str, MetricInputs], dict[str,
 
 
 def repeated(context: ImageContext, entry: MethodEntry) -> Callable[[Tensor], Tensor]:
-    """Function images -> maps (1, height, width) of one method, for the class that the entry explains."""
+    """Return a function from images to one method's maps (1, height, width) for the class that the entry explains."""
     net = context.networks.variant(context.model, entry)
 
     def maps_of(images: Tensor) -> Tensor:
@@ -189,7 +193,7 @@ def repeated(context: ImageContext, entry: MethodEntry) -> Callable[[Tensor], Te
 
 
 def drawn_map(context: ImageContext, entry: MethodEntry, net: Network) -> Tensor:
-    """Map (1, height, width) of a control that is made from the drawing, at the layer's resolution."""
+    """Compute the map (1, height, width) of a control that is made from the drawing, at the layer's resolution."""
     assert entry.drawn_control
     drawing, importance = context.batch.drawn[0], context.batch.importances[0]
     resolution = forward_record(net, context.batch.images[0]).activations.shape[1:]
@@ -197,9 +201,10 @@ def drawn_map(context: ImageContext, entry: MethodEntry, net: Network) -> Tensor
 
 
 def shared_curves(context: ImageContext, maps: Mapping[str, MetricInputs]) -> dict[MetricCall, dict[str, float]]:
-    """Metrics that take forward passes, for all maps of the image in shared batches: metric -> method -> value.
+    """Compute the metrics that take forward passes for all maps of the image, in shared batches.
 
-    A metric that fails is left out. It is then measured for each map, whose row gets the error.
+    Returns a mapping from metric to method to value. A metric that fails is left out. It is then computed separately
+    for each map, and the row of the map gets the error.
     """
     if not maps:
         return {}
@@ -220,7 +225,10 @@ def shared_curves(context: ImageContext, maps: Mapping[str, MetricInputs]) -> di
 
 
 def measure(call: MetricCall, inputs: MetricInputs) -> tuple[float, str]:
-    """Value and error of one metric of one map; the value is NaN with a reason if it is undefined."""
+    """Compute one metric of one map. Returns the value and the error.
+
+    If the metric is not defined, the value is NaN and the error is the reason.
+    """
     values, error = attempt(call.compute, inputs)
     if values is None:
         return float("nan"), error
@@ -231,6 +239,6 @@ def measure(call: MetricCall, inputs: MetricInputs) -> tuple[float, str]:
 
 
 def failed_image(study: Study, base: Row, error: str) -> list[Row]:
-    """The rows of an image that could not be evaluated."""
+    """Return the rows of an image that could not be evaluated."""
     found = {"value": float("nan"), "error": error}
     return [base | {"method": method, "metric": metric} | found for method in study.methods for metric in study.metrics]

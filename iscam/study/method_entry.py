@@ -1,4 +1,4 @@
-"""`MethodEntry`: one entry of a study's methods, parsed and checked."""
+"""`MethodEntry`, a parsed and checked entry of a study's methods."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from iscam.metrics.ground_truth import DRAWN_CONTROLS, DrawnControl
 from iscam.study.strict_yaml import shortened
 from iscam.validation import check_int, check_non_negative, unknown_choice
 
-#: Keys that every entry of `methods` may have, besides the options of its method.
+#: Keys that every entry of `methods` may have, in addition to the options of its method.
 COMMON = ("method", "layer", "temperature", "rank")
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """One entry of a study's methods, parsed.
+    """One parsed entry of a study's methods.
 
-    - `name`: in the table; `method`: in METHODS, CONTROLS or DRAWN_CONTROLS.
-    - `options`: an instance of the method's option class; None for a control that is made from drawings.
-    - `chosen`: the options that the entry itself names. The others have default values.
-    - `layer`: of all models, or model -> layer; None: the network's own.
-    - `temperature`: divides the logits that make the map. `rank`: explain the class of this rank.
+    - `name`: the name in the table.
+    - `method`: a key of METHODS, CONTROLS or DRAWN_CONTROLS.
+    - `options`: an instance of the method's option class. It is None for a control that is made from drawings.
+    - `chosen`: the names of the options that the entry sets. All other options have default values.
+    - `layer`: one layer for all models, or a mapping from model to layer. None selects each network's default layer.
+    - `temperature`: the logits are divided by it before the map is computed.
+    - `rank`: the rank of the explained class. 1 is the predicted class.
     """
 
     name: str
@@ -43,11 +45,11 @@ class MethodEntry:
         return DRAWN_CONTROLS.get(self.method)
 
     def layer_of(self, model: str) -> str | None:
-        """Layer to explain in a model of the study."""
+        """Return the layer to explain in a model of the study."""
         return self.layer[model] if isinstance(self.layer, Mapping) else self.layer
 
     def keywords(self, compiled: bool) -> dict[str, Any]:
-        """Options for `explain`. `compiled` is the value of `compile` unless the entry names one."""
+        """Return the options for `explain`. `compiled` is the value of `compile` unless the entry sets this option."""
         values = {each.name: getattr(self.options, each.name) for each in dataclasses.fields(self.options)}
         if isinstance(self.options, Scoring) and "compile" not in self.chosen:
             values["compile"] = compiled
@@ -55,7 +57,10 @@ class MethodEntry:
 
 
 def parse_entry(name: str, entry: Mapping[str, Any], models: Sequence[str], precision: str) -> MethodEntry:
-    """Parse one entry of a study's methods. Raises InputError that names the entry."""
+    """Parse one entry of a study's methods.
+
+    Raises an InputError that names the entry.
+    """
     method = entry.get("method", name)
     known = {**METHODS, **CONTROLS, **DRAWN_CONTROLS}
     if not isinstance(method, str) or method not in known:
@@ -73,7 +78,7 @@ def parse_entry(name: str, entry: Mapping[str, Any], models: Sequence[str], prec
 
 
 def parse_options(name: str, method: str, own: Mapping[str, Any], precision: str) -> Any:
-    """Instance of the method's option class; None for a control that is made from drawings, which has no options."""
+    """Return an instance of the method's option class, or None for a control from drawings, which has no options."""
     if method in DRAWN_CONTROLS:
         if own:
             raise unknown_choice(f"option of {name}", next(iter(own)), COMMON)
@@ -89,7 +94,7 @@ def parse_options(name: str, method: str, own: Mapping[str, Any], precision: str
 
 
 def parse_layer(name: str, layer: object, models: Sequence[str]) -> str | dict[str, str] | None:
-    """A layer's name for all models, or model -> name for each of them."""
+    """Return the name of one layer for all models, or a mapping from each model to a name."""
     if layer is None:
         return None
     names = list(layer.values()) if isinstance(layer, Mapping) else [layer]
@@ -97,7 +102,7 @@ def parse_layer(name: str, layer: object, models: Sequence[str]) -> str | dict[s
         raise InputError(f"layer of {name} must be a layer's name or map models to names, not {shortened(layer)}")
     if isinstance(layer, Mapping):
         if missing := [model for model in models if model not in layer]:
-            raise InputError(f"layer of {name} has no entry for {missing[0]}: add '{missing[0]}: LAYER'")
+            raise InputError(f"layer of {name} has no entry for {missing[0]}; add '{missing[0]}: LAYER'")
         return dict(layer)
     return str(layer)
 

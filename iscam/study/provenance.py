@@ -1,4 +1,4 @@
-"""Provenance: the command, code, versions, device and time behind a result."""
+"""The provenance of a result: the command, code, versions, device and time of the run that computed it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("iscam", "torch", "torchvision", "numpy", "pandas")
 
 
 def provenance(parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """A JSON-able record of the present process: date, argv, command, parameters, commit, versions, device, seconds."""
+    """Describe the current process as a dictionary that can be written as JSON."""
     argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -33,7 +33,7 @@ def provenance(parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def shown_command(argv: Sequence[str]) -> str:
-    """Command line for people: the arguments, quoted where a shell needs it.
+    """Return the command line for display, with quotes around arguments for which a shell needs them.
 
     >>> shown_command(["iscam", "study", "my study.yaml"])
     "iscam study 'my study.yaml'"
@@ -42,7 +42,7 @@ def shown_command(argv: Sequence[str]) -> str:
 
 
 def device_name() -> str:
-    """Name of the GPU; or the CPU, its bfloat16 instructions and the number of threads."""
+    """Return the name of the GPU, or the name of the CPU with its bfloat16 instructions and the number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch
@@ -52,10 +52,10 @@ def device_name() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with "-dirty" if files changed; None for an installed package."""
+    """Return the commit of the checkout, with "-dirty" if files have changed, or None for an installed package."""
     file = Path(__file__)
     try:
-        git(file.parent, "ls-files", "--error-unmatch", file.name)  # the checkout may be of another project
+        git(file.parent, "ls-files", "--error-unmatch", file.name)  # the checkout may belong to another project
         return git(file.parent, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,4 +1,7 @@
-"""A study on a Ray cluster: one worker per GPU, or per core of a cluster without GPUs. Ray is optional."""
+"""The engine that runs a study on a Ray cluster, with one worker per GPU, or per core of a cluster without GPUs.
+
+Ray is an optional dependency.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from iscam.study.provenance import device_name
 from iscam.study.spec import Study
 from iscam.study.store import Row, Task
 
-#: Lost workers after which an image is skipped.
+#: Number of lost workers after which an image is skipped.
 MAX_LOSSES = 3
 
 
@@ -40,9 +43,9 @@ class Surroundings:
         return Surroundings(str(Path.cwd()), str(cache_folder().resolve()), tuple(sys.path))
 
     def apply(self) -> None:
-        os.chdir(self.folder)  # relative paths mean the same in both processes
+        os.chdir(self.folder)  # so that relative paths mean the same in both processes
         os.environ["ISCAM_CACHE"] = self.cache
-        sys.path += [place for place in self.path if place not in sys.path]  # a user's models
+        sys.path += [place for place in self.path if place not in sys.path]  # so that a user's models can be imported
 
 
 class Worker:
@@ -56,31 +59,35 @@ class Worker:
         self.networks = Networks(study, "cuda" if torch.cuda.is_available() else "cpu")
 
     def rows(self, model: str, index: int, compiled: bool) -> list[Row]:
-        """The rows of one image. The process exits if its device fails, and another worker gets the image."""
+        """Return the rows of one image. If the device fails, the process exits and another worker gets the image."""
         try:
             return image_rows(self.study, self.networks, self.dataset, model, index, compiled)
         except DEVICE_ERRORS:
             os._exit(1)
 
     def ready(self) -> str:
-        """Name of the worker's device."""
+        """Return the name of the worker's device."""
         return device_name()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a worker: the rows of a task, None for a lost worker, or without a task the device's name."""
+    """The result of a worker.
+
+    With a task, `result` holds the rows of the task, or None if the worker was lost. Without a task, it is the name of
+    the worker's device.
+    """
 
     task: Task | None
     result: Any = None
 
 
 class WorkerPool:
-    """Ray actors, each with at most one task. A lost actor is replaced as soon as the cluster has room."""
+    """A pool of Ray actors, each with at most one task. A lost actor is replaced when the cluster has a free slot."""
 
     def __init__(self, ray: Any, start: Callable[[], Any], size: int) -> None:
         self.ray, self.start = ray, start
-        self.running: dict[Any, tuple[Any, Task | None]] = {}  # what each actor was asked; None: whether it is ready
+        self.running: dict[Any, tuple[Any, Task | None]] = {}  # call -> (actor, task), or None for a call of `ready`
         self.idle: list[Any] = []
         for _ in range(size):
             self.add_worker()
@@ -90,12 +97,15 @@ class WorkerPool:
         self.running[worker.ready.remote()] = (worker, None)
 
     def submit(self, task: Task, compiled: bool) -> None:
-        """Give a task to an idle worker."""
+        """Assign a task to an idle worker."""
         worker = self.idle.pop()
         self.running[worker.rows.remote(*task, compiled)] = (worker, task)
 
     def wait(self) -> Outcome:
-        """The next outcome. Raises ClusterError if a worker cannot start, and the worker's own IscamError."""
+        """Wait for the next outcome and return it.
+
+        Raises ClusterError if a worker cannot start or fails. An IscamError of a worker is raised unchanged.
+        """
         (done,), _ = self.ray.wait([*self.running])
         worker, task = self.running.pop(done)
         try:
@@ -114,8 +124,8 @@ class WorkerPool:
 class RayExecutor:
     """An engine that evaluates images on the workers of a Ray cluster.
 
-    A worker that is lost is replaced, and its image goes to another one. If three workers are lost on one image, its
-    rows record this error.
+    A lost worker is replaced, and its image is assigned to another worker. If three workers are lost with the same
+    image, the rows of the image record this error.
     """
 
     def __init__(self, study: Study, dataset: ImageDataset, address: str | None) -> None:
@@ -129,7 +139,7 @@ class RayExecutor:
         check_reachable(self.address)
         try:
             self.connection = self.ray.init(address=self.address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:  # no cluster, or connected to one already
+        except (ConnectionError, RuntimeError, ValueError) as error:  # no cluster, or already connected to a cluster
             raise ClusterError(f"cannot connect to Ray: {one_line(error)}") from error
         resources = self.ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
@@ -141,11 +151,11 @@ class RayExecutor:
         self.connection.__exit__(*error)
 
     def inspect(self) -> dict[str, int]:
-        """Check the networks in this process, on the CPU, because the GPUs are the workers'."""
+        """Check the networks in this process, on the CPU, because the workers use the GPUs."""
         return inspect_networks(self.study, Networks(self.study, "cpu"), self.dataset)
 
     def run(self, tasks: Sequence[Task], compiled: bool) -> Iterator[list[Row]]:
-        """The rows of each task, in the order in which they finish."""
+        """Yield the rows of each task, in the order in which the tasks finish."""
         pool = WorkerPool(self.ray, self.worker_factory(), min(self.workers, len(tasks)))
         waiting, losses, left = deque(tasks), Counter[Task](), len(tasks)
         while left:
@@ -163,14 +173,14 @@ class RayExecutor:
             yield self.skipped_rows(outcome.task) if outcome.result is None else outcome.result
 
     def worker_factory(self) -> Callable[[], Any]:
-        """A function that starts a worker."""
+        """Return a function that starts a worker."""
         resources = {"num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}
         actor = self.ray.remote(**resources)(Worker)
         arguments = [self.ray.put(each) for each in (self.study, self.dataset, Surroundings.here())]
         return lambda: actor.remote(*arguments)
 
     def skipped_rows(self, task: Task) -> list[Row]:
-        """Rows of an image on which too many workers were lost."""
+        """Return the rows of an image with which too many workers were lost."""
         model, index = task
         base: Row = {"model": model, "image": self.dataset.entries[index].name, "target": NO_TARGET}
         error = f"RuntimeError: {MAX_LOSSES} workers were lost with this image; they may have run out of memory"
@@ -178,15 +188,21 @@ class RayExecutor:
 
 
 def import_ray() -> Any:
-    """The package ray. Raises ClusterError if it is not installed."""
+    """Import the package ray.
+
+    Raises ClusterError if it is not installed.
+    """
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise ClusterError("Ray is not installed: pip install 'iscam[ray]', or choose engine 'local'") from error
+        raise ClusterError("Ray is not installed; run pip install 'iscam[ray]', or choose engine 'local'") from error
 
 
 def check_reachable(address: str | None) -> None:
-    """Raise ClusterError if nothing answers at "host:port". `ray.init` would wait for minutes, then end the process."""
+    """Raise ClusterError if nothing answers at "host:port".
+
+    `ray.init` would wait for minutes and then end the process.
+    """
     host, _, port = (address or "").rpartition(":")
     if not host or not port.isdecimal() or "://" in host:  # "auto", or the address of a client, ray://...
         return
@@ -197,7 +213,7 @@ def check_reachable(address: str | None) -> None:
 
 
 def worker_error(error: Any) -> Exception:
-    """The package's own error that a worker raised, or a ClusterError with Ray's reason."""
+    """Return the IscamError that a worker raised, or a ClusterError with the reason that Ray reports."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, IscamError) else ClusterError(f"a worker failed: {one_line(error)}")
 

@@ -1,4 +1,4 @@
-"""`run_study`: evaluate the images that a study's folder lacks, in this process or on Ray."""
+"""`run_study`, which evaluates the images that are missing in a study's folder, in this process or on Ray."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Executor(Protocol):
 
     workers: int
     device: str  # "cpu" or "cuda"
-    device_names: set[str]  # for the provenance; empty: the device of this process
+    device_names: set[str]  # for the provenance; empty if only the device of this process is used
 
     def __init__(self, study: Study, dataset: ImageDataset, address: str | None) -> None: ...
     def __enter__(self) -> Executor: ...
@@ -54,7 +54,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """An engine that evaluates one image after the other in this process, on the GPU if there is one."""
+    """An engine that evaluates the images one by one in this process, on the GPU if there is one."""
 
     workers = 1
 
@@ -81,32 +81,33 @@ class LocalExecutor:
             yield image_rows(self.study, self.networks, self.dataset, model, index, compiled)
 
 
-#: Values of `engine`.
+#: The engines by name. The names are the valid values of `engine`.
 EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor, "ray": RayExecutor}
 
 
 def run_study(
     study: Study, output: str | Path | None = None, engine: str = "local", address: str | None = None
 ) -> pd.DataFrame:
-    """Run a study, or the rest of it, and return its table.
+    """Run or resume a study and return its table.
 
-    Rows go to the folder `output` as Parquet parts, each written completely or not at all. Images that are already
-    there are skipped, so an interrupted run resumes. Each run that evaluates images leaves a `run-*.json` with its
-    command, commit, versions, device and time. `output=None` is a folder in the cache that is named by the study, the
-    files it names and the package's code. A second run of the study in the same folder waits for the first.
+    The rows are written to the folder `output` as Parquet parts. Each part is written completely or not at all. Images
+    that the folder already contains are skipped, so an interrupted run can be resumed. Each run that evaluates images
+    writes a `run-*.json` with its command, commit, versions, device and time. `output=None` selects a folder in the
+    cache. Its name depends on the study, on the files that the study names, and on the code of the package. A second
+    run of the study in the same folder waits for the first.
 
-    `engine`: "local" is this process, on the GPU if there is one; "ray" is the Ray cluster at `address` (None: this
-    machine). Score methods and curves are compiled if that pays off for the complete study; `run-*.json` says so, and a
-    line on stderr.
+    `engine`: "local" uses this process, on the GPU if there is one. "ray" uses the Ray cluster at `address`, or this
+    machine if `address` is None. Score methods and curves are compiled if that pays off for the complete study;
+    `run-*.json` and a line on stderr record this.
 
     Returns a sorted frame with the columns model, image, target (the predicted class), method, metric, value (a
-    fraction) and error. A value that could not be computed is NaN, with the reason in error.
+    fraction) and error. A value that could not be computed is NaN, with the reason in the column error.
 
-    - Raises InputError for images, networks or layers that do not exist; the folder is then left as it was.
-    - Raises StoreError if the folder cannot be read or written, holds another study or broken parts, or if images or
-      weights changed since the study began.
+    - Raises InputError for images, networks or layers that do not exist. The folder then stays unchanged.
+    - Raises StoreError if the folder cannot be read or written, if it holds another study or broken parts, or if images
+      or weights have changed since the study began.
     - Raises ClusterError if Ray is not installed or no cluster answers.
-    - Out-of-memory errors and lost GPUs end the run. Call again to resume.
+    - Out-of-memory errors and lost GPUs end the run. Call the function again to resume the run.
     """
     if not isinstance(study, Study):
         raise InputError(f"study must be an iscam.Study, not {type(study).__name__}")
@@ -120,7 +121,7 @@ def run_study(
     with EXECUTORS[engine](study, dataset, address) as executor:
         channels = executor.inspect()
         with locked(folder):
-            check_same_study(folder, study, sources)  # again: another run may have begun here
+            check_same_study(folder, study, sources)  # again, because another run may have started in the folder
             write_description(folder, study, sources)
             compiled = choose_compile(study, executor, channels, len(dataset))
             run_tasks(folder, study, executor, missing_tasks(folder, study, dataset), compiled)
@@ -134,7 +135,10 @@ def output_folder(output: str | Path) -> Path:
 
 
 def missing_tasks(folder: Path, study: Study, dataset: ImageDataset) -> list[Task]:
-    """The pairs of model and image that the folder lacks, image by image, so that a part of a run is a smaller run."""
+    """Return the pairs of model and image that are missing in the folder.
+
+    The order is image by image, so an interrupted run is a complete run over fewer images.
+    """
     finished = images_of(read_rows(folder)) if folder.is_dir() else set()
     return [
         (model, index)
@@ -145,11 +149,14 @@ def missing_tasks(folder: Path, study: Study, dataset: ImageDataset) -> list[Tas
 
 
 def choose_compile(study: Study, executor: Executor, channels: dict[str, int], images: int) -> bool:
-    """Whether to compile, from the passes of the complete study, so that a resumed run makes the same choice."""
+    """Return True if compiling pays off.
+
+    The decision depends on the passes of the complete study, so a resumed run makes the same choice.
+    """
     passes = passes_per_network(study, channels, images)
     compiled = should_compile(passes, executor.workers, executor.device)
     if compiled:
-        tqdm.write(f"compiling the networks: the study takes about {passes:,} passes of each", file=sys.stderr)
+        tqdm.write(f"compiling the networks; the study takes about {passes:,} passes of each", file=sys.stderr)
     return compiled
 
 
@@ -170,7 +177,7 @@ def run_tasks(folder: Path, study: Study, executor: Executor, tasks: Sequence[Ta
 
 
 def run_record(study: Study, executor: Executor, compiled: bool, seconds: float) -> dict[str, Any]:
-    """Provenance of a run."""
+    """Return the provenance of a run."""
     record = provenance(dataclasses.asdict(study), seconds) | {"compile": compiled}
     if executor.device_names:
         record["device"] = "; ".join(sorted(executor.device_names))

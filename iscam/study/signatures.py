@@ -1,4 +1,4 @@
-"""Signatures of the files behind a study, to notice that images, weights or a user's model changed."""
+"""Signatures of the files that a study uses. They reveal changes of images, weights or a user's model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from iscam.ilsvrc import ANNOTATIONS, CLASSES, IMAGES, TABLE
 from iscam.image_files import list_image_files
 from iscam.study.spec import Study
 
-#: Bytes of a folder up to which contents are compared. A larger folder is compared by sizes and modification times,
-#: because reading ImageNet's 6.7 GB of validation images would take as long as many studies.
+#: Maximum size, in bytes, of a folder whose contents are compared. A larger folder is compared by sizes and
+#: modification times, because reading the 6.7 GB of ImageNet's validation images would take as long as many studies.
 MAX_CONTENT = 1 << 30
 
 CHUNK = 1 << 20
@@ -23,11 +23,12 @@ DRAWN_OR_CACHED = ("menagerie", "figures")
 
 
 def file_signature(path: str | Path | None) -> str:
-    """A text that changes with the content of a file or of a folder of images; "" if `path` is None or missing.
+    """Return a text that changes with the content of a file or of a folder of images.
 
-    It depends on names, sizes and contents, not on the location, so that a moved file keeps its signature. A folder of
-    more than 1 GiB is compared by names, sizes and modification times. A folder in ILSVRC's layout counts its tables,
-    annotations and validation images; any other folder the images directly in it.
+    The text is empty if `path` is None or does not exist. The signature depends on names, sizes and contents, but not
+    on the location, so a moved file keeps its signature. A folder of more than 1 GiB is compared by names, sizes and
+    modification times. For a folder in ILSVRC's layout, the tables, annotations and validation images are compared. For
+    any other folder, the images directly in the folder are compared.
     """
     if path is None:
         return ""
@@ -52,7 +53,7 @@ def folder_signature(folder: Path) -> str:
 
 
 def folder_files(folder: Path) -> Iterable[Path]:
-    """The files of a folder of images that `load_images` may read."""
+    """Yield the files of a folder of images that `load_images` may read."""
     places = [folder / IMAGES, folder / ANNOTATIONS]
     if (folder / TABLE).is_file() or places[1].is_dir():
         yield from (file for file in (folder / TABLE, folder / CLASSES) if file.is_file())
@@ -62,7 +63,7 @@ def folder_files(folder: Path) -> Iterable[Path]:
 
 
 def content_digest(file: Path) -> str:
-    """Hash of a file's content (sha256)."""
+    """Return the sha256 of a file's content."""
     digest = hashlib.sha256()
     with file.open("rb") as opened:
         while chunk := opened.read(CHUNK):
@@ -71,7 +72,10 @@ def content_digest(file: Path) -> str:
 
 
 def source_signatures(study: Study) -> dict[str, str]:
-    """Signatures of the files that a study names: what each file is -> signature. Missing files are left out."""
+    """Return the signatures of the files that a study names.
+
+    The keys describe the files, for example "weights of vgg16". Missing files are left out.
+    """
     files: dict[str, str | None] = {} if study.data in DRAWN_OR_CACHED else {"images": study.data}
     files |= {f"weights of {model}": file for model, file in study.weights.items()}
     files |= {f"code of {model}": model.rpartition(":")[0] for model in study.models if ".py:" in model}
@@ -79,7 +83,10 @@ def source_signatures(study: Study) -> dict[str, str]:
 
 
 def fingerprint(study: Study) -> str:
-    """Name of a study's results in the cache. It changes with its fields, their files and the package's code."""
+    """Return the name of a study's results in the cache.
+
+    The name changes with the fields of the study, the files that they name, and the code of the package.
+    """
     text = json.dumps([dataclasses.asdict(study), source_signatures(study)], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     for file in sorted(Path(__file__).parents[1].rglob("*")):
@@ -89,5 +96,5 @@ def fingerprint(study: Study) -> str:
 
 
 def computes(file: Path) -> bool:
-    """Return False for files of the package that change no result."""
+    """Return False for files of the package that do not affect any result."""
     return file.name not in ("cli.py", "plots.py") and "reproduction" not in file.parts

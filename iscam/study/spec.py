@@ -1,4 +1,4 @@
-"""`Study`: what to compute, checked before any work is done, and its YAML form."""
+"""`Study`, the specification of a study, which is checked before any work, and the function that reads it from YAML."""
 
 from __future__ import annotations
 
@@ -24,18 +24,22 @@ DRAWN_SOURCES = ("menagerie",)
 
 @dataclass(frozen=True)
 class Study:
-    """What to compute: every method's map of every image by every model, evaluated with every metric.
+    """The specification of a study. For each image and model, every method's map is evaluated with every metric.
 
-    - `models`: names for `load_model`. `weights`: model -> file, or None for random weights; the others have their own.
-    - `data`, `count`, `seed`: as in `load_images`. Each model reads the images through its own transform.
-    - `methods`: name in the table -> options. "method" is the method (default: the name itself). "layer" is the
-      layer to explain, of all models or as model -> layer. "temperature" divides the logits that make the map.
+    - `models`: names for `load_model`.
+    - `weights`: a mapping from models to weights files, or to None for random weights. Models that are not in it have
+      their default weights.
+    - `data`, `count`, `seed`: the arguments `source`, `count` and `seed` of `load_images`. Each model reads the images
+      with its own transform.
+    - `methods`: a mapping from the name in the table to the options of the method. "method" is the method; its default
+      is the name in the table. "layer" is the layer to explain: one for all models, or a mapping from model to layer.
+      "temperature": the logits are divided by it before the map is computed.
     - `metrics`: names in `METRICS`. An argument follows a colon: "win:score_cam" compares with that entry of `methods`,
-      "insertion:blur" starts from the blurred image. "coherency" and "adcc" make each map a second time.
-    - `precision`: of the score methods, "fp32" or "bf16". Metrics are always computed in float32.
+      and "insertion:blur" starts from the blurred image. "coherency" and "adcc" compute a second map per image.
+    - `precision`: the precision of the score methods, "fp32" or "bf16". Metrics are always computed in float32.
 
-    The predicted class of each image is explained, as in the papers' tables. The option "rank" of a method explains the
-    network's rank-th class instead (2: the runner-up). Metrics always use the predicted class.
+    The predicted class of each image is explained, as in the papers' tables. With the option "rank" of a method, the
+    network's rank-th class is explained instead; 2 is the runner-up. Metrics always use the predicted class.
 
     Raises InputError for invalid names and options, before any work is done.
 
@@ -71,7 +75,7 @@ class Study:
         check_drawings(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: another process parses them again, once it has imported a user's module."""
+        """Return only the fields. Another process parses them again after it has imported a user's module."""
         return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
     @cached_property
@@ -86,18 +90,21 @@ class Study:
 
 
 def check_names(field_name: str, names: object, example: str) -> tuple[str, ...]:
-    """A list of different names as a tuple."""
+    """Return a list of distinct names as a tuple.
+
+    Raises InputError for any other value.
+    """
     if not names or not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{field_name} must be a list of names, such as {example}, not {shortened(names)}")
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(
-            f"{field_name} must have each name once; {repeated[0]!r} is there {names.count(repeated[0])} times"
+            f"{field_name} must contain each name once; {repeated[0]!r} appears {names.count(repeated[0])} times"
         )
     return tuple(names)
 
 
 def check_model(name: str) -> None:
-    """Raise InputError for a name that `load_model` cannot know, as far as possible without loading it.
+    """Raise InputError for a name that `load_model` would reject, if this can be checked without loading the model.
 
     The module of a user's model is imported, because it may add methods and metrics.
     """
@@ -112,7 +119,10 @@ def check_source(data: object) -> str:
 
 
 def check_methods(methods: object) -> dict[str, dict[str, Any]]:
-    """Copy of the methods: text -> options, which are plain values of limited size."""
+    """Return a copy of the methods, a mapping from names to options. Options must be plain values of limited size.
+
+    Raises InputError for any other value.
+    """
     if not isinstance(methods, Mapping) or not methods:
         raise InputError(
             f"methods must map names to options, such as {{is_cam: {{steps: 10}}}}, not {shortened(methods)}"
@@ -130,27 +140,30 @@ def check_methods(methods: object) -> dict[str, dict[str, Any]]:
 
 
 class Budget:
-    """A copier of plain values that counts them, so that a study stays small."""
+    """A copier of plain values. It counts the values to limit the size of a study."""
 
     def __init__(self) -> None:
         self.nodes = 0
 
     def plain(self, what: str, value: object, depth: int = 0) -> Any:
-        """Copy of None, a bool, a finite number, text, or a list or dict of them."""
+        """Return a copy of None, a bool, a finite number, text, or a list or dict of such values.
+
+        Raises InputError for any other value, and if there are too many values.
+        """
         self.nodes += 1
         if self.nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise InputError(f"{what} are too large: at most {MAX_NODES:,} values in {MAX_DEPTH} levels")
+            raise InputError(f"{what} are too large; the limit is {MAX_NODES:,} values in {MAX_DEPTH} levels")
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: self.plain(what, each, depth + 1) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self.plain(what, each, depth + 1) for each in value]
         if is_plain(value):
             return value
-        raise InputError(f"{what} must be finite numbers, text, booleans, or lists of them, not {shortened(value)}")
+        raise InputError(f"{what} must be finite numbers, text, booleans, or lists of these, not {shortened(value)}")
 
 
 def is_plain(value: object) -> bool:
-    """Return True for a single value that JSON can hold."""
+    """Return True for a single value that can be written as JSON."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):
@@ -159,7 +172,10 @@ def is_plain(value: object) -> bool:
 
 
 def check_weights(weights: object, models: Sequence[str]) -> dict[str, str | None]:
-    """Weights by model: a file, or None for random weights."""
+    """Return the weights of each model: a file, or None for random weights.
+
+    Raises InputError for any other value.
+    """
     if not isinstance(weights, Mapping):
         raise InputError(
             f"weights must map models to files, such as {{vgg16: vgg.safetensors}}, not {shortened(weights)}"
@@ -175,17 +191,17 @@ def check_weights(weights: object, models: Sequence[str]) -> dict[str, str | Non
 
 
 def check_drawings(study: Study) -> None:
-    """Raise InputError for a method or metric that needs the menagerie's drawings or masks, if the images have none."""
+    """Raise InputError if a method or metric needs the menagerie's drawings or masks and the images have none."""
     needing = [name for name, entry in study.method_entries.items() if entry.drawn_control]
     needing += [str(call) for call in study.metric_calls if call.metric.needs & {Need.DRAWING, Need.MASKS}]
     if needing and study.data not in DRAWN_SOURCES:
-        raise InputError(f"{needing[0]} needs the menagerie's drawings: leave it out, or choose data: menagerie")
+        raise InputError(f"{needing[0]} needs the menagerie's drawings; leave it out, or choose data: menagerie")
 
 
 def read_study(file: str | Path) -> Study:
-    """The study that a YAML file describes. Its keys are the fields of `Study`; see `read_yaml` for its rules.
+    """Read a study from a YAML file. The keys of the file are the fields of `Study`; `read_yaml` defines the syntax.
 
-    Raises InputError if the file cannot be read or describes no valid study.
+    Raises InputError if the file cannot be read or does not describe a valid study.
     """
     fields = read_yaml(file, "study")
     names = [each.name for each in dataclasses.fields(Study)]

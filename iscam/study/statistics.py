@@ -1,7 +1,7 @@
-"""Statistics over images: means with bootstrap intervals, paired differences, sign-flip tests, Holm's correction.
+"""Statistics over images: means with bootstrap intervals, paired differences, sign-flip tests and Holm's correction.
 
-Every function takes frames with the columns of `run_study`: model, image, method, metric, value. Values are fractions.
-An image counts if its value is known; NaN values are left out and counted as failed.
+The frames have the columns model, image, method, metric and value, as in the table of `run_study`. Values are
+fractions. An image counts if its value is known. NaN values are left out and counted as failed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pandas as pd
 from iscam.errors import InputError
 from iscam.validation import unknown_choice
 
-#: Resamples of a bootstrap interval.
+#: Number of resamples for a bootstrap interval.
 RESAMPLES = 2000
 
-#: Random sign patterns of `sign_flip_test`. The smallest p-value is 1 / (FLIPS + 1).
+#: Number of random sign patterns in `sign_flip_test`. The smallest possible p-value is 1 / (FLIPS + 1).
 FLIPS = 9999
 
 
@@ -30,7 +30,7 @@ class Label(NamedTuple):
 
 
 def parse_label(name: str) -> Label:
-    """Split "METHOD[ VARIANT][ seed N]", the names of methods in this repository's studies.
+    """Split a method's name in this repository's studies, which has the form "METHOD[ VARIANT][ seed N]".
 
     >>> parse_label("is_cam zero baseline seed 2")
     Label(method='is_cam', variant='zero baseline', seed=2)
@@ -44,15 +44,15 @@ def parse_label(name: str) -> Label:
 
 
 def without_seed(name: str) -> str:
-    """The name of a method without " seed N"."""
+    """Return the name of a method without " seed N"."""
     label = parse_label(name)
     return f"{label.method} {label.variant}".strip()
 
 
 def check_frame(frame: pd.DataFrame, *columns: str) -> None:
-    """Raise InputError unless `frame` has the columns, and one row per model, image, method and metric."""
+    """Raise InputError unless `frame` has the columns and at most one row per model, image, method and metric."""
     if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"expected a DataFrame as run_study returns it, not {type(frame).__name__}")
+        raise InputError(f"expected a DataFrame returned by run_study, not {type(frame).__name__}")
     if missing := [column for column in columns if column not in frame.columns]:
         raise InputError(
             f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
@@ -60,14 +60,16 @@ def check_frame(frame: pd.DataFrame, *columns: str) -> None:
     keys = [key for key in ("model", "image", "method", "metric") if key in frame.columns]
     if "image" in keys and (repeated := frame.duplicated(keys)).any():
         row = ", ".join(map(str, frame.loc[repeated, keys].iloc[0]))
-        raise InputError(f"the frame has {int(repeated.sum())} repeated rows; an image counts once. First: {row}")
+        raise InputError(f"the frame has {int(repeated.sum())} repeated rows; the first repeated row is {row}")
 
 
 def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Mean of each model, method and metric, with a 95 % bootstrap interval over images.
+    """Compute the mean of each model, method and metric, with a 95 % bootstrap interval over images.
 
-    Returns the columns model, method, metric, mean, low, high (fractions), n (images that count) and failed (images
-    without a value), in the frame's order. Raises InputError if columns are missing or an image appears twice.
+    Returns a frame with the columns model, method, metric, mean, low, high (fractions), n (number of images that count)
+    and failed (number of images without a value). The rows have the order of the frame.
+
+    Raises InputError if columns are missing or an image appears twice.
     """
     check_frame(frame, "model", "method", "metric", "value")
     keys = ["model", "method", "metric"]
@@ -77,13 +79,16 @@ def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def on_full_image_set(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the methods of each model that were evaluated on its full image set, so that means are comparable."""
+    """Keep only the methods of each model that were evaluated on all images of the model, so means are comparable."""
     images = frame.groupby(["model", "method"])["image"].transform("nunique")
     return frame[images == images.groupby(frame["model"]).transform("max")]
 
 
 def interval(values: pd.Series, seed: int = 0) -> pd.Series:
-    """Mean, low, high (95 % percentile bootstrap; NaN for one value), n (known values), failed (NaN values)."""
+    """Compute the mean of values with a 95 % percentile bootstrap interval.
+
+    Returns mean, low, high (NaN for a single value), n (number of known values) and failed (number of NaN values).
+    """
     known = values.dropna().to_numpy(dtype=float)
     low, high = np.quantile(bootstrap_means(known, seed), [0.025, 0.975]) if len(known) > 1 else (np.nan, np.nan)
     mean = known.mean() if len(known) else np.nan
@@ -91,23 +96,27 @@ def interval(values: pd.Series, seed: int = 0) -> pd.Series:
 
 
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Means of resamples with replacement, (RESAMPLES,). Equal numbers of values draw the same images."""
+    """Compute the means of resamples with replacement, (RESAMPLES,).
+
+    With the same seed, the same positions are drawn for every array of the same length.
+    """
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(values), size=(rows, len(values))) for rows in blocks(RESAMPLES, len(values)))
     return np.concatenate([values[draw].mean(1) for draw in draws])
 
 
 def blocks(rows: int, columns: int) -> list[int]:
-    """Split `rows` into blocks of about a million numbers, so that memory does not grow with the number of images."""
+    """Split `rows` into blocks of about a million numbers, so memory use does not grow with the number of images."""
     portion = max(1, 1_000_000 // columns)
     return [min(portion, rows - done) for done in range(0, rows, portion)]
 
 
 def sign_flip_test(differences: np.ndarray, seed: int = 0) -> float:
-    r"""Two-sided p-value of a mean paired difference d, by random sign flips of each image's difference.
+    r"""Compute the two-sided p-value of a mean paired difference with random sign flips of each image's difference d_i.
 
-    p = (1 + #{|Σ s_i d_i| >= |Σ d_i|}) / (FLIPS + 1), with random signs s. The test is exact under the null hypothesis
-    that the two methods are exchangeable. NaN differences are left out. Returns NaN for fewer than two differences.
+    p = (1 + #{|Σ s_i d_i| >= |Σ d_i|}) / (FLIPS + 1), with random signs s_i. The test is exact under the null
+    hypothesis that the two methods are exchangeable. NaN differences are left out. Returns NaN for fewer than two
+    differences.
 
     Raises InputError for infinite differences.
 
@@ -127,12 +136,12 @@ def sign_flip_test(differences: np.ndarray, seed: int = 0) -> float:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's correction of p-values for multiple tests. NaN stays NaN and does not count as a test.
+    """Correct p-values for multiple tests with Holm's method. NaN stays NaN and does not count as a test.
 
     >>> holm(np.array([0.04, 0.01, 0.03])).round(6).tolist()
     [0.06, 0.03, 0.06]
     """
-    order = np.argsort(p)  # NaN last
+    order = np.argsort(p)  # NaN values are last
     factors = np.arange((~np.isnan(p)).sum(), 0, -1)
     corrected = np.full(len(p), np.nan)
     tested = order[: len(factors)]
@@ -141,14 +150,17 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def merge_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """Replace the seeds of a noisy method, "NAME", "NAME seed 1", ..., by their mean per image."""
+    """Replace the seeds of a noisy method ("NAME", "NAME seed 1", ...) with their mean per image."""
     check_frame(frame, "model", "image", "method", "metric", "value")
     merged = frame.assign(method=frame["method"].map(without_seed))
     return merged.groupby(["model", "image", "method", "metric"], sort=False, as_index=False)["value"].mean()
 
 
 def seed_spread(frame: pd.DataFrame) -> pd.DataFrame:
-    """Largest minus smallest mean over the seeds of a noisy method: columns model, method, metric, seeds, spread."""
+    """Compute the spread of a noisy method: the largest minus the smallest mean over its seeds.
+
+    Returns a frame with the columns model, method, metric, seeds (their number) and spread.
+    """
     base = frame.assign(base=frame["method"].map(without_seed))
     means = base.groupby(["model", "base", "metric", "method"], sort=False)["value"].mean()
     spread = means.groupby(level=[0, 1, 2], sort=False).agg(seeds="size", spread=lambda x: x.max() - x.min())
@@ -156,10 +168,10 @@ def seed_spread(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def wins(frame: pd.DataFrame, method: str = "is_cam") -> pd.DataFrame:
-    """Share of images on which `method` keeps more class probability than each other method, and share of ties.
+    """Compute the share of images on which `method` keeps more class probability than each other method.
 
-    `frame` has the metric explained_confidence. Returns the columns of `summary`, with the other method in "method" and
-    "win" or "tie" in "metric".
+    The share of ties is computed as well. `frame` must have the metric explained_confidence. Returns the columns of
+    `summary`, with the other method in "method" and "win" or "tie" in "metric".
     """
     kept = frame[frame["metric"] == "explained_confidence"]
     kept = kept.pivot(index=["model", "image"], columns="method", values="value")
@@ -173,16 +185,20 @@ def wins(frame: pd.DataFrame, method: str = "is_cam") -> pd.DataFrame:
 
 
 def paired(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Mean difference `method` - `other` of each model and metric, with a 95 % bootstrap interval over paired images.
+    """Compute the mean difference `method` - `other` of each model and metric, with a 95 % bootstrap interval.
 
-    Returns the columns of `summary`. An image counts if both values are known. Raises InputError if columns are
-    missing, an image appears twice, or a method is not in the frame.
+    The differences are paired by image. An image counts if both values are known. Returns the columns of `summary`.
+
+    Raises InputError if columns are missing, an image appears twice, or a method is not in the frame.
     """
     return summary(differences(frame, method, other))
 
 
 def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Difference `method` - `other` per image: columns model, metric, image, method, value. Errors as in `paired`."""
+    """Compute the difference `method` - `other` of each image.
+
+    Returns a frame with the columns model, metric, image, method and value. Raises the errors of `paired`.
+    """
     check_frame(frame, "model", "image", "method", "metric", "value")
     wide = frame.pivot(index=["model", "metric", "image"], columns="method", values="value")
     for name in (method, other):
@@ -192,9 +208,9 @@ def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 
 
 def mean_over_models(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the models per image. The unit of a test is an image, regardless of the number of models.
+    """Compute the mean over the models for each image. A test then uses one value per image, for any number of models.
 
-    The mean is NaN if one of the models has no value, because a mean over fewer models is another quantity.
+    The mean is NaN if one of the models has no value, because a mean over fewer models is a different quantity.
     """
     n = frame["model"].nunique()
     values = frame.groupby(["image", "method", "metric"], sort=False)["value"].sum(min_count=n) / n
@@ -202,10 +218,10 @@ def mean_over_models(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def variants(frame: pd.DataFrame, method: str = "is_cam", other: str = "score_cam") -> pd.DataFrame:
-    """Mean paired difference of two methods over all models, for each variant that the frame has of both.
+    """Compute the mean paired difference of two methods over all models, for each variant that both methods have.
 
-    The methods are named "METHOD VARIANT", see `parse_label`. Returns the columns of `summary`, with the variant in
-    "method".
+    The names of the methods have the form "METHOD VARIANT" (see `parse_label`). Returns the columns of `summary`, with
+    the variant in "method".
     """
     labels = [parse_label(name) for name in frame["method"].unique()]
     there = {label.method: [each.variant for each in labels if each.method == label.method] for label in labels}
@@ -222,9 +238,10 @@ def variants(frame: pd.DataFrame, method: str = "is_cam", other: str = "score_ca
 
 
 def versus(frame: pd.DataFrame, method: str, together: bool = False) -> pd.DataFrame:
-    """Mean paired difference of `method` minus each other method; columns of `summary`, the other method in "method".
+    """Compute the mean paired difference of `method` minus each other method.
 
-    `together`: use the mean over the models per image.
+    With `together`, the values are first averaged over the models for each image. Returns the columns of `summary`,
+    with the other method in "method".
     """
     others = [name for name in frame["method"].unique() if name != method]
     rows = pd.concat([differences(frame, method, other).assign(method=other) for other in others])

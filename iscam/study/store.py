@@ -1,4 +1,4 @@
-"""A study's folder: Parquet parts, a lock, the description of its study, and a record of each run."""
+"""The folder of a study: Parquet parts, a lock, the description of the study, and a record of each run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from iscam.study.spec import Study
 COLUMNS = ["model", "image", "target", "method", "metric", "value", "error"]
 KEYS = ["model", "image", "method", "metric"]
 
-#: Columns of older stores -> their present names.
+#: Current names of columns, by the names that they have in older stores.
 OLD_COLUMNS = {"picture": "image"}
 
-#: Seconds of work per part, the largest loss if the process is killed. An image that takes longer gets its own part.
+#: Seconds of work per part. This is the maximum loss if the process is killed. An image that takes longer gets a
+#: separate part.
 SECONDS_PER_PART = 20.0
 
 Row = dict[str, Any]
@@ -37,14 +38,14 @@ Task = tuple[str, int]
 
 
 def images_of(frame: pd.DataFrame) -> set[tuple[str, str]]:
-    """The pairs of model and image in a table."""
+    """Return the pairs of model and image in a table."""
     return set(frame[["model", "image"]].itertuples(index=False, name=None))
 
 
 def write_parts(folder: Path, images: Iterator[list[Row]], bar: tqdm) -> None:
     """Write the rows of images as Parquet parts, one part per `SECONDS_PER_PART` of work.
 
-    An exception, such as an interrupt, passes on after the finished rows are written.
+    If an exception such as an interrupt occurs, the finished rows are written before it is raised again.
     """
     rows: list[Row] = []
     last = time.monotonic()
@@ -67,16 +68,16 @@ def write_part(folder: Path, rows: list[Row]) -> None:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it: it is complete or absent.
+    """Write a file under a temporary name and rename it, so that the final file is either complete or absent.
 
-    Raises StoreError if that is not possible.
+    Raises StoreError if the file cannot be written.
     """
     partial = file.with_suffix(".partial")
     try:
         with partial.open("wb") as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())  # otherwise a crash of the machine may leave an empty file under the final name
+            os.fsync(opened.fileno())  # otherwise a crash of the machine may leave an empty file with the final name
         os.replace(partial, file)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -84,10 +85,10 @@ def write_file(file: Path, content: bytes) -> None:
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:
-    """The sorted rows of a study's folder, with the columns of `run_study`.
+    """Read the rows of a study's folder, with the columns of `run_study`, and sort them.
 
-    Raises StoreError if the folder does not exist, a part cannot be read or belongs to another study, or two parts have
-    the same rows. The message names the part; no file is changed.
+    Raises StoreError if the folder does not exist, if a part cannot be read or belongs to another study, or if two
+    parts have the same rows. The message names the part. No file is changed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -101,19 +102,19 @@ def read_rows(folder: str | Path) -> pd.DataFrame:
 
 
 def read_part(file: Path) -> pd.DataFrame:
-    """The rows of one part."""
+    """Read the rows of one part."""
     try:
         part = pd.read_parquet(file).rename(columns=OLD_COLUMNS)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = "it is empty" if file.stat().st_size == 0 else " ".join(str(error).split())[:200]
-        raise StoreError(f"cannot read {file}: {reason}; delete it, and its images are computed again") from error
+        raise StoreError(f"cannot read {file}: {reason}; delete it to compute its images again") from error
     if missing := [column for column in COLUMNS if column not in part.columns]:
         raise StoreError(f"{file} is not a part of a study: it lacks the columns {', '.join(missing)}; move it away")
     return part[COLUMNS]
 
 
 def check_no_repeats(folder: Path, frame: pd.DataFrame) -> None:
-    """Raise StoreError if a row appears twice, such as after a part was copied."""
+    """Raise StoreError if a row appears twice, for example because a part was copied."""
     repeated = frame.duplicated(KEYS, keep=False)
     if repeated.any():
         first = frame.loc[repeated, KEYS].iloc[0]
@@ -123,7 +124,7 @@ def check_no_repeats(folder: Path, frame: pd.DataFrame) -> None:
 
 
 def check_rows(folder: Path, frame: pd.DataFrame, study: Mapping[str, Any]) -> None:
-    """Raise StoreError for rows of another study, and for images that lack rows."""
+    """Raise StoreError for rows of another study and for images with missing rows."""
     fields = {"model": "models", "method": "methods", "metric": "metrics"}
     for column, field in fields.items():
         foreign = ~frame[column].isin(list(study[field]))
@@ -136,13 +137,15 @@ def check_rows(folder: Path, frame: pd.DataFrame, study: Mapping[str, Any]) -> N
         row = wrong.iloc[0]
         raise StoreError(
             f"{folder / row['first']} has {row['size']} rows of the image {wrong.index[0][1]!r} instead of {expected}; "
-            f"delete it, and its images are computed again"
+            f"delete it to compute its images again"
         )
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Exclusive lock on the folder, which is created if needed; the lock is released when the process exits.
+    """Hold an exclusive lock on the folder inside the block. The folder is created if it does not exist.
+
+    The lock is also released if the process exits.
 
     Raises StoreError if the folder cannot be written.
     """
@@ -164,15 +167,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The content of study.json: the fields of the study, and in "sources" the signatures of the files it names."""
+    """Read study.json: the fields of the study, and in "sources" the signatures of the files that the study names."""
     file = folder / "study.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {file}: {error}; delete it if the folder's parts are of this study") from error
+        raise StoreError(f"cannot read {file}: {error}; delete it if the folder's parts are from this study") from error
     names = {each.name for each in dataclasses.fields(Study)}
     if not isinstance(found, dict) or not names <= set(found):
-        raise StoreError(f"{file} does not describe a study: it must have the keys {', '.join(sorted(names))}")
+        raise StoreError(f"{file} does not describe a study; it must have the keys {', '.join(sorted(names))}")
     return found
 
 
@@ -183,7 +186,7 @@ def write_description(folder: Path, study: Study, sources: Mapping[str, str]) ->
 
 
 def check_same_study(folder: Path, study: Study, sources: Mapping[str, str]) -> None:
-    """Raise StoreError if the folder holds another study, or if images, weights or models changed since it began.
+    """Raise StoreError if the folder holds another study or if images, weights or models have changed since it began.
 
     A folder without study.json passes the check. Files that no longer exist are not compared.
     """
@@ -193,7 +196,9 @@ def check_same_study(folder: Path, study: Study, sources: Mapping[str, str]) -> 
     wanted = json.loads(json.dumps(dataclasses.asdict(study)))
     if differing := [name for name in wanted if found[name] != wanted[name]]:
         fields = ", ".join(differing)
-        raise StoreError(f"{folder} holds another study: its {fields} differ, see study.json; choose another folder")
+        raise StoreError(
+            f"{folder} holds another study, which differs in {fields} (see study.json); choose another folder"
+        )
     known = found.get("sources", {})  # absent in older stores
     if changed := [name for name in sources if known.get(name, sources[name]) != sources[name]]:
         what = ", ".join(changed)

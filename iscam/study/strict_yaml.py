@@ -1,4 +1,4 @@
-"""YAML without surprises: every text has one reading, and a small file cannot describe a huge value."""
+"""Strict YAML: every scalar has exactly one interpretation, and a small file cannot expand to a huge value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import yaml
 from iscam.errors import InputError
 
 MAX_BYTES = 1_000_000
-#: Values and keys of a document after its aliases are expanded. The longest study of this repository has 200.
+#: Maximum number of values and keys of a document after aliases are expanded. The longest study in this repository has
+#: 200.
 MAX_NODES = 10_000
 MAX_DEPTH = 50
 
-#: Plain scalars that are not text, as in YAML 1.2: `no`, `010`, `1:30`, `1_000` and `2020-01-01` stay text.
+#: Patterns of plain scalars that are not text, as in YAML 1.2. `no`, `010`, `1:30`, `1_000` and `2020-01-01` are text.
 SCALARS = {
     "tag:yaml.org,2002:null": re.compile(r"~|null|Null|NULL|"),
     "tag:yaml.org,2002:bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
@@ -32,11 +33,13 @@ MAPPING = "tag:yaml.org,2002:map"
 def read_yaml(file: str | Path, what: str) -> Any:
     """Read a YAML file of dicts, lists, text, numbers, booleans and null.
 
-    - Only `true` and `false` are booleans, only decimal digits are integers, dates are text.
-    - Keys are text; a key that appears twice is an error. `<<` merges mappings.
-    - At most 1 MB, 50 levels and 10,000 values after aliases are expanded.
+    - Only `true` and `false` are booleans, only decimal digits are integers, and dates are text.
+    - Keys are text. A key that appears twice is an error. `<<` merges mappings.
+    - A file has at most 1 MB, 50 levels, and 10,000 values after aliases are expanded.
 
-    Raises InputError if the file cannot be read or breaks a rule. `what` names the file in messages, such as "study".
+    `what` describes the file in messages, for example "study".
+
+    Raises InputError if the file cannot be read or breaks a rule.
     """
     try:
         return parse_yaml(read_text(Path(file)))
@@ -46,7 +49,10 @@ def read_yaml(file: str | Path, what: str) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """UTF-8 text of a regular file of at most 1 MB."""
+    """Read the UTF-8 text of a regular file of at most 1 MB.
+
+    Raises InputError for any other file.
+    """
     if not path.exists():
         raise InputError("no such file")
     if not path.is_file():
@@ -60,7 +66,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str) -> Any:
-    """Value of a YAML text; rules and errors as in `read_yaml`.
+    """Return the value of a YAML text. The rules and errors are those of `read_yaml`.
 
     >>> parse_yaml("[1, 2.5, true, no, 010]")
     [1, 2.5, True, 'no', '010']
@@ -74,7 +80,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's loader up to the node tree, with the scalars above and limits on depth and size."""
+    """PyYAML's loader for the node tree, with the scalars above and limits on depth and size."""
 
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012  PyYAML fills it through add_implicit_resolver
     depth = nodes = 0
@@ -94,7 +100,7 @@ Loader.add_implicit_resolver(MERGE, re.compile("<<$"), ["<"])
 
 
 class Builder:
-    """Python values of a node tree. It counts every node as often as aliases repeat it."""
+    """A converter from a node tree to Python values. A node that is repeated by aliases is counted each time."""
 
     def __init__(self) -> None:
         self.nodes = 0
@@ -134,15 +140,15 @@ class Builder:
 
 
 def merge(value: Any, node: Any) -> dict[str, Any]:
-    """Mapping of a merge key; of several mappings, the first one that has a key decides."""
+    """Return the mapping of a merge key. If several mappings have the same key, the first mapping counts."""
     mappings = value if isinstance(value, list) else [value]
     if not all(isinstance(each, dict) for each in mappings):
-        raise InputError(f"{place(node)}: '<<' merges mappings only")
+        raise InputError(f"{place(node)}: '<<' can merge only mappings")
     return {key: item for each in reversed(mappings) for key, item in each.items()}
 
 
 def scalar(node: Any) -> Any:
-    """None, bool, int, float or str."""
+    """Convert a scalar node to None, bool, int, float or str."""
     text = node.value
     if node.tag in (TEXT, MERGE):
         return text
@@ -156,12 +162,12 @@ def scalar(node: Any) -> Any:
     if kind == "bool":
         return text.lower() == "true"
     if len(text) > 100:
-        raise InputError(f"{place(node)}: a number of {len(text)} characters")
+        raise InputError(f"{place(node)}: a number has {len(text)} characters; the limit is 100")
     return int(text) if kind == "int" else float(text)
 
 
 def problem(error: yaml.YAMLError) -> str:
-    """Line and reason of a syntax error."""
+    """Return the line and the reason of a syntax error."""
     mark = getattr(error, "problem_mark", None)
     reason = " ".join(str(getattr(error, "problem", None) or error).split())
     return f"line {mark.line + 1}: {reason}" if mark else reason
@@ -169,9 +175,9 @@ def problem(error: yaml.YAMLError) -> str:
 
 def check_size(depth: int, nodes: int) -> None:
     if depth > MAX_DEPTH:
-        raise InputError(f"nested deeper than {MAX_DEPTH} levels")
+        raise InputError(f"the value is nested deeper than {MAX_DEPTH} levels")
     if nodes > MAX_NODES:
-        raise InputError(f"more than {MAX_NODES:,} values (aliases count as often as they are used)")
+        raise InputError(f"there are more than {MAX_NODES:,} values (an alias counts each time it is used)")
 
 
 def place(node: Any) -> str:
@@ -179,7 +185,7 @@ def place(node: Any) -> str:
 
 
 def shortened(value: object, length: int = 60) -> str:
-    """Text of a value for a message. Containers are described by their type, because aliases may make them huge."""
+    """Return a value as text for a message. Containers are described by type, because aliases may make them huge."""
     if isinstance(value, Mapping | list | tuple) and len(value) > 5:
         return f"a {type(value).__name__} of {len(value)} items"
     if isinstance(value, Mapping | list | tuple):

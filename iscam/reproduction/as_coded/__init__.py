@@ -1,11 +1,11 @@
-r"""The recipe in the IS-CAM authors' notebook, separate from the canonical one.
+r"""The settings and conventions in the IS-CAM authors' notebook, separate from the canonical ones.
 
-It explains the published tables; no claim depends on it, and no other module of the package uses it. It was written
-from a description of two public files, `Resnet18_trial_visualize.ipynb` and `risemetrics_final.py` of
-`ankitaghosh9/Variations-on-Score-CAM@451c147` (17 September 2020, shortly before the paper). That these files, with
-these settings, made the tables is an inference. Where the description leaves a choice open, the docstring says so.
+They explain the published tables. No claim depends on them, and outside `iscam.reproduction` no module uses them. They
+were implemented from a description of two public files, `Resnet18_trial_visualize.ipynb` and `risemetrics_final.py` of
+`ankitaghosh9/Variations-on-Score-CAM@451c147` (17 September 2020, shortly before the paper). It is an inference that
+these files, with these settings, produced the tables. If the description leaves a choice open, the docstring says so.
 
-X is the image, L its map in [0, 1], Y and O are class probabilities of X and of X ∘ L.
+X is the image and L its map in [0, 1]. Y and O are the class probabilities of X and of X ∘ L.
 """
 
 from iscam.reproduction.as_coded.bounds import SAVED_EXAMPLE as SAVED_EXAMPLE

@@ -1,4 +1,4 @@
-"""Boxes in the original image's pixels, as the authors' code uses them."""
+"""Boxes in pixels of the original image, which the authors' code uses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from iscam.transforms import canonical_transform
 
 
 def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
-    """Width and height of the original images by name, from `original_sizes.csv`; empty if there is no such file.
+    """Read the width and height of the original images by name from `original_sizes.csv`.
 
-    Raises InputError if the file cannot be read.
+    Returns an empty dictionary if there is no such file. Raises InputError if the file cannot be read.
     """
     file = Path(folder) / "original_sizes.csv"
     if not file.is_file():
@@ -28,14 +28,14 @@ def original_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
         table = pd.read_csv(file)
         return {row.ImageId: (int(row.width), int(row.height)) for row in table.itertuples(index=False)}
     except (ValueError, AttributeError) as error:
-        raise InputError(f"cannot read {file}: it needs the columns ImageId, width and height") from error
+        raise InputError(f"cannot read {file}: the columns ImageId, width and height are required") from error
 
 
 def original_boxes(entry: Entry, sizes: Mapping[str, tuple[int, int]]) -> tuple[Tensor, tuple[int, int]]:
-    """Boxes (n, 4) in pixels of the original image, and the original's width and height.
+    """Return the boxes (n, 4) in pixels of the original image, and its width and height.
 
-    `sizes`: those of `original_sizes`. An image without an entry there is stored at its original size. A drawing of the
-    menagerie is its own original.
+    `sizes` are the sizes returned by `original_sizes`. An image without an entry in `sizes` is stored at its original
+    size. A drawing of the menagerie is itself the original image.
     """
     stored = entry.read()
     if isinstance(stored, Drawing):
@@ -48,14 +48,20 @@ def original_boxes(entry: Entry, sizes: Mapping[str, tuple[int, int]]) -> tuple[
 
 
 def cropped_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (n, 4) of an image of size (width, height) after the canonical resize and crop, (m, 4) with m ≤ n."""
+    """Apply the canonical resize and crop to boxes (n, 4) of an image of `size` (width, height).
+
+    Returns (m, 4) with m ≤ n, because boxes outside the crop are dropped.
+    """
     moved = canonical_transform(tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(size[1], size[0])))
     moved = moved.as_subclass(Tensor).reshape(-1, 4)
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
 
 
 def disc(radius: float | None, size: int = 224) -> Tensor:
-    """A map (size, size): 1 within `radius` pixels of the centre, 0 elsewhere; `radius=None`: 1 everywhere."""
+    """Return a map (size, size) that is 1 within `radius` pixels of the centre and 0 elsewhere.
+
+    With `radius=None`, the map is 1 everywhere.
+    """
     offset = torch.arange(size) + 0.5 - size / 2
     if radius is None:
         return torch.ones(size, size)

@@ -18,20 +18,20 @@ from iscam.record import ForwardRecord, forward_record
 from iscam.rng import noise
 from iscam.validation import check_int, check_non_negative
 
-#: Limit on the exponent of exp(S), because float32 overflows at e^88.
+#: Maximum exponent of exp(S), because float32 overflows at about e^88.
 LARGEST_EXPONENT = 80.0
 
 
 def smooth_grad_cam_pp(record: ForwardRecord, *, samples: int = 35, std: float = 4.0, seed: int = 0) -> Tensor:
-    r"""Smooth Grad-CAM++ as coded,  α_k = Σ_ij a_kij ReLU(exp(S_N) g_kij).
+    r"""Return the weights of Smooth Grad-CAM++ as coded,  α_k = Σ_ij a_kij ReLU(exp(S_N) g_kij).
 
-    a = ḡ² / (2 ḡ² + Σ_ab A_kab ḡ³), with ḡ² and ḡ³ the means of g² and g³ over `samples` noisy copies X + ε_n. Each
-    copy uses its own largest logit. g and A (K, h, w) belong to the clean image, S_N is the largest logit of the last
-    copy, and ε_n has standard deviation `std` in normalised space.
+    The factors are  a = ḡ² / (2 ḡ² + Σ_ab A_kab ḡ³),  where ḡ² and ḡ³ are the means of g² and g³ over `samples` noisy
+    copies X + ε_n. The gradient of each copy is that of the largest logit of the copy. g and A (K, h, w) belong to the
+    clean image, S_N is the largest logit of the last copy, and ε_n has standard deviation `std` in normalised space.
 
-    Returns weights (K,). The canonical method scales the noise by the image's range (0.15 of it), keeps the clean
-    image's class for every copy and averages g as well. exp(S_N) is a factor common to all channels, which the map's
-    min-max removes; its exponent is limited to `LARGEST_EXPONENT`.
+    Returns weights (K,). The canonical method scales the noise with the range of the image (0.15 of it), uses the class
+    of the clean image for every copy, and averages g as well. exp(S_N) is a common factor of all channels, which the
+    min-max scaling of the map removes. The exponent is limited to `LARGEST_EXPONENT`.
 
     Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, SmoothGradCAMpp.
     """
@@ -46,8 +46,8 @@ def smooth_grad_cam_pp(record: ForwardRecord, *, samples: int = 35, std: float =
     return plus_plus_weights(record.activations.detach(), factor * g, g2, g3)
 
 
-#: The methods whose settings differ from the canonical ones: IS-CAM with 10 steps (the paper's tables say 15), SS-CAM
-#: with 35 noisy copies (15), and the Smooth Grad-CAM++ above.
+#: The methods whose settings differ from the canonical settings: IS-CAM with 10 steps (15 in the paper's tables),
+#: SS-CAM with 35 noisy copies (instead of 15), and the Smooth Grad-CAM++ above.
 #: Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb.
 METHODS: dict[str, Callable[[ForwardRecord], Tensor]] = {
     "smooth_grad_cam_pp": smooth_grad_cam_pp,
@@ -57,9 +57,9 @@ METHODS: dict[str, Callable[[ForwardRecord], Tensor]] = {
 
 
 def explain(net: Network, images: Tensor, method: str) -> Tensor:
-    """Maps (batch, height, width) in [0, 1] of a method in `METHODS`, for the predicted class.
+    """Compute the maps (batch, height, width) in [0, 1] of a method in `METHODS`, for the predicted class.
 
-    Only the method's settings differ from `iscam.explain`.
+    Only the settings of the method differ from `iscam.explain`.
 
     Raises InputError if the notebook has no settings for the method.
     """
