@@ -63,8 +63,8 @@ def main(
         int | None, typer.Option(help="number of the layer's channels, drawn by seed; default: all")
     ] = None,
     nodes: Annotated[list[int], typer.Option(help="nodes of each rule; repeat the option for several")] = NODES,
-    integral: Annotated[bool, typer.Option(help="also approximate the integral, which takes most of the passes")] = True,
-    many: Annotated[int, typer.Option(help="Gauss nodes that define the integral; 5/6 of them check it")] = 48,
+    integral: Annotated[bool, typer.Option(help="also approximate the integral (most of the passes)")] = True,
+    many: Annotated[int, typer.Option(help="Gauss nodes that define the integral; 5/6 as many check it")] = 48,
     bf16: bool = torch.cuda.is_available(),
     compiled: Annotated[bool, typer.Option(help="compile the network once, which takes a minute")] = True,
     output: Path | None = None,
