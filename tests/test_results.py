@@ -327,7 +327,7 @@ def test_truth_beside_map_bars_fit_their_axes():
 
 @pytest.fixture
 def archive_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, in which runs are recorded."""
+    """An empty data folder, to which runs are recorded."""
     monkeypatch.setenv("ISCAM_DATA", str(tmp_path / "data"))
     (tmp_path / "data/results").mkdir(parents=True)
     return tmp_path

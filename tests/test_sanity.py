@@ -223,7 +223,7 @@ def test_ssim_equals_its_formula_per_window():
 
 def test_ssim_equals_hand_computed_values():
     a = torch.zeros(11, 11)
-    a[:, 5], a[:, 6:] = 0.5, 1  # one window, mean 1/2; the reversed map has the opposite covariance
+    a[:, 5], a[:, 6:] = 0.5, 1  # one window, mean 1/2; the map turned round has the opposite covariance
     bell = [math.exp(-((i - 5) ** 2) / 4.5) for i in range(11)]
     variance = 0.25 * (1 - 1 / sum(bell))
     turned = (0.0009 - 2 * variance) / (0.0009 + 2 * variance)
