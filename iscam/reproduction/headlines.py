@@ -27,7 +27,7 @@ def benefit(found: Runs) -> str:
     gaps, better, worse = differences(found)
     steps = METHODS["is_cam"].options().steps
     return (
-        f"**Benefit.** IS-CAM takes {steps} times the forward passes of Score-CAM. In {len(gaps)} paired "
+        f"**Benefit.** IS-CAM needs {steps} times as many forward passes as Score-CAM. In {len(gaps)} paired "
         f"comparisons, IS-CAM is better in {better} and worse in {worse}; the intervals of the other "
         f"{len(gaps) - better - worse} contain zero."
     )
