@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Set up, build and test from a clean checkout. Needs Python 3.11 or newer with pip and venv.
+"""Set up, build and test from a clean checkout. This requires Python 3.11 or newer with pip and venv.
 
-python3 run.py setup                                            make .venv, again if pyproject.toml changed
+python3 run.py setup                                            make .venv, or update it if pyproject.toml has changed
 python3 run.py book [--parameters FILE] [--set NAME=VALUE]...   run the notebooks and build the book
 python3 run.py test [PYTEST ARGUMENTS]                          run the tests
 python3 run.py check                                            open every page of the built book in a browser
 python3 run.py readme                                           write the README's figure and findings
 
-Every command makes .venv first if it is missing.
+Every command first makes .venv if it is missing.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def run(*command: object) -> None:
 
 
 def setup() -> None:
-    """Make .venv and install the package with everything that the book and the tests need, unless it is up to date."""
+    """Unless .venv is up to date, make it and install the package with everything that the book and the tests need."""
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     stamp = VENV / "iscam-setup"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -57,7 +57,7 @@ def setup() -> None:
 
 
 def test(*arguments: str) -> None:
-    """Run pytest, without arguments on all tests and up to 8 cores."""
+    """Run pytest. Without arguments, it runs all tests on up to 8 cores."""
     os.chdir(ROOT)
     run(PYTHON, "-m", "pytest", *(arguments or ("-n", "auto", "--maxprocesses", "8")))
 

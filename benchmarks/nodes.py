@@ -4,10 +4,11 @@
     python benchmarks/nodes.py [--model squeezenet1_0 --weights FILE --data ILSVRC_FOLDER] [--count 20] --output FILE
 
 Two quantities are approximated: the cumulative sum of N = 15 steps, and the mean over t in [0, 1]. The rules are Gauss
-nodes (option `nodes`), the midpoint rule (five nodes are the steps 2, 5, 8, 11 and 14; option `schedule`) and the
-trapezoid rule with as many passes. The controls are Score-CAM's one pass, one pass at t = 1/2, and equal weights. The
-integral is defined by a Gauss rule with many nodes; another rule without a common node checks it. With --bf16, or on a
-GPU, the sum and its Gauss and midpoint rules also run in bfloat16. The same command resumes an interrupted run.
+quadrature (option `nodes`), the midpoint rule (five nodes are the steps 2, 5, 8, 11 and 14; option `schedule`) and the
+trapezoid rule with the same numbers of passes. The controls are Score-CAM's one pass, one pass at t = 1/2, and equal
+weights. The integral is defined by a Gauss rule with many nodes; a second Gauss rule, which shares no node with the
+first, checks it. With --bf16, or on a GPU, the sum and its Gauss and midpoint rules also run in bfloat16. The same
+command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ def main(
         int | None, typer.Option(help="number of the layer's channels, drawn by seed; default: all")
     ] = None,
     nodes: Annotated[list[int], typer.Option(help="nodes of each rule; repeat the option for several")] = NODES,
-    integral: Annotated[bool, typer.Option(help="also approximate the integral, which takes most passes")] = True,
+    integral: Annotated[bool, typer.Option(help="also approximate the integral (most of the passes)")] = True,
     many: Annotated[int, typer.Option(help="Gauss nodes that define the integral; 5/6 as many check it")] = 48,
     bf16: bool = torch.cuda.is_available(),
-    compiled: Annotated[bool, typer.Option(help="compile the network, which takes a minute once")] = True,
+    compiled: Annotated[bool, typer.Option(help="compile the network once, which takes a minute")] = True,
     output: Path | None = None,
 ) -> None:
     started = time.time()
@@ -101,7 +102,7 @@ def main(
 
 
 def some_channels(record: ForwardRecord, channels: int | None, seed: int) -> ForwardRecord:
-    """The record with only some channels of the layer, the same ones for every image; None keeps all."""
+    """The record with only some channels of the layer, the same ones for every image. None keeps all channels."""
     drawn = torch.randperm(len(record.activations), generator=generator(seed))[:channels]
     return dataclasses.replace(record, activations=record.activations[drawn.sort().values.to(record.image.device)])
 
@@ -134,7 +135,7 @@ def errors(
 
 
 def rule_weights(record: ForwardRecord, rules: dict[Key, Rule], **options: Any) -> dict[Key, Tensor]:
-    """The weights of the channels by each rule. A t that several rules share is scored once."""
+    """The weights of the channels under each rule. A t that several rules share is scored once."""
     t, place = torch.cat([t for t, _ in rules.values()]).unique(return_inverse=True)
     column = torch.cat([torch.full(t.shape, i) for i, (t, _) in enumerate(rules.values())])
     w = torch.zeros(len(t), len(rules))
@@ -166,7 +167,7 @@ def controls(of: str) -> dict[Key, Rule]:
 
 
 def middles(n: int) -> np.ndarray:
-    """The middles of n equal parts of [0, 1]."""
+    """The midpoints of n equal parts of [0, 1]."""
     return (np.arange(n) + 0.5) / n
 
 

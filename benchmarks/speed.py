@@ -1,28 +1,29 @@
 #!/usr/bin/env python3
-"""Seconds of maps and curves, compared with peers and with the floor of bare forward passes, in one run.
+"""Time maps and curves in one run, and compare them with peers and with the floor of bare forward passes.
 
     python benchmarks/speed.py --data ILSVRC_FOLDER [--weights FILE] [--model resnet18] [--output FILE.json]
 
-All lines make the same maps of one image, or a peer's like them. They run in turns, and the median of the repeats
-counts. The floor of a line is the number of its passes times the best median time of one bare pass: inputs ready, no
-masks, batch sizes 4 to 256, compiled or not. The bare passes run in turns with the lines, so that slow minutes of the
-machine slow both.
+A line is one measurement. All lines make the same maps of one image, or the corresponding maps of a peer. They run in
+turns, and the median of the repeats counts. The floor of a line is the number of its passes times the best median time
+of one bare pass. A bare pass has prepared inputs and no masks. It is timed at batch sizes 4 to 256, compiled or not, in
+turns with the lines, so that slow minutes of the machine affect both.
 
-Peers run in a process of their own, because ours keeps the memory that it frees, as `iscam study` and `iscam explain`
-do, and that would speed up the peers as well. The line "default options" is `iscam.explain` as a user of the library
-calls it, in the peers' process. On a GPU torch-cam runs in several batch sizes, of which the fastest counts.
+Peers run in a separate process. The process of this package keeps the memory that it frees, as `iscam study` and
+`iscam explain` do, and this would speed up the peers as well. The line "default options" runs in the peers' process and
+calls `iscam.explain` as a user of the library does. On a GPU, torch-cam runs with several batch sizes, and the fastest
+one counts.
 
-Needs torch-cam, pytorch-grad-cam and psutil (pip install torchcam grad-cam psutil). A missing peer is left out. Lines
-in bfloat16 need --bf16, or a GPU.
+This script needs torch-cam, pytorch-grad-cam and psutil (pip install torchcam grad-cam psutil). A missing peer is left
+out. Lines in bfloat16 need --bf16 or a GPU.
 
-To compare two versions of this package, run for each of them
+To compare two versions of this package, run these commands with each of them
 
     python benchmarks/speed.py --quick --model squeezenet1_0 --weights none --output squeezenet.json
     python benchmarks/speed.py --quick --model resnet18 --weights none --output resnet.json
 
-and compare "times torch-cam" line by line. `--quick` takes two steps, two repeats and the lines that matter most, and
-about five minutes per network on two cores. An older version without it takes `--steps 2 --repeats 2` and has lines of
-the same names.
+and compare "times torch-cam" line by line. `--quick` uses two steps, two repeats and the most important lines. It takes
+about five minutes per network on two cores. With an older version that lacks `--quick`, use `--steps 2 --repeats 2`;
+its lines have the same names.
 """
 
 from __future__ import annotations
@@ -55,16 +56,16 @@ from iscam.reproduction.benchmarks import IS_CAM, IS_CAM_15, benchmark_table
 from iscam.reproduction.commands import script_command
 from iscam.study.provenance import provenance
 
-BATCHES, GPU_BATCHES, QUICK_BATCHES = (4, 8, 16, 32, 64, 128, 256), (64, 256), (8, 32)  # of the bare network
-PEER_BATCHES = (32, 128, 512)  # torch-cam's, on a GPU; the first is its default
+BATCHES, GPU_BATCHES, QUICK_BATCHES = (4, 8, 16, 32, 64, 128, 256), (64, 256), (8, 32)  # for the bare network
+PEER_BATCHES = (32, 128, 512)  # for torch-cam on a GPU; the first one is its default
 MATRIX = {"cpu": 2048, "cuda": 8192}  # rows and columns of the matrices whose product gives the peak
-STEPS = 15  # N of canonical IS-CAM, whose sum fewer passes approximate
-MIDPOINTS = (5, 4)  # passes by the midpoint rule; five are the steps 2, 5, 8, 11 and 14
+STEPS = 15  # N of canonical IS-CAM; fewer passes approximate this sum
+MIDPOINTS = (5, 4)  # passes of the midpoint rule; five passes score the steps 2, 5, 8, 11 and 14
 ALL_STEPS = IS_CAM_15.removeprefix("iscam ")
 AS_TORCHCAM = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
 QUICK_STEPS, QUICK_REPEATS = 2, 2
 
-#: The lines that --quick runs, besides the bare passes.
+#: The lines that --quick runs in addition to the bare passes.
 QUICK = (
     "iscam Score-CAM",
     f"{IS_CAM}, default options",
@@ -79,7 +80,7 @@ def main(
     data: Annotated[str, typer.Option(help="ILSVRC folder, or 'menagerie'")] = "menagerie",
     model: str = "squeezenet1_0",
     weights: Annotated[str, typer.Option(help="a file, 'default', or 'none' for random weights")] = "default",
-    layer: Annotated[str | None, typer.Option(help="another layer than the network's own, for fewer channels")] = None,
+    layer: Annotated[str | None, typer.Option(help="explained layer, if not the default; for fewer channels")] = None,
     steps: Annotated[int, typer.Option(help="N of IS-CAM and SS-CAM")] = 3,
     repeats: int = 3,
     bf16: bool = torch.cuda.is_available(),
@@ -111,7 +112,7 @@ def main(
 
 
 class Setting(NamedTuple):
-    """What the lines of a run are made from."""
+    """The settings from which the lines of a run are made."""
 
     data: str
     model: str
@@ -133,7 +134,7 @@ class Setting(NamedTuple):
         return net, iscam.load_images(self.data, count=1)[0].image.to(net.device)[None]
 
     def chosen(self, lines: dict[str, Line]) -> dict[str, Line]:
-        """The lines that this run has."""
+        """Select the lines that belong to this run."""
         quick = {name: entry for name, entry in lines.items() if name in QUICK or entry["task"] == "floor"}
         return quick if self.quick else lines
 
@@ -142,7 +143,7 @@ class Setting(NamedTuple):
 
 
 def ours(setting: Setting) -> dict[str, Line]:
-    """Our maps in each mode, and insertion + deletion of one map, in a process that keeps freed memory."""
+    """Lines of our maps in each mode, and of insertion + deletion of one map, in a process that keeps freed memory."""
     keep_memory()
     net, image = setting.load()
     channels, n = live_channels(net, image), setting.steps
@@ -163,7 +164,7 @@ def ours(setting: Setting) -> dict[str, Line]:
 
 
 def is_cam_lines(setting: Setting, net: iscam.Network, image: Tensor, mode: str, **options: Any) -> dict[str, Line]:
-    """IS-CAM of N steps, with the first layer computed for each pass, and once for all steps if there are many."""
+    """IS-CAM of N steps, with the first layer computed for each pass; for many passes also once for all steps."""
     passes = live_channels(net, image) * setting.steps
     precision = options.get("precision", "fp32")
     unshared = iscam.shifted(net, 0)  # subtracts 0, so that the first layer is not a convolution of the image
@@ -175,7 +176,7 @@ def is_cam_lines(setting: Setting, net: iscam.Network, image: Tensor, mode: str,
 
 
 def fewer_passes(setting: Setting, net: iscam.Network, image: Tensor, precision: str) -> dict[str, Line]:
-    """Canonical IS-CAM, by all of its steps and by fewer passes, compiled."""
+    """Canonical IS-CAM, with all of its steps and with fewer passes, compiled."""
     channels, suffix = live_channels(net, image), ", bf16" * (precision == "bf16")
     run = partial(explained, net, image, "is_cam", compile=True, precision=precision)
     lines = {f"{IS_CAM_15}{suffix}": line(run(steps=STEPS), channels * STEPS, ALL_STEPS, precision)}
@@ -186,7 +187,7 @@ def fewer_passes(setting: Setting, net: iscam.Network, image: Tensor, precision:
 
 
 def explained(net: iscam.Network, image: Tensor, method: str, **options: Any) -> Callable[[], Tensor]:
-    """A function that makes one map."""
+    """Return a function that makes one map."""
     return partial(iscam.explain, net, image, method=method, **options)
 
 
@@ -206,7 +207,7 @@ def curves(net: iscam.Network, image: Tensor) -> dict[str, Line]:
 
 
 def midpoints(n: int) -> list[float]:
-    """The factors t in the middle of n equal parts of the 15 steps."""
+    """The factors t at the midpoints of n equal parts of the 15 steps."""
     return [i * (i + 1) / (2 * STEPS) for i in (np.arange(n) + 0.5) * STEPS / n + 0.5]
 
 
@@ -218,7 +219,7 @@ def live_channels(net: iscam.Network, image: Tensor) -> int:
 
 
 def peers(setting: Setting) -> dict[str, Line]:
-    """The same methods by torch-cam and pytorch-grad-cam with their defaults, and ours without keeping memory."""
+    """The same methods computed with torch-cam and pytorch-grad-cam at their defaults, and ours without kept memory."""
     net, image = setting.load()
     live, channels = live_channels(net, image), forward_record(net, image[0]).activations.shape[0]
     steps = setting.steps
@@ -231,7 +232,7 @@ def peers(setting: Setting) -> dict[str, Line]:
 
 
 def by_torch_cam(net: iscam.Network, image: Tensor, steps: int, channels: int) -> dict[str, Line]:
-    """Score-CAM, SS-CAM and IS-CAM by torch-cam in its default batch size; on a GPU also in others."""
+    """Score-CAM, SS-CAM and IS-CAM computed with torch-cam at its default batch size; on a GPU also at others."""
     try:
         from torchcam import methods as torchcam
     except ImportError:
@@ -259,7 +260,7 @@ def by_torch_cam(net: iscam.Network, image: Tensor, steps: int, channels: int) -
 
 
 def by_grad_cam(net: iscam.Network, image: Tensor, channels: int) -> dict[str, Line]:
-    """Score-CAM by pytorch-grad-cam."""
+    """Score-CAM computed with pytorch-grad-cam."""
     try:
         from pytorch_grad_cam import ScoreCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -279,7 +280,7 @@ def by_grad_cam(net: iscam.Network, image: Tensor, channels: int) -> dict[str, L
 
 
 def bare(setting: Setting) -> dict[str, Line]:
-    """Passes of the bare network in each batch size and precision, compiled or not, and a matrix product."""
+    """Passes of the bare network at each batch size and precision, compiled or not, and a matrix product."""
     keep_memory()
     net, image = setting.load()
     device = net.device.type
@@ -310,7 +311,7 @@ def bare(setting: Setting) -> dict[str, Line]:
 
 
 def matrix_product(device: str, precision: str) -> Callable[[], Tensor]:
-    """Ten products of two large matrices, in TensorFloat-32 if convolutions are."""
+    """Ten products of two large matrices, in TensorFloat-32 if convolutions use it."""
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = torch.randn(2, MATRIX[device], MATRIX[device], device=device, dtype=kind)
 
@@ -329,7 +330,7 @@ def matrix_product(device: str, precision: str) -> Callable[[], Tensor]:
 
 
 def measure(setting: Setting, repeats: int) -> list[dict[str, Any]]:
-    """The rows of all lines: what they are, their seconds and megabytes, and how far their results differ."""
+    """Return one row per line: its description, seconds and megabytes, and the difference of its result."""
     makers = {"peers": peers, "ours": ours, "bare": bare}
     pools = {name: worker(make, setting) for name, make in makers.items()}
     try:
@@ -342,7 +343,7 @@ def measure(setting: Setting, repeats: int) -> list[dict[str, Any]]:
 
 
 def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | None:
-    """The largest difference of our result from the exact one, or from torch-cam's; None if there is none."""
+    """The largest difference of our result from the exact one, or from torch-cam's; None if there is no reference."""
     if not name.startswith("iscam") or entry["task"] in ("Score-CAM", "SS-CAM"):
         return None
     exact = {"IS-CAM": f"{IS_CAM}, eager", ALL_STEPS: IS_CAM_15, "curves": "iscam insertion + deletion, one map, eager"}
@@ -355,13 +356,13 @@ def difference(name: str, entry: Line, results: dict[str, Tensor]) -> float | No
 
 
 def floor(bare: list[dict[str, Any]], precision: str) -> float:
-    """Passes per second of the bare network at its fastest."""
+    """The highest rate of the bare network, in passes per second."""
     rows = [row for row in bare if (row["task"], row["precision"]) == ("floor", precision)]
     return max(row["passes"] / statistics.median(row["seconds"]) for row in rows)
 
 
 def rates(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Passes per second of our compiled IS-CAM in each precision, from which the costs of studies are estimated."""
+    """Passes per second of our compiled IS-CAM in each precision. The costs of studies are estimated from them."""
     lines = {"fp32": f"{IS_CAM}, compiled", "bf16": f"{IS_CAM}, bf16"}
     found = {row["line"]: row["passes"] / statistics.median(row["seconds"]) for row in rows}
     return {precision: found[line] for precision, line in lines.items() if line in found}

@@ -1,8 +1,8 @@
-"""Lines of a benchmark in processes of their own: their seconds, their memory and their results.
+"""Run the measurements of a benchmark in separate processes, and return their seconds, memory and results.
 
-Each process keeps its lines and runs one when it is asked to. A line's first run is not timed: it compiles what it
-needs, and its memory is measured. Processes that have waited are slow at first, so each is woken by a run that does not
-count.
+A measurement is called a line, because it is one line of the table of results. Each process keeps its lines and runs
+them on request. The first run of a line is not timed: it compiles the code that the line needs, and its memory is
+measured. A process that has waited is slow at first, so it is woken by a run that is not counted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-#: A line: what runs it, how many passes it takes, its task and precision, and more for its record.
+#: A line: the function that runs it, its number of passes, its task and precision, and more values for its record.
 Line = dict[str, Any]
 
-#: Makes the lines of a process from a setting.
+#: A function that makes the lines of a process from a setting.
 Make = Callable[[Any], dict[str, Line]]
 
 #: The lines of this process, if it is a worker.
@@ -53,18 +53,18 @@ def descriptions() -> dict[str, Line]:
 
 
 def first_run(name: str) -> float:
-    """Run a line for the first time; returns the megabytes that it took above what the process held."""
+    """Run a line for the first time. Returns the megabytes that it took in addition to those that the process held."""
     gc.collect()
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)  # memory kept from earlier lines would hide what this line takes
+        libc.malloc_trim(0)  # memory kept from earlier lines would hide the memory of this line
     with Peak() as peak:
         LINES[name]["run"]()
     return peak.megabytes
 
 
 def timed_run(name: str) -> tuple[float, np.ndarray]:
-    """Seconds and result of a line."""
+    """Run a line and return its seconds and its result."""
     gc.collect()
     synchronise()
     started = time.perf_counter()
@@ -79,7 +79,7 @@ def synchronise() -> None:
 
 
 class Peak:
-    """The largest memory during a `with` block, in megabytes above what was in use before."""
+    """The largest memory during a `with` block, in megabytes above the memory in use before."""
 
     def __init__(self) -> None:
         self.cuda = torch.cuda.is_available()
@@ -108,7 +108,7 @@ class Peak:
 
 
 def run_in_turns(pools: Mapping[str, ProcessPoolExecutor], repeats: int) -> dict[str, Line]:
-    """Run the lines of all workers in turns; returns their descriptions with seconds, megabytes and result."""
+    """Run the lines of all workers in turns. Returns their descriptions with seconds, megabytes and result."""
     lines = {
         name: entry | {"pool": pool, "seconds": []}
         for pool in pools.values()

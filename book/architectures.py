@@ -1,4 +1,4 @@
-"""Write the table of architectures into the page `own_model`, from the values that its test recorded."""
+"""Write the table of architectures into the page `own_model`, from the record of tests/test_architectures.py."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Open every page of the built book in a browser and report its faults.
 
-Each page is opened on a desktop, on a phone and in dark mode. A page has a fault if the console shows an error, if it
-asks another host for anything, if it is wider than the screen, if an image does not load or has no alternative text,
-if a link inside the book leads nowhere, if a slider ignores the mouse or the keyboard, or if axe-core finds a serious
-accessibility problem. The search must find the words of two pages. Needs Chromium (Debian: apt install chromium) and,
-for axe-core, npm. With --if-possible, a check whose program is missing is reported and skipped.
+Each page is opened at the width of a desktop and of a phone, and in dark mode. A page has a fault if the console shows
+an error, if the page sends a request to another host, if it is wider than the screen, if an image does not load or has
+no alternative text, if a link inside the book leads nowhere, if a slider ignores the mouse or the keyboard, or if
+axe-core finds a serious accessibility problem. The search must find two words, each of which is on a page of the book.
+The check needs Chromium (Debian: apt install chromium) and, for axe-core, npm. With --if-possible, a check whose
+program is missing is reported and skipped.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ def main() -> None:
 
 
 def report_missing(message: str, possible: bool) -> None:
-    """Print which check is skipped; exit with 1 unless `--if-possible` was given."""
+    """Print which check is skipped. Exits with code 1 unless `--if-possible` was given."""
     print(f"run.py check: {message}", file=sys.stderr)
     if not possible:
         sys.exit(1)
 
 
 def axe_script() -> str:
-    """The source of axe-core, installed from npm on first use; empty if npm is missing or fails."""
+    """The source of axe-core, which npm installs on first use. The source is empty if npm is missing or fails."""
     folder = ROOT / "build" / "axe"
     script = folder / "node_modules" / "axe-core" / "axe.min.js"
     npm = shutil.which("npm")
@@ -72,7 +73,7 @@ def axe_script() -> str:
 def inspect(browser: Browser, axe: str) -> list[str]:
     """All faults of the book."""
     pages = [page for page in sorted(HTML.rglob("*.html")) if not page.is_relative_to(HTML / "_static")]
-    pages.remove(HTML / "index.html")  # it only redirects to the first page
+    pages.remove(HTML / "index.html")  # this page only redirects to the first page
     anchors: dict[Path, set[str]] = {}
     links: list[tuple[Path, str]] = []
     problems: list[str] = list(size_faults(pages))
@@ -182,7 +183,7 @@ def search_finds(browser: Browser, word: str) -> bool:
         page.goto(f"{(HTML / 'search.html').as_uri()}?q={word}")
         page.wait_for_selector("#search-results li a", timeout=10_000)
         return True
-    except Exception:  # a time-out: the search has no result
+    except Exception:  # the search timed out without a result
         return False
     finally:
         page.close()

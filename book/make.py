@@ -1,4 +1,4 @@
-"""Build the book: papermill runs the notebooks, Jupyter Book lays out their results beside the pages.
+"""Build the book: papermill runs the notebooks, and Jupyter Book lays out their results beside the pages.
 
 Notebooks that are up to date are not run again. The build stops if a notebook fails.
 """
@@ -30,18 +30,18 @@ from iscam.study.strict_yaml import parse_yaml, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
-STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source are right
+STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source are correct
 HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PATHS = ("data", "box_data", "weights", "own_image", "record")  # parameters that may name a file
 NO_PATHS = ("", "menagerie", "figures", "default", "none")
-SLOW_METHODS = ("Score-CAM", "SS-CAM", "IS-CAM")  # whose warning about the number of passes a page must not show
+SLOW_METHODS = ("Score-CAM", "SS-CAM", "IS-CAM")  # a page must not show the warning about their number of passes
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main() -> None:
     command = argparse.ArgumentParser(description=__doc__)
-    command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file: parameter name -> value")
+    command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file: values of parameters by name")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, as YAML")
     command.add_argument("--jobs", type=int, default=2, help="notebooks to run at the same time (default 2)")
     command.add_argument("--force", action="store_true", help="also run notebooks that are up to date")
@@ -61,7 +61,7 @@ def main() -> None:
 def read_parameters(file: Path | None, settings: list[str]) -> dict[str, Any]:
     """Parameters of a YAML file, overridden by `NAME=VALUE` settings; paths are made absolute.
 
-    Exits with one line if the file or a setting cannot be read.
+    Exits with a one-line message if the file or a setting cannot be read.
     """
     try:
         parameters = read_yaml(file, "parameters file") if file else {}
@@ -93,9 +93,9 @@ def is_path(value: Any) -> bool:
 
 
 def by_notebook(parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The parameters that each notebook declares.
+    """Map each notebook to those of the given parameters that it declares.
 
-    Exits if no notebook declares one of them, or if a value does not have the declared type.
+    Exits if no notebook declares one of the parameters, or if a value does not have the declared type.
     """
     declared = {notebook: papermill.inspect_notebook(str(notebook)) for notebook in NOTEBOOKS}
     valid = set().union(*declared.values())
@@ -121,7 +121,7 @@ def check_type(name: str, value: Any, declaration: dict[str, str]) -> None:
 
 
 def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool) -> None:
-    """Run the notebooks that are out of date, several at a time; exits if any fails."""
+    """Run the notebooks that are out of date, several at a time. Exits if any of them fails."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # kernels inherit both
     os.environ.setdefault("PYTHONWARNINGS", ",".join(f"ignore:{title} of" for title in SLOW_METHODS))
     shutil.rmtree(STAGE / "book", ignore_errors=True)
@@ -146,7 +146,7 @@ def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool
 
 
 def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str]:
-    """Run one notebook into the stage; returns its seconds and an error message, empty on success."""
+    """Run one notebook and write it to the stage. Returns its seconds and an error message, empty on success."""
     started = time.time()
     target, partial = staged(notebook), BUILD / "failed" / notebook.name
     for file in (target, partial):
@@ -160,7 +160,7 @@ def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str
             language="python",
             progress_bar=False,
             start_timeout=120,
-            resources={"metadata": {"path": str(notebook.parent)}},  # `cwd=` would move the process itself
+            resources={"metadata": {"path": str(notebook.parent)}},  # `cwd=` would change the folder of this process
             extra_arguments=["--log-level=CRITICAL"],  # a kernel logs its own shutdown as an error
         )
     except Exception as error:  # papermill and the kernel raise many types
@@ -175,7 +175,7 @@ def run_notebook(notebook: Path, parameters: dict[str, Any]) -> tuple[float, str
 
 
 def stderr_of(notebook: nbformat.NotebookNode) -> str:
-    """What the cells wrote to the error stream; a page must not show it."""
+    """The text that the cells wrote to the error stream. A page must not show it."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "".join(output["text"] for output in outputs if output.get("name") == "stderr")
 
@@ -185,7 +185,7 @@ def staged(notebook: Path) -> Path:
 
 
 def fingerprint(notebook: Path, parameters: dict[str, Any]) -> str:
-    """A hash of the notebook, its parameters, the files that they name, the package and its data."""
+    """A hash of the notebook, its parameters, the files that the parameters name, the package and its data."""
     digest = hashlib.sha256(notebook.read_bytes() + json.dumps(parameters, sort_keys=True).encode())
     digest.update(package_hash().encode())
     for path in sorted(paths_in(parameters)):
@@ -208,7 +208,7 @@ signature = functools.cache(file_signature)  # notebooks share their data
 
 
 def paths_in(parameters: dict[str, Any]) -> set[str]:
-    """The files and folders that a notebook reads; `weights` may map models to files, `record` is only written."""
+    """The files and folders that a notebook reads. `weights` may map models to files. `record` is written, not read."""
     values = [value for name, value in parameters.items() if name in PATHS and name != "record"]
     values += [item for value in values if isinstance(value, dict) for item in value.values()]
     return {value for value in values if is_path(value)}
@@ -218,7 +218,7 @@ def paths_in(parameters: dict[str, Any]) -> set[str]:
 
 
 def lay_out() -> None:
-    """Let Jupyter Book make the pages; its warnings are errors."""
+    """Build the pages with Jupyter Book. Its warnings are errors."""
     shutil.copytree(ROOT / "book", STAGE / "book", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     (STAGE / "book/status.md").write_text(status([staged(notebook) for notebook in NOTEBOOKS]), encoding="utf-8")
     shutil.rmtree(HTML, ignore_errors=True)

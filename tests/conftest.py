@@ -1,4 +1,4 @@
-"""Settings of the test run, and fixtures: devices, networks, a cache of its own for every test."""
+"""Settings of the test run, and fixtures: devices, networks, and a separate cache for every test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CUDA = pytest.param(
 
 @pytest.fixture
 def strict_float32(monkeypatch):
-    """Full float32 convolutions on a GPU: TensorFloat-32 is too coarse to agree with the reference."""
+    """Use full float32 convolutions on a GPU. TensorFloat-32 is too coarse to agree with the reference."""
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)
 
 

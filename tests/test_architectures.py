@@ -1,8 +1,8 @@
-"""A table of architectures: what the user types, the layer found, and how far Grad-CAM is from pytorch-grad-cam's.
+"""A table of architectures: the line that the user types, the layer found, and the distance from pytorch-grad-cam.
 
 Both see the same network, image, class and layer. pytorch-grad-cam gives weights and activations; the map is then made
-in this package's order: weighted sum, upsample, cut at 0, min-max. (pytorch-grad-cam itself cuts before it upsamples,
-which moves the map wherever the sum has both signs.) Weights are random with a fixed seed, except for DeiT, whose
+in this package's order: weighted sum, upsample, clip at 0, min-max. (pytorch-grad-cam itself clips before it upsamples,
+which changes the map where the sum has both signs.) Weights are random with a fixed seed, except for DeiT, whose
 trained weights are used if the folder `$ISCAM_MODELS` has them.
 
 `python tests/test_architectures.py` writes the table to data/results/architectures.csv.
@@ -58,7 +58,7 @@ def nhwc(a: Tensor) -> Tensor:
 
 
 def tokens(a: Tensor) -> Tensor:
-    """A square grid of tokens behind one class token."""
+    """A square grid of tokens after one class token."""
     side = int((a.shape[1] - 1) ** 0.5)
     return a[:, 1:].transpose(1, 2).unflatten(2, (side, side))
 
@@ -150,10 +150,10 @@ class Logits(nn.Module):
 
 
 def peer_map(net: iscam.Network, image: Tensor, target: int, reshape: Callable[[Tensor], Tensor]) -> Tensor:
-    """Weights and activations of pytorch-grad-cam, made into a map in this package's order."""
+    """A map in this package's order from the weights and activations of pytorch-grad-cam."""
     layer, targets = net.model.get_submodule(net.layer), [ClassifierOutputTarget(target)]
     with GradCAM(model=Logits(net), target_layers=[layer], reshape_transform=reshape) as cam:
-        # A copy behind the layer: DenseNet's in-place ReLU would overwrite the activations that the peer keeps.
+        # Copy the output of the layer: DenseNet's in-place ReLU would overwrite the activations that the peer keeps.
         copying = layer.register_forward_hook(lambda module, args, output: output.clone())
         try:
             cam(input_tensor=image[None].clone().requires_grad_(), targets=targets)

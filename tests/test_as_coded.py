@@ -64,7 +64,7 @@ def probability(logits: list[float], target: int) -> float:
 
 
 def two_halves() -> tuple[Tensor, Tensor, Tensor]:
-    """An image red above (1) and green below (1/2), a map that shows all of it, and one that shows the lower half."""
+    """An image, red above (1) and green below (1/2); a map that shows all of it; a map that shows the lower half."""
     image = torch.zeros(1, 3, 2, 2)
     image[0, 0, 0], image[0, 1, 1] = 1, 0.5
     return image, torch.ones(1, 2, 2), torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])
@@ -97,14 +97,14 @@ def test_confidence_same_class_is_canonical():
 
 
 def test_average_drop_is_a_sum():
-    """Drops 3/4, 0 and 1/2: the sum is 5/4, the mean 5/12."""
+    """The drops are 3/4, 0 and 1/2: the sum is 5/4, and the mean is 5/12."""
     original, explained = torch.tensor([0.8, 0.5, 0.6]), torch.tensor([0.2, 0.9, 0.3])
     assert float(average_drop(original, explained)) == pytest.approx(1.25)
     assert float(iscam.average_drop(original, explained).mean()) == pytest.approx(1.25 / 3)
 
 
 def test_win_compares_points_of_own_classes():
-    """a loses 30 - 20 = 10 points of its class, b 90 - 70 = 20 of another: a wins, although it keeps less, 20 < 70."""
+    """a loses 30 - 20 = 10 points of its class and b loses 90 - 70 = 20 of another: a wins, but keeps less, 20 < 70."""
     a, b = (torch.tensor([0.3]), torch.tensor([0.2])), (torch.tensor([0.9]), torch.tensor([0.7]))
     assert win(*a, *b)
     assert not win(*b, *a)
@@ -214,7 +214,7 @@ def test_smooth_grad_cam_pp_agrees_with_the_reference():
         g_n = case.split.gradient(noisy, int(logits.argmax()))
         g2, g3 = g2 + g_n**2 / 2, g3 + g_n**3 / 2
     denominator = 2 * g2 + A.sum((1, 2), keepdims=True) * g3
-    a = np.divide(g2, denominator, out=np.zeros_like(A), where=g2 > 0)  # a place without gradient has no weight
+    a = np.divide(g2, denominator, out=np.zeros_like(A), where=g2 > 0)  # a position without gradient has no weight
     expected = (a * np.maximum(0, math.exp(logits.max()) * g)).sum((1, 2))
     found = smooth_grad_cam_pp(record, samples=2, seed=5)
     assert_allclose(array(found), expected, rtol=2e-3, atol=1e-4 * abs(expected).max())
@@ -365,7 +365,7 @@ def test_run_audit_has_both_settings_and_conventions():
 def test_run_audit_resumes_its_own_record_only(tmp_path):
     audit = small_audit(count=1, methods=["grad_cam"])
     first = run_audit(audit, str(tmp_path / "audit"))
-    marked = first.assign(value=0.5)  # to see that it is read and not computed again
+    marked = first.assign(value=0.5)  # shows that the file is read and not computed again
     marked.to_parquet(tmp_path / "audit.parquet")
     assert (run_audit(audit, str(tmp_path / "audit"))["value"] == 0.5).all()
     with pytest.raises(iscam.InputError, match="choose another file"):
@@ -413,7 +413,7 @@ def published_energy() -> pd.DataFrame:
 
 
 def test_distances_count_methods_on_all_images():
-    """Grad-CAM: canonical mean 50, as coded 41, in [40, 42]; SS-CAM ran on one image only and does not count."""
+    """Grad-CAM has mean 50 (canonical) and 41 in [40, 42] (as coded). SS-CAM ran on one image and does not count."""
     frame = with_both_settings(
         audit_rows(
             {

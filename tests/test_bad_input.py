@@ -319,7 +319,7 @@ def test_softmax_of_a_single_score_is_refused(method):
 
 @pytest.mark.parametrize("name", ["score_cam", "is_cam", "ss_cam", "confidence", "insertion", "deletion"])
 def test_nan_of_masked_images_is_refused(name):
-    """Masked images have pixels near 0, the images themselves have none."""
+    """Masked images have pixels near 0, and the images themselves have none."""
     model = Answer(lambda s, x: torch.where((x.abs() < 1e-2).any().expand_as(s), float("nan"), s))
     images = torch.rand(3, 3, 20, 16) + 0.5
     net = iscam.Network(model, "layer")

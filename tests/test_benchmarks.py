@@ -1,4 +1,4 @@
-"""The benchmark scripts, run small: what they write, and that an interrupted run resumes."""
+"""The benchmark scripts run with small settings: they write their results, and an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_nodes_resumes_and_errors_fall_with_the_passes(tmp_path):
     assert gauss[20] < 1e-3, "the two rules for the integral disagree"
     of_sum = both[both["of"] == "sum of 15 steps"].groupby(["rule", "passes a channel"])["map error"].max()
     assert 0 < of_sum["midpoint", 5] < 0.2
-    first = both[both["image"] == both["image"].iloc[0]].assign(**{"map error": 0.5})  # to see that it is kept
+    first = both[both["image"] == both["image"].iloc[0]].assign(**{"map error": 0.5})  # shows that the row is kept
     first.to_parquet(output)
     nodes.main(count=2, **small)
     resumed = pd.read_parquet(output)

@@ -26,7 +26,7 @@ papermill = pytest.importorskip("papermill")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-#: Pages that make other tables of the recorded values than means with intervals: page -> a pattern of their cells.
+#: Pages whose tables of recorded values are not means with intervals: page -> a pattern of their cells.
 OTHERS = {"sanity_checks": r"\(everything\)", "speed": r"benchmark_table\(|worst"}
 
 #: Pages that show recorded values as means with intervals.
@@ -50,7 +50,7 @@ def script(name: str) -> ModuleType:
 
 
 def frame(models: list[str], metrics: list[str], images: int = 4) -> pd.DataFrame:
-    """A table as a study returns it, with meaningless values."""
+    """A table like that of a study, with meaningless values."""
     methods = ["score_cam", "is_cam", "identity", "random"]
     keys = [(m, f"{n}", k, v) for m in models for n in range(images) for k in methods for v in metrics]
     rows = pd.DataFrame(keys, columns=["model", "image", "method", "metric"])
@@ -68,7 +68,7 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         table.assign(**{name: 0.9 * table[name] + 0.0123 for name in measured}).to_parquet(file)
     for file in (folder / "results").glob("benchmarks-*.json"):
         run = json.loads(file.read_text())
-        for i, line in enumerate(run["lines"], start=17):  # each by its own factor, so that ratios change
+        for i, line in enumerate(run["lines"], start=17):  # each with its own factor, so that ratios change
             line["seconds"] = [i / 10 * seconds for seconds in line["seconds"]]
         file.write_text(json.dumps(run))
     monkeypatch.setenv("ISCAM_DATA", str(folder))
@@ -298,12 +298,12 @@ def test_fingerprint_changes_with_the_files_a_notebook_reads(tmp_path: Path, cha
     parameters = {"data": str(tmp_path / "images"), "weights": {"vgg16": str(tmp_path / "w.pth")}}
 
     def fingerprint() -> str:
-        return script("make").fingerprint(NOTEBOOKS[0], parameters)  # a build of its own each time
+        return script("make").fingerprint(NOTEBOOKS[0], parameters)  # a separate build each time
 
     before = fingerprint()
     assert fingerprint() == before
     file.write_bytes(b"after_")
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # of the same size and age
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # the file keeps its size and age
     assert fingerprint() != before
 
 

@@ -1,4 +1,4 @@
-"""The command line: what it writes, and bad input in one line with exit code 2."""
+"""The command line: the files that it writes, and one-line errors with exit code 2 for bad input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NONE = ["--model", "menagerie/resnet", "--weights", "none"]
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs `iscam` with arguments: its exit code, output and errors."""
+    """A function that runs `iscam` with arguments and returns its exit code, output and errors."""
 
     def command(*arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["iscam", *map(str, arguments)])
@@ -58,7 +58,7 @@ def written(folder) -> list[str]:
 
 
 def one_line(err: str, *words: str) -> None:
-    """One error of one line that has all the words, and no traceback."""
+    """Assert one error of one line that has all the words, and no traceback."""
     lines = err.strip().splitlines()
     assert len(lines) == 1, err[:500]
     assert lines[0].startswith("error: ")
@@ -97,7 +97,7 @@ def test_explain_takes_layer_and_class(run, images, tmp_path):
 
 
 def test_explain_with_bad_files_writes_the_others(run, images, tmp_path):
-    """The others are done, the failures named at the end, exit code 2."""
+    """The other images are explained, the failures are listed at the end, and the exit code is 2."""
     out = tmp_path / "out"
     bad = tmp_path / "bad.png"
     bad.write_bytes(images[0].read_bytes()[:100])
@@ -199,7 +199,7 @@ def test_figure_that_cannot_be_written_leaves_no_file(run, images, tmp_path, mon
 
 
 def test_warnings_are_one_line(run, images, tmp_path):
-    """The zero map of a layer with one position."""
+    """A layer with one position gives a map of zeros and a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         arguments = ("--method", "grad_cam", "--layer", "avgpool", "--output", tmp_path / "out")
@@ -380,7 +380,7 @@ def test_stopped_study_keeps_its_images(tmp_path, stop, code):
 
 
 def test_python_m_iscam_is_the_command_line(images, tmp_path):
-    """The same from outside, once."""
+    """The module runs like the command."""
     command = [sys.executable, "-m", "iscam", "explain", str(tmp_path / "gone.png"), *NONE, "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
     assert done.returncode == 2

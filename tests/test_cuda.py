@@ -1,4 +1,4 @@
-"""What only a GPU can show: the loop does not wait for it, batches fit its memory, its maps equal the CPU's."""
+"""Tests that need a GPU: the loop does not wait for it, batches fit its memory, and its maps equal the CPU's."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def gpu_image() -> Tensor:
 class SynchronisationCheck:
     """A network's `output` that forbids waiting for the GPU between the first batch and the last.
 
-    `expected` is the number of batches. While it is None, batches are counted only. Up to four inputs are no batch of
-    the loop, but the record's pass or a comparison of the shared first layer.
+    `expected` is the number of batches. While it is None, batches are only counted. A call with at most four inputs
+    is not a batch of the loop: it is the record's pass or the check of the shared first layer.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class SynchronisationCheck:
     ],
 )
 def test_loop_does_not_wait_for_the_gpu(gpu_image, strict_float32, work, options, compiled):
-    """torch raises an error where the loop, after its first batch, reads what the GPU has yet to compute."""
+    """torch raises an error if the loop, after its first batch, reads a value that the GPU has yet to compute."""
     check = SynchronisationCheck()
     net = iscam.Network(squeezenet(), "features.3", output=check).to("cuda")
     saliency = torch.rand(1, 64, 60, device="cuda")
@@ -131,7 +131,7 @@ MANY = 2000
 
 
 def repeated_images(images: Tensor):
-    """Inputs of any number of passes: the images again and again."""
+    """Return inputs for any number of passes, in which the images repeat."""
     return lambda passes: (images[torch.arange(passes.start, passes.stop, device="cuda") % len(images)],)
 
 
@@ -147,7 +147,7 @@ def test_automatic_batch_size_is_measured_once(gpu_network):
 
 
 def test_out_of_memory_halves_the_batch(gpu_network):
-    """With room for about 300 MB, where one batch of all passes would need over 1 GB."""
+    """There is room for about 300 MB, and one batch of all passes would need over 1 GB."""
     images = smooth_images(8, 224, 224).to("cuda")
     expected = gpu_network(images).softmax(1)[:, 2].repeat(MANY // 8)
     torch.cuda.empty_cache()

@@ -54,7 +54,7 @@ def test_padded_batches_give_the_same_scores(bias_free_case, compiled_models, pa
 
 
 def test_compiled_scores_equal_eager_scores():
-    """With the real compiler, or, where there is none, with a warning and eagerly."""
+    """This test uses the real compiler. Without one, the call warns and runs eagerly."""
     net, images = iscam.Network(pooled(), "last"), smooth_images(6, 25, 31)
     expected = masked_scores(net, batch_of(images), 6, 1)
     found = masked_scores(net, batch_of(images), 6, 1, COMPILED)
@@ -324,7 +324,7 @@ class Shifting(nn.Module):
 
 
 class Clipping(nn.Module):
-    """Cuts large values, which only a large t shows."""
+    """Clips large values; this is visible only for a large t."""
 
     def __init__(self):
         super().__init__()
@@ -391,7 +391,7 @@ def test_memory_does_not_grow_with_the_steps(peak_memory):
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
 )
 def test_freed_memory_is_kept_only_when_asked():
-    """In its own process, which keeps its memory from then on."""
+    """The test runs in its own process, which keeps its memory afterwards."""
     script = """
 import resource, torch, iscam, iscam.engine.allocator
 

@@ -1,4 +1,4 @@
-"""`explain`: what it takes, what it returns, and when it warns."""
+"""`explain`: its arguments, its return values and its warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Golden files: today's maps and metrics, so that a refactoring or a new version of torch cannot change them silently.
+"""Golden files: recorded maps and metrics, so that a refactoring or a new version of torch cannot change them silently.
 
 `python tests/test_golden.py` writes the files again. Do so only for a change of numbers that the changelog explains.
 """

@@ -52,7 +52,7 @@ def test_importance_is_the_change_of_log_odds(net):
 def test_shapley_value_is_the_mean_gain_over_orders():
     """Three parts whose log-odds have an interaction and a bonus for part a."""
     value = {frozenset(s): len(s) ** 2 + ("a" in s) * 3.0 for n in range(4) for s in combinations("abc", n)}
-    odds = {frozenset("abc") - present: v for present, v in value.items()}  # by the removed parts
+    odds = {frozenset("abc") - present: v for present, v in value.items()}  # for each set of removed parts
     for part in "abc":
         gains = []
         for order in permutations("abc"):

@@ -224,7 +224,7 @@ def ilsvrc():
 @real
 @pytest.mark.ilsvrc
 def test_real_images_have_labels_and_boxes(ilsvrc):
-    """Each image against its row of the table, with independent arithmetic."""
+    """Compare each image with its row of the table, with independent arithmetic."""
     rows = pd.read_csv(Path(ILSVRC) / "LOC_val_solution.csv").set_index("ImageId")["PredictionString"]
     wnids = [line.split()[0] for line in (Path(ILSVRC) / "LOC_synset_mapping.txt").read_text().splitlines()]
     assert len(ilsvrc) + ilsvrc.skipped == len(rows)

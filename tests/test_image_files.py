@@ -1,4 +1,4 @@
-"""Image files of every format, depth and orientation, and files that are no images."""
+"""Image files of every format, depth and orientation, and files that are not images."""
 
 from __future__ import annotations
 

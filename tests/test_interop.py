@@ -1,4 +1,4 @@
-"""The adapters for Captum and Quantus, and metrics on maps made elsewhere, against the real libraries."""
+"""The adapters for Captum and Quantus, and metrics on maps from other sources, tested with the real libraries."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_quantus_sparseness_is_the_gini_index_of_our_maps(pooled, quantus):
 
 
 def test_quantus_evaluate_takes_our_function(pooled, quantus):
-    """`evaluate` passes the name of the method, which is no option of ours."""
+    """`evaluate` passes the name of the method, which is not an option of this package."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = quantus.evaluate(

@@ -50,7 +50,7 @@ LAYERS = (
     "menagerie.train",
 )
 
-#: Most lines of a module. Drawings are lists of coordinates, which a limit would only scatter.
+#: The largest number of lines of a module. Drawings are lists of coordinates, which a limit would only scatter.
 MOST_LINES = 320
 DRAWINGS = ("dogs", "monkeys")
 
@@ -91,7 +91,7 @@ def layer(module: str) -> int:
 
 
 def cycles(graph: dict[str, frozenset[str]]) -> set[str]:
-    """The modules on a cycle or above one: those left after removing modules without imports, again and again."""
+    """The modules on a cycle or above one: those left after modules without imports are removed repeatedly."""
     left = dict(graph)
     while removed := {module for module, imports in left.items() if not imports & left.keys()}:
         left = {module: imports for module, imports in left.items() if module not in removed}

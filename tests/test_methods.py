@@ -1,4 +1,4 @@
-"""The methods: against the literal reference, against numbers worked out by hand, and the identities they must obey."""
+"""The methods, compared with the literal reference and with hand-computed numbers, and their identities."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_fast_code_is_the_equation_on_every_device(method, bias_free_case, devic
 
 
 def test_noise_of_many_keys_is_that_of_each():
-    """Drawn by several threads, in inference mode or out of it; another key gives other numbers."""
+    """Several threads draw the noise, inside or outside inference mode. Another key gives other numbers."""
     like, keys = torch.zeros(3, 5, 4), [(0, 2, 1), (0, 1, 2), (7, 1, 2)]
     expected = [noise(like, *key) for key in keys]
     for mode in (True, False):
@@ -112,7 +112,7 @@ def test_noise_of_many_keys_is_that_of_each():
 
 
 class ByHand(nn.Module):
-    """Two channels: A_0 is red, A_1 is green. Logits are weighted sums over their 2x2 pixels; no bias."""
+    """Two channels: A_0 is red, and A_1 is green. Logits are weighted sums over their 2x2 pixels; no bias."""
 
     def __init__(self):
         super().__init__()
@@ -136,7 +136,7 @@ HAND_IMAGE = torch.tensor([RED, GREEN, [[9.0, 9], [9, 9]]])
 # Score-CAM of the logit 0: H_0 = (0 1/3; 2/3 1), so that X o H_0 has red (0 2/3; 2 4) and green (0 1/3; 0 2):
 #   S = 2 2/3 + 3 2 + 4 4 - 2 1/3 = 68/3 - ... = 4/3 + 6 + 16 - 2/3 = 68/3.
 #   H_1 = (0 1/2; 0 1): red (0 1; 0 4), green (0 1/2; 0 2): S = 2 + 16 - 1 = 17.
-# IS-CAM, N = 2: t = 1/2, 3/2, mean 1: the same, since S is linear.
+# IS-CAM, N = 2: t = 1/2, 3/2, mean 1: the same, because S is linear.
 # With t = (1, 2): 3/2 times as much.
 HAND_WEIGHTS = [
     ("grad_cam", {}, [2.5, 0.5]),
@@ -144,7 +144,7 @@ HAND_WEIGHTS = [
     ("score_cam", {"score": "logit"}, [68 / 3, 17]),
     ("is_cam", {"score": "logit", "steps": 2}, [68 / 3, 17]),
     ("is_cam", {"score": "logit", "schedule": [1, 2]}, [34, 25.5]),
-    # C = 1 / (1 + exp(-S)), since the other logit is 0
+    # C = 1 / (1 + exp(-S)), because the other logit is 0
     ("is_cam", {"schedule": [0, 0.05]}, [(0.5 + 1 / (1 + np.exp(-3.4 / 3))) / 2, (0.5 + 1 / (1 + np.exp(-0.85))) / 2]),
 ]
 
@@ -435,7 +435,7 @@ def test_random_states_stay_as_they_are(pooled_case):
 
 
 def inputs_of(net: iscam.Network, **arguments) -> Tensor:
-    """All that the model is given, in order, the first pass (which records the activations) left out."""
+    """Return all inputs of the model in order, without the first pass, which records the activations."""
     seen: list[Tensor] = []
     hook = net.model.register_forward_pre_hook(lambda module, args: seen.extend(args[0].detach().clone()))
     try:
@@ -499,7 +499,7 @@ def test_constant_channels_cost_no_pass_and_weigh_nothing(name, options, passes)
 @pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize("method", [*iscam.METHODS, "random"])
 def test_nothing_to_see_is_a_map_of_zeros(method):
-    """A layer that is dead everywhere, and an image of zeros: zeros, never NaN, and no pass but the first."""
+    """A layer that is zero everywhere and an image of zeros give zeros, not NaN, and only the first pass runs."""
     model = pooled()
     with torch.no_grad():
         model.last.weight.zero_()
@@ -587,7 +587,7 @@ def test_schedules_of_numbers(bias_free_case, schedule):
 @pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_models_of_other_precision(method, kind):
-    """float64 gives the same map; bfloat16 gives a finite one, in float32."""
+    """float64 gives the same map. bfloat16 gives a finite map in float32."""
     images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     options = {"sigma": 0.0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
     single, other = (iscam.Network(pooled().to(kind), "relu") for kind in (torch.float32, kind))
@@ -600,7 +600,7 @@ def test_models_of_other_precision(method, kind):
 
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "smooth_grad_cam_pp"])
 def test_gradients_of_a_model_in_half_precision(method):
-    """Their third power, and sums over the layer, are past what half precision holds."""
+    """The third power of the gradients, and sums over the layer, exceed the range of half precision."""
     images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
     options = {"sigma": 0.0} if method == "smooth_grad_cam_pp" else {}
     model = pooled()

@@ -1,4 +1,4 @@
-"""Metrics compared with the slow reference, with values computed by hand, and with their bounds."""
+"""Metrics compared with the slow reference, with values computed by hand and with their bounds."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_auc_of_a_uniform_image_is_half_its_colour(height, width, step, seed):
 
 
 def test_curves_order_ties_row_by_row():
-    """A map of ones inserts pixels in row-major order, the map (0 1; 1 0) the second, third, first, fourth."""
+    """A map of ones inserts pixels in row-major order. The map (0 1; 1 0) inserts the second, third, first, fourth."""
     red = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
     image = torch.stack([red, red * 0, red * 0])[None]
     for saliency, order in ([[1.0, 1], [1, 1]], [0.1, 0.2, 0.3, 0.4]), ([[0.0, 1], [1, 0]], [0.2, 0.3, 0.1, 0.4]):
@@ -183,7 +183,7 @@ def test_metrics_without_targets_use_predicted_classes(pooled_case):
 
 
 def test_curves_rank_maps_in_their_own_precision(bias_free_case):
-    """Differences far below the rounding of float32 and bfloat16 order the pixels all the same."""
+    """Differences far below the rounding of float32 and bfloat16 still order the pixels."""
     falling = torch.arange(320, 0, -1).double().reshape(1, 20, 16)
     images, target = bias_free_case.images[:1], bias_free_case.targets[:1]
     expected = iscam.deletion(bias_free_case.net, images, falling, target, 9)
@@ -292,7 +292,7 @@ def test_drop_increase_win_equal_hand_computed_values():
 
 
 def test_identity_map_has_neither_drop_nor_increase(bias_free_case, pooled_case):
-    """Exactly. If Y and O came from batches of different shapes, rounding alone would raise a quarter of them."""
+    """Both are exactly 0. If Y and O came from batches of different shapes, rounding would raise a quarter of them."""
     for each in (bias_free_case, pooled_case):
         images = smooth_images(40, *each.images.shape[2:], seed=9)
         ones = iscam.explain(each.net, images, method="identity")
@@ -458,7 +458,7 @@ def test_energy_of_thin_and_wide_boxes_ignores_the_thin():
 
 
 def test_energy_of_unit_boxes_in_small_images_is_defined():
-    """Pixel coordinates of a small image may all lie in [0, 1]; integers are never fractions."""
+    """Pixel coordinates of a small image may all lie in [0, 1]. Integers are never fractions."""
     assert float(iscam.energy(torch.ones(1, 2, 2), [torch.tensor([[0.0, 0, 1, 1]])])) == 0.25
     assert float(iscam.energy(torch.ones(1, 50, 2), [torch.tensor([[0, 0, 1, 1]])])) == pytest.approx(0.01)
 

@@ -1,4 +1,4 @@
-"""Any classifier: its layer is found, its layout read, its output understood, in any number of threads."""
+"""Any classifier: its layer is found, and its layout and output are read, in any number of threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from iscam.record import forward_record, logits_with
 
 
 def seeded(build, seed: int = 0) -> nn.Module:
-    """A model with random weights in evaluation mode; no weight is zero, so that no gradient is."""
+    """A model with random weights in evaluation mode. No weight is zero, so no gradient is zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
@@ -98,7 +98,7 @@ class Apply(nn.Module):
 
 
 class Squeezed(nn.Module):
-    """As SqueezeNet: the head makes a map per class, which is only pooled."""
+    """Like SqueezeNet: the head makes a map per class, which is only pooled."""
 
     def __init__(self):
         super().__init__()
@@ -121,17 +121,17 @@ class WithAuxiliary(nn.Module):
 
 
 def flattened() -> nn.Module:
-    """Takes images of 32x32 alone."""
+    """This network takes only images of 32x32."""
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1024, 5))
 
 
 def timm_vit() -> nn.Module:
-    """Queries, keys and values come from a linear layer behind the last norm, on which the class scores depend, too."""
+    """Queries, keys and values come from a linear layer after the last norm. The class scores also depend on it."""
     return timm.models.VisionTransformer(64, 8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
 
 
 def reversible() -> nn.Module:
-    """Pooling to the size that there is, and dropout, leave the features as they are."""
+    """Pooling to the existing size and dropout do not change the features."""
     return nn.Sequential(
         OrderedDict(
             features=nn.Conv2d(3, 6, 32, stride=32),
@@ -171,7 +171,7 @@ def test_automatic_layer_is_the_last_spatial_one(kind):
 
 
 def test_automatic_layer_behind_a_head_of_zeros():
-    """As torchvision's untrained ViT: no gradient of a logit reaches any layer."""
+    """This head is like that of torchvision's untrained ViT: no gradient of a logit reaches any layer."""
     model = vit()
     nn.init.zeros_(model.heads.head.weight)
     assert iscam.Network(model).layer == "encoder.layers.encoder_layer_1.ln_1"
@@ -215,7 +215,7 @@ def test_failing_probe_image_is_refused():
 
 
 def test_declared_size_is_probed():
-    """The model declares its size as timm, Hugging Face or torchvision do, and takes no other."""
+    """The model declares its size like timm, Hugging Face or torchvision, and takes no other size."""
     for name, value in {
         "pretrained_cfg": {"input_size": (3, 40, 40)},
         "config": SimpleNamespace(image_size=40, num_channels=3),
@@ -251,7 +251,7 @@ def nhwc(a: Tensor) -> Tensor:
 
 
 def grid(a: Tensor) -> Tensor:
-    """Tokens on a square grid behind one class token."""
+    """Tokens on a square grid after one class token."""
     side = int((a.shape[1] - 1) ** 0.5)
     return a[:, 1:].transpose(1, 2).unflatten(2, (side, side))
 
@@ -350,7 +350,7 @@ def pooled_tokens(a: Tensor) -> Tensor:
 @pytest.mark.parametrize("method", ["grad_cam", "score_cam"])
 def test_auto_layout_refuses_what_is_no_image(end, method):
     class Side(nn.Module):
-        """`end` does not lead to the logits, so that it may return anything."""
+        """`end` does not lead to the logits, so it may return anything."""
 
         def __init__(self):
             super().__init__()
@@ -430,7 +430,7 @@ def test_part_without_gradients_is_explained(layer):
 
 
 def test_ambiguous_layout_lists_its_readings():
-    """16 channels of 16x16, on the only size that the model takes: both 4-d readings fit."""
+    """The layer returns 16 channels of 16x16, and the model takes only one size, so both 4-d layouts fit."""
 
     class Fixed(nn.Module):
         def __init__(self):
@@ -741,7 +741,7 @@ def test_layer_that_runs_twice_warns_once():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "score_cam", "is_cam", "identity"])
 def test_activations_that_are_not_finite_are_refused(value, method):
-    """The logits are finite, since the head leaves the channel out."""
+    """The logits are finite, because the head leaves the channel out."""
 
     class Hidden(nn.Module):
         def __init__(self):

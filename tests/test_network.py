@@ -61,7 +61,7 @@ class Failing(nn.Module):
 
 
 def half_training(model: nn.Module) -> nn.Module:
-    """Every module in a mode of its own, with gradients on the parameters."""
+    """Set the mode of each module separately, with gradients on the parameters."""
     model.train()
     model.first[1].eval()
     model.relu.eval()

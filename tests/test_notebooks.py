@@ -59,7 +59,7 @@ def test_first_cells(notebook: Path) -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_install_cell_lists_the_dependencies(notebook: Path) -> None:
-    """All except torch and torchvision, which Colab has for its GPU, and their dependencies."""
+    """The cell lists all dependencies except torch and torchvision, which Colab has, and their dependencies."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     line = read(notebook).cells[2].source.splitlines()[-1]
     assert line.split() == [

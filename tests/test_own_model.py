@@ -58,7 +58,7 @@ PYTHON = [block for block in BLOCKS if block.language == "python" and not block.
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A reader's folder: two images, the model file of the page, no network. Registries are restored."""
+    """A reader's folder with two images and the page's model file, without network access. Restores registries."""
     (tmp_path / "my_images").mkdir()
     for seed, species in enumerate(("Basenji", "Whippet")):
         Image.fromarray(draw(species, seed).image).save(tmp_path / "my_images" / f"{species}.png")
@@ -153,7 +153,7 @@ class Returns(nn.Module):
 
 
 def negative_head() -> nn.Module:
-    """A network whose classes are all less likely, the more is seen."""
+    """A network whose class scores all fall as more of the image is visible."""
     model = resnet18(num_classes=5)
     nn.init.constant_(model.fc.weight, -1)
     return model
@@ -220,7 +220,7 @@ def test_own_model_costs_are_the_registrys() -> None:
 
 
 def differences(name: str, method: str, other: str) -> pd.DataFrame:
-    """Paired differences of a recorded run: "better" is 1, -1, or 0 if the interval includes zero."""
+    """Paired differences of a recorded run: "better" is 1, -1, or 0 if the interval contains zero."""
     frame = iscam.paired(recorded(name)[0], method, other)
     frame = frame[frame["metric"].isin(iscam.METRICS)]
     lower = frame["metric"].map(lambda metric: iscam.METRICS[metric].better == "lower")

@@ -20,7 +20,7 @@ from iscam.menagerie import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Page -> number of its blocks that run here, and of those that say what else they need.
+#: Page -> number of blocks that run here, and number of blocks that say what else they need.
 PAGES = {"book/reproduce.md": (4, 5), "notebooks/cluster.ipynb": (0, 5)}
 
 
@@ -35,7 +35,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as a reader has it: notebooks, studies, and a folder of own images."""
+    """A reader's folder: notebooks, studies, and a folder of the reader's images."""
     for name in ("notebooks", "studies"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "my_images").mkdir()
@@ -77,7 +77,7 @@ def test_api_page_names_exist() -> None:
 
 
 def test_imports_are_declared() -> None:
-    """What the package imports is installed with it, what the book and the tests import with their extras."""
+    """The package's imports are in its dependencies, and those of the book and the tests are in the extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [name for names in project["optional-dependencies"].values() for name in names]
     package, everything = (

@@ -1,4 +1,4 @@
-"""Agreement with torch-cam where it computes the same: Score-CAM, IS-CAM and SS-CAM.
+"""Agreement with torch-cam for the methods that it computes in the same way: Score-CAM, IS-CAM and SS-CAM.
 
 torch-cam scales masks before upsampling, scores logits and takes a softmax across channels. Its baseline, the logit of
 the complete image, cancels in that softmax. It returns maps at the resolution of the layer. Its Grad-CAM++ is no
@@ -19,7 +19,7 @@ from helpers import reference
 from helpers.images import array, smooth_images
 from iscam.record import forward_record
 
-#: What makes our score methods compute what torch-cam computes.
+#: Options with which our score methods compute the same as torch-cam.
 TORCHCAM_OPTIONS = {"score": "logit", "channel_softmax": True, "normalise": "layer"}
 
 #: Name -> torch-cam's class and options, our method and options.

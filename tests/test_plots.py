@@ -1,4 +1,4 @@
-"""Figures: the colours of images, sizes and ranges of maps, no global state."""
+"""Figures: the colours of images, the sizes and ranges of maps, and no global state."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_figures_leave_no_pyplot_state():
 
 
 def test_figure_with_an_unknown_backend_is_refused(tmp_path):
-    """The package itself can be imported, since it imports matplotlib only for a figure."""
+    """The package itself can be imported, because it imports matplotlib only for a figure."""
     code = (
         "import torch, iscam\nfrom iscam import plots\n"
         "try: plots.explanation_figure(torch.zeros(3, 8, 8), torch.zeros(8, 8), '')\n"

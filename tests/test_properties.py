@@ -15,7 +15,7 @@ from helpers.images import array, smooth_images
 from helpers.networks import pooled
 from iscam.record import forward_record
 
-#: Few steps and samples to save time. The properties hold for any number.
+#: Few steps and samples, to save time. The properties hold for any number.
 METHODS = {
     "cam": {},
     "grad_cam": {},
@@ -91,7 +91,7 @@ def test_explain_of_a_flipped_image_is_the_flipped_map(method, options, seed):
 @few_examples
 @given(seed=SEEDS, other=SEEDS, factor=st.sampled_from([0.0, 1.0, 100.0]))
 def test_explain_ignores_batch_mates(method, options, seed, other, factor):
-    """Bit for bit for score methods. Gradients of a complete batch may round differently."""
+    """Maps of score methods are equal bit for bit. Gradients of a complete batch may round differently."""
     model, images = pooled(), images_of(seed)
     mates = torch.cat([images[:1], factor * images_of(other)[1:]])
     alone = explained(model, images[:1], method, options)[0]
@@ -114,7 +114,7 @@ def test_batch_size_changes_rounding_only(method, seed, batch_size):
 @few_examples
 @given(seed=SEEDS, scale=st.lists(st.sampled_from([0.25, 1.0, 3.0]), min_size=CHANNELS, max_size=CHANNELS))
 def test_scaled_channels_change_maps_as_the_equations_say(method, options, seed, scale):
-    """The head undoes the scale. Weights of gradient methods and CAM undo it, too; those of score methods do not."""
+    """The head undoes the scale. Weights of gradient methods and CAM undo it, too; weights of score methods do not."""
     model, scaled, image, c = pooled(), pooled(), images_of(seed)[:1], torch.tensor(scale)
     with torch.no_grad():
         scaled.last.weight.mul_(c[:, None, None, None])

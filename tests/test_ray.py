@@ -26,7 +26,7 @@ def cluster():
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    alone = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # quicker to start
+    alone = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # starts faster
     running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **alone})
     yield running.address
     running.shutdown()
@@ -45,7 +45,7 @@ def test_two_workers_give_the_local_rows(cluster, table, tmp_path):
 
 
 def with_a_deadly_image(monkeypatch, mark: Path | None) -> str:
-    """Make the second image kill the workers that read it, only the first one if given a `mark`; its name."""
+    """Make the second image kill its workers (with `mark`, only the first one). Returns the image's name."""
     dataset = load_images(STUDY.data, STUDY.count, STUDY.seed)
     driver = os.getpid()
     first, second, *rest = dataset.entries
@@ -106,6 +106,6 @@ def test_address_without_a_cluster_is_refused(tmp_path, address):
 
 
 def test_missing_ray_is_a_cluster_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "ray", None)  # Ray appears to be missing
     with refused("iscam[ray]", error=ClusterError):
         iscam.run_study(STUDY, tmp_path / "out", engine="ray")

@@ -83,7 +83,7 @@ def test_sign_flip_test_agrees_with_all_patterns(differences):
 
 
 def test_sign_flip_test_keeps_its_level():
-    """Of differences that are symmetric around 0, one in twenty has p < 5 %."""
+    """One in twenty sets of differences that are symmetric around 0 has p < 5 %."""
     rng = np.random.default_rng(3)
     p = [sign_flip_test(rng.standard_t(3, 20), seed) for seed in range(300)]
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
@@ -91,7 +91,7 @@ def test_sign_flip_test_keeps_its_level():
 
 
 def test_holm_worked_example():
-    """Smallest first: .001 x 4, .01 x 3, .02 x 2, and .03, which must not fall below the one before."""
+    """Smallest first: .001 x 4, .01 x 3, .02 x 2, and .03, which must not fall below the previous value."""
     found = holm(np.array([0.02, 0.001, np.nan, 0.03, 0.01]))
     assert found == pytest.approx([0.04, 0.004, np.nan, 0.04, 0.03], nan_ok=True)
     assert holm(np.array([0.6, 0.9])).tolist() == [1, 1]

@@ -1,4 +1,4 @@
-"""run.py: clear messages before anything is installed."""
+"""run.py prints clear messages before it installs anything."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Tokens(nn.Module):
 
 
 def test_sanity_networks_keep_layout_output_and_probability():
-    """Both wrappers work on a token layer of a sigmoid network that returns a dictionary."""
+    """Both wrappers work for a token layer of a sigmoid network that returns a dictionary."""
     torch.manual_seed(0)
     output = lambda returned: returned["scores"]  # noqa: E731
     net = iscam.Network(Tokens().eval(), "block", "tokens", output, "sigmoid")

@@ -1,4 +1,4 @@
-"""Studies: what a valid one is, and that an invalid one is refused in one line before any work."""
+"""Studies: valid studies are accepted, and invalid ones raise a one-line error before any work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = sorted((ROOT / "studies").glob("*.yaml"))
 
 
 def nested(levels: int) -> dict:
-    """Dictionaries within dictionaries that share their values, so that text of them would be huge."""
+    """Nested dictionaries that share their values, so that their text would be huge."""
     value: dict = {}
     for _ in range(levels):
         value = dict.fromkeys("abcdefghi", value)

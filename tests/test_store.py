@@ -1,4 +1,4 @@
-"""The folder of a study: broken and foreign files are named, good ones are kept, changed inputs are noticed."""
+"""The folder of a study: errors name broken and foreign files, good files are kept, and changed inputs are detected."""
 
 from __future__ import annotations
 

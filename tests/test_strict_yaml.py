@@ -1,4 +1,4 @@
-"""Strict YAML: one reading per text, errors of one line, no hang."""
+"""Strict YAML: one interpretation per scalar, one-line errors, and no hangs."""
 
 from __future__ import annotations
 

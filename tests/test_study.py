@@ -1,4 +1,4 @@
-"""Running studies: the same table however they are run, and no row lost, repeated or mixed."""
+"""Running studies: every way of running gives the same table, and no row is lost, repeated or mixed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ QUICK = iscam.Study(
     metrics=("average_drop", "average_increase", "energy", "win:score_cam", "mask_energy", "pointing_game", "deletion"),
 )
 
-#: Four drawings, three quick methods.
+#: A study of four drawings and three quick methods.
 CHEAP = replace(QUICK, methods={"identity": {}, "random": {}, "grad_cam": {}}, metrics=("average_drop", "energy"))
 
-#: Runs CHEAP into a folder, a part per image.
+#: A script that runs CHEAP into a folder, with one part per image.
 SCRIPT = f"""
 import sys, iscam, torch
 from iscam import Study
@@ -140,7 +140,7 @@ def test_run_waits_for_the_lock(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_images(tmp_path, peak_memory):
-    """A hundred images more take no more memory, to a few MB of noise and of rows."""
+    """A hundred more images take no more memory, except a few MB of noise and of rows."""
     script = (
         "import sys, iscam\n"
         "study = iscam.Study(count=int(sys.argv[1]), methods={'random': {}}, metrics=('average_drop', 'energy'))\n"
@@ -373,7 +373,7 @@ def test_compiling_pays_off_for_many_passes_of_one_worker():
 
 
 def test_passes_are_those_of_one_image(tmp_path):
-    """Counted by the model itself; a backward pass counts as two forward passes."""
+    """The model itself counts the passes. A backward pass counts as two forward passes."""
     name = own_model(tmp_path, failures=10**6, error="KeyError")
     methods = {"score_cam": {}, "ss_cam": {"samples": 2}, "is_cam": {"steps": 3}}
     methods |= {"three": {"method": "is_cam", "nodes": 3}, "grad_cam": {}, "identity": {}}

@@ -1,4 +1,4 @@
-"""Weight files: what is read, strictly and without running code, and what is refused."""
+"""Weight files: valid files are read strictly and without running code, and other files are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_default_weights_in_the_cache_need_no_network(tmp_path, monkeypatch):
 
 
 def test_weights_without_counts_of_batches_are_loaded(tmp_path):
-    """As in torchvision's ResNet files: batch normalisation counts batches only in training."""
+    """torchvision's ResNet files lack these counts: batch normalisation counts batches only in training."""
     file, model = tmp_path / "resnet18.pth", models.resnet18(weights=None)
     torch.save({k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}, file)
     net = iscam.load_model("resnet18", file)
@@ -119,13 +119,13 @@ def test_bad_weights_file_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["text, pth", "model, pth"])
 def test_pickled_model_is_refused(tmp_path, kind):
-    """torch's own message advises to read the file unsafely."""
+    """torch's own message advises reading the file unsafely."""
     with refused("corrupt, or it holds a whole model", "state_dict()"):
         iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, kind))
 
 
 def test_tensors_of_another_network_are_counted(tmp_path):
-    """SqueezeNet1.0 has 52 tensors; ResNet-18 has 122, none of them under one of their names."""
+    """SqueezeNet1.0 has 52 tensors; ResNet-18 has 122, and the two models share no tensor name."""
     with refused("of its 52 tensors 52 are missing and 0 have another shape, and 122 keys of the file are unknown"):
         iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, "another network, pth"))
 

@@ -1,4 +1,4 @@
-"""Serve MathJax from the book's own folder, so that no page asks another host for anything."""
+"""Serve MathJax from the book's own folder, so that no page sends a request to another host."""
 
 import shutil
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Repair the theme's HTML: console errors, wrong labels of buttons, charts that the keyboard cannot reach."""
+"""Repair the theme's HTML: console errors, wrong labels of buttons, and charts that the keyboard cannot reach."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from sphinx.errors import ExtensionError
 
 #: HTML that the theme writes -> its repair. Buttons get the visible text as their label for screen readers. The list of
-#: references loses the role "list", because it has no list items. Charts, which scroll sideways on a phone, accept the
-#: keyboard's focus.
+#: references loses the role "list", because it has no list items. Charts can receive the keyboard focus, because they
+#: scroll sideways on a phone.
 REPAIRS = {
     'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"': (
         'search-button-field search-button__button pst-js-only"'
@@ -22,7 +22,7 @@ REPAIRS = {
 
 
 def prepare_page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Set the theme's mode to one that its script accepts, and remove the script of live code, which is off."""
+    """Set the theme's mode to one that the theme's script accepts. Remove the script for live code, which is off."""
     context["default_mode"] = "auto"  # Jupyter Book leaves it empty
     scripts = context["script_files"]
     context["script_files"] = [script for script in scripts if "THEBE_JS_URL" not in str(script.attributes.get("body"))]
@@ -37,7 +37,7 @@ def repair_pages(app: Any, error: Exception | None) -> None:
 def repair(pages: list[Path]) -> None:
     """Apply every repair to the given HTML files.
 
-    Raises ExtensionError if a repair matches nothing: the theme then writes other HTML than it did.
+    Raises ExtensionError if a repair matches nothing, which means that the theme's HTML has changed.
     """
     unused = set(REPAIRS)
     for page in pages:
@@ -48,7 +48,7 @@ def repair(pages: list[Path]) -> None:
                 text = text.replace(found, better)
         page.write_text(text, encoding="utf-8")
     if unused:
-        raise ExtensionError(f"the theme's HTML has changed, these repairs match nothing: {sorted(unused)}")
+        raise ExtensionError(f"the theme's HTML has changed; these repairs match nothing: {sorted(unused)}")
 
 
 def setup(app: Any) -> dict[str, bool]:

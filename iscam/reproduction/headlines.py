@@ -1,4 +1,4 @@
-"""The findings of the recorded runs in five short lines, for the README."""
+"""The findings of the recorded runs in five short items, for the README."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def benefit(found: Runs) -> str:
     gaps, better, worse = differences(found)
     steps = METHODS["is_cam"].options().steps
     return (
-        f"**Benefit.** IS-CAM takes {steps} times the forward passes of Score-CAM. Of {len(gaps)} paired differences, "
-        f"it is better in {better} and worse in {worse}; the other intervals contain zero."
+        f"**Benefit.** IS-CAM needs {steps} times as many forward passes as Score-CAM. In {len(gaps)} paired "
+        f"comparisons, IS-CAM is better in {better} and worse in {worse}; the intervals of the other "
+        f"{len(gaps) - better - worse} contain zero."
     )
 
 
@@ -37,23 +38,25 @@ def average_drop(found: Runs) -> str:
     for name, images in IMAGES.items():
         row, points = primary_row(found[name])
         parts.append(f"{points.mean:z.1f} points ({points.low:z.1f} to {points.high:z.1f}) on {row['n']:.0f} {images}")
-    return f"**Average drop.** IS-CAM's drop minus Score-CAM's is {' and '.join(parts)}; smaller is better."
+    return f"**Average drop.** IS-CAM's average drop minus Score-CAM's is {' and '.join(parts)}; lower is better."
 
 
 def importance(found: Runs) -> str:
     means = part_correlations(found["ground_truth"])
-    integrated, plain = (", ".join(means[name].map("{:z.2f}".format)) for name in ("is_cam", "score_cam"))
+    integrated, plain = (
+        " and ".join(", ".join(means[name].map("{:z.2f}".format)).rsplit(", ", 1)) for name in ("is_cam", "score_cam")
+    )
     return (
-        f"**True importance.** The rank correlation of a map with the true importance of parts is {integrated} for "
-        f"IS-CAM and {plain} for Score-CAM on {len(means)} networks."
+        f"**True importance.** On {len(means)} networks, the mean rank correlation between a map and the true "
+        f"importance of the parts is {integrated} for IS-CAM, and {plain} for Score-CAM."
     )
 
 
 def metrics(found: Runs) -> str:
     pairs = controls_as_good(found["tables_menagerie"])
     return (
-        f"**Metrics.** A map that ignores the network does at least as well as IS-CAM in {pairs.sum()} of {len(pairs)} "
-        f"pairs of network and metric."
+        f"**Metrics.** In {pairs.sum()} of {len(pairs)} pairs of network and metric, a map that ignores the network "
+        f"does at least as well as IS-CAM."
     )
 
 
@@ -66,7 +69,7 @@ def published(found: Runs) -> str:
         for table, column in ((published_table("table2"), "value"), (summary(frame), "mean"))
     )
     return (
-        f"**Published numbers.** {broken} of {len(pairs)} pairs of drop and increase exceed their bound of 100 %. "
-        f"Score-CAM's drop on {frame['image'].nunique()} photographs is {100 * measured:.1f} %, with other weights "
-        f"than the paper's (published: {printed:.1f} %)."
+        f"**Published numbers.** For {broken} of the {len(pairs)} published pairs, average drop plus average increase "
+        f"exceeds its upper bound of 100 %. Score-CAM's average drop on {frame['image'].nunique()} photographs is "
+        f"{100 * measured:.1f} % (published: {printed:.1f} %, with different weights)."
     )

@@ -1,1 +1,1 @@
-"""What several test modules share: small networks, a slow reference, images, checks of error messages, paths."""
+"""Helpers of several test modules: small networks, a slow reference, images, checks of error messages, paths."""

@@ -12,7 +12,7 @@ import iscam
 
 @contextmanager
 def refused(*words: str, error: type[Exception] = iscam.InputError) -> Iterator[None]:
-    """The block must raise `error` with one readable line that contains all the words."""
+    """Assert that the block raises `error` with one readable line that contains all the words."""
     with pytest.raises(error) as caught:
         yield
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Grad-CAM in plain torch, by hooks and `backward`, as an independent oracle for any model."""
+"""Grad-CAM in plain torch, with hooks and `backward`, as an independent oracle for any model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def grad_cam_map(
     to_maps: Callable[[Tensor], Tensor] = lambda a: a,
     logits: Callable[[object], Tensor] = lambda out: out,
 ) -> Tensor:
-    """Upsample the weighted sum of the module's maps, cut at 0, then min-max: (height, width)."""
+    """Upsample the weighted sum of the module's maps, clip it at 0 and apply min-max: (height, width)."""
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, args: object, output: Tensor) -> Tensor:
         output.retain_grad()
         seen.append(output)
-        return output.clone()  # an in-place operation behind the module leaves `output` as it is
+        return output.clone()  # an in-place operation after the module does not change `output`
 
     hook = module.register_forward_hook(keep)
     try:
@@ -37,7 +37,7 @@ def grad_cam_map(
 
 
 def finished(total: Tensor, image: Tensor) -> Tensor:
-    """From a weighted sum (1, 1, h, w) to a map (height, width) in [0, 1]."""
+    """Turn a weighted sum (1, 1, h, w) into a map (height, width) in [0, 1]."""
     large = F.interpolate(total.float(), image.shape[1:], mode="bilinear", align_corners=False)[0, 0].relu()
     low, high = large.aminmax()
     return (large - low) / (high - low) if high > low else torch.zeros_like(large)

@@ -29,7 +29,7 @@ def gradient(width: int = 40, height: int = 30) -> Image.Image:
 
 
 def competition(folder: Path, rows: dict[str, str], sizes: dict[str, tuple[int, int]]) -> Path:
-    """A data set with the table `rows`, image -> objects, and the images of `sizes`, name -> (width, height)."""
+    """Write a data set with the table `rows` (image -> objects) and the images of `sizes` (name -> (width, height))."""
     folder.mkdir(exist_ok=True)
     (folder / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n")
     lines = [f"{name},{objects}" for name, objects in rows.items()]
@@ -56,7 +56,7 @@ def annotation(folder: Path, name: str, wnid: str, size: tuple[int, int], boxes:
 
 @contextmanager
 def unprivileged_folder() -> Iterator[Path]:
-    """A folder outside root's own, in which the block runs without root's right to read everything."""
+    """Run the block in a folder outside root's own, without root's right to read everything."""
     with tempfile.TemporaryDirectory() as name:
         folder, user = Path(name), os.geteuid()
         folder.chmod(0o777)
@@ -71,7 +71,7 @@ def unprivileged_folder() -> Iterator[Path]:
 
 
 def carried(width: int, height: int, box: list[float]) -> list[float]:
-    """A box of an image after the default transform: short side to 224 (the long one rounded down), centre crop."""
+    """A box of an image after the default transform: short side to 224 (long side rounded down), centre crop."""
     short = min(width, height)
     size = int(224 * width / short), int(224 * height / short)
     left, top = round((size[0] - 224) / 2), round((size[1] - 224) / 2)

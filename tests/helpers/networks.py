@@ -1,4 +1,4 @@
-"""Small networks to explain, each with images and with the same network for the slow reference."""
+"""Small networks to explain. Each comes with images and with the same network for the slow reference."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def squeezenet() -> nn.Module:
 
 @dataclass
 class Case:
-    """A network as the package takes it and as the reference takes it, with images and their classes."""
+    """A network in the forms that the package and the reference take, with images and their classes."""
 
     net: iscam.Network
     split: reference.Split
@@ -109,7 +109,7 @@ def bias_free_case() -> Case:
 
 
 def pooled_case() -> Case:
-    """A network with global average pooling and an in-place ReLU right behind the explained layer."""
+    """A network with global average pooling and an in-place ReLU directly after the explained layer."""
     model = pooled()
     halves = reference.split(model, lambda m, x: m.last(m.first(x)), lambda m, a: m.head(a.relu().mean((2, 3))))
     return Case(iscam.Network(model, "last"), halves, smooth_images(3, 25, 31), torch.tensor([2, 3, 4]))

@@ -59,7 +59,7 @@ def split(model: nn.Module, front: Callable, back: Callable) -> Split:
 
 
 def upsample(a: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear interpolation, align_corners=False: pixel centres lie at 1/2; the outer values extend to the border."""
+    """Bilinear interpolation, align_corners=False: pixel centres lie at 1/2, and outer values extend to the border."""
     h, w = a.shape
     out = np.empty((height, width))
     for i in range(height):
@@ -77,7 +77,7 @@ def upsample(a: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def min_max(a: np.ndarray) -> np.ndarray:
-    """Equation 8. A constant becomes all zeros."""
+    """Equation 8. A constant map becomes all zeros."""
     if a.max() == a.min():
         return np.zeros_like(a)
     return (a - a.min()) / (a.max() - a.min())
@@ -180,7 +180,7 @@ def integrated(
     baseline: str | None = None,
     normalise: str = "upsampled",
 ) -> np.ndarray:
-    """alpha_k = sum over n of w_n C(input_kn), minus w_n C(0) with a baseline. One pass after the other."""
+    """alpha_k = sum over n of w_n C(input_kn), minus w_n C(0) with a baseline. Passes run one by one."""
     c = {"probability": net.probability, "logit": net.logit}[score]
     activations = net.activations(x)
 
@@ -308,7 +308,7 @@ def complexity(saliency_map: np.ndarray) -> float:
 
 
 def coherency(saliency_map: np.ndarray, again: np.ndarray) -> float:
-    """Pearson's correlation of two maps, mapped from [-1, 1] to [0, 1]. NaN if a map is constant."""
+    """Pearson's correlation of two maps, mapped from [-1, 1] to [0, 1]. It is NaN if a map is constant."""
     a, b = list(saliency_map.flat), list(again.flat)
     mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
     covariance = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True)) / len(a)

@@ -1,4 +1,4 @@
-"""Tables as a study returns them, with values chosen by the test."""
+"""Tables like those that a study returns, with values chosen by the test."""
 
 from __future__ import annotations
 
