@@ -131,7 +131,7 @@ def test_bad_weights_file_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["text, pth", "model, pth"])
 def test_pickled_model_is_refused(tmp_path, kind):
-    """torch's own message advises to read the file unsafely."""
+    """torch's own message advises reading the file unsafely."""
     with refused("corrupt, or it holds a whole model", "state_dict()"):
         iscam.load_model("squeezenet1_0", weights=bad_weights(tmp_path, kind))
 
