@@ -30,7 +30,7 @@ class Study:
     - `weights`: a mapping from models to weights files, or to None for random weights. Models that are not in it have
       their default weights.
     - `data`, `count`, `seed`: the arguments `source`, `count` and `seed` of `load_images`. Each model reads the images
-      with its own transform.
+      through its own transform.
     - `methods`: a mapping from the name in the table to the options of the method. "method" is the method; its default
       is the name in the table. "layer" is the layer to explain: one for all models, or a mapping from model to layer.
       "temperature": the logits are divided by it before the map is computed.
