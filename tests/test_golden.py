@@ -57,6 +57,10 @@ STUDY = iscam.Study(
     ),
 )
 
+#: Metrics with a tolerance of 1e-4. They sort the pixels by their map. The order of nearly equal pixels depends on the
+#: rounding, which differs between processors with and without AVX-512. Differences of up to 1.6e-5 were measured.
+CURVES = ("insertion", "insertion:blur", "deletion")
+
 
 def maps(model: str) -> dict[str, np.ndarray]:
     """Every eighth pixel of each method's maps of two drawings."""
@@ -87,7 +91,11 @@ def test_maps_equal_the_golden_file(model):
 def test_study_equals_the_golden_file():
     golden, found = pd.read_csv(FOLDER / "study.csv"), rows()
     assert golden.iloc[:, :5].to_numpy().tolist() == found.iloc[:, :5].to_numpy().tolist()
-    np.testing.assert_allclose(found["value"].astype(float), golden["value"], rtol=0, atol=1e-6)
+    curves = golden["metric"].isin(CURVES)
+    differences = (found["value"].astype(float) - golden["value"]).abs()
+    assert (found["value"].isna() == golden["value"].isna()).all()
+    assert differences[curves].max() < 1e-4
+    assert differences[~curves].max() < 1e-6
 
 
 if __name__ == "__main__":
