@@ -19,10 +19,10 @@ from torchvision import tv_tensors
 from iscam.download import fetch
 from iscam.errors import DEVICE_ERRORS, InputError, IscamError
 from iscam.ilsvrc import IMAGES, labelled_files
-from iscam.image_files import list_image_files, printable, read_image
+from iscam.image_files import list_image_files, read_image
 from iscam.menagerie.draw import SPECIES, Drawing, draw
 from iscam.transforms import as_v2, canonical_transform
-from iscam.validation import check_int
+from iscam.validation import check_int, printable
 
 #: Maximum number of drawings in one data set.
 MAX_DRAWINGS = 1_000_000

@@ -21,7 +21,8 @@ from iscam.methods import CONTROLS, METHODS, Method, find_method
 from iscam.methods.options import MethodOptions
 from iscam.model import Network, as_network, check_images
 from iscam.record import ForwardRecord, forward_record
-from iscam.validation import check_targets
+from iscam.validation import check_targets, printable
+from iscam.weights import first_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,11 +65,13 @@ class Explanation:
     def save(self, folder: str | Path) -> Path:
         """Write `maps.npz` (maps, raw, weights, targets, probabilities), `explanation.json` and one PNG per image.
 
+        NumPy has no bfloat16, so such values are written as float32.
+
         Returns the folder. Raises `InputError` if the files cannot be written.
         """
         folder = Path(folder)
         arrays = {name: getattr(self, name) for name in ("maps", "raw", "weights", "targets", "probabilities")}
-        found = {name: array.cpu().numpy() for name, array in arrays.items() if array is not None}
+        found: dict[str, Any] = {name: numpy_array(array) for name, array in arrays.items() if array is not None}
         described = {"method": self.method, "options": dict(self.options), "layer": self.network.layer}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -77,9 +80,14 @@ class Explanation:
             (folder / "explanation.json").write_text(text, encoding="utf-8")
             for index in range(len(self.maps)):
                 self.plot(index).savefig(folder / f"{index}.png", dpi=150)
-        except OSError as error:
-            raise InputError(f"cannot write the explanation to {folder}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: the name has a null character
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise InputError(f"cannot write the explanation to {printable(folder)}: {reason}") from error
         return folder
+
+
+def numpy_array(values: Tensor) -> np.ndarray:
+    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
 
 
 Weights = Callable[[ForwardRecord], Tensor]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iscam.errors import InputError
-from iscam.image_files import check_regular_file, printable
+from iscam.image_files import check_regular_file
+from iscam.validation import printable
 
 IMAGES = Path("ILSVRC/Data/CLS-LOC/val")
 ANNOTATIONS = Path("ILSVRC/Annotations/CLS-LOC/val")

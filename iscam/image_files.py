@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from iscam.errors import InputError
+from iscam.validation import printable
 
 #: Pillow's names of the formats that `read_image` accepts. Formats that Pillow opens with another program are left out.
 FORMATS = (
@@ -144,12 +145,3 @@ def is_heic(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return header[4:8] == b"ftyp" and header[8:] in HEIC_BRANDS
-
-
-def printable(path: str | Path) -> str:
-    """Return a path for a one-line message.
-
-    Control characters are escaped, and the middle of a very long path is left out.
-    """
-    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
-    return text if len(text) <= 300 else f"{text[:100]}...{text[-100:]}"

@@ -17,7 +17,7 @@ from iscam.layouts import LAYOUTS, Layout
 from iscam.outputs import PROBABILITIES, class_scores, in_unit_range, kind_of_probabilities, read_logits
 from iscam.probe import automatic_layer, layer_names, listed
 from iscam.transforms import canonical_transform
-from iscam.validation import check_int, check_targets, unknown_choice
+from iscam.validation import check_choice, check_int, check_targets, unknown_choice
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -73,8 +73,7 @@ class Network:
         check_model(model)
         if not callable(layout) and layout not in LAYOUTS:
             raise unknown_choice("layout", layout, [*LAYOUTS, "or a function"])
-        if probability not in PROBABILITIES:
-            raise unknown_choice("probability", probability, PROBABILITIES)
+        check_choice("probability", probability, PROBABILITIES)
         check_function("output", output)
         check_function("transform", transform)
         values = {

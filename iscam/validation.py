@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,28 @@ from torch import Tensor
 from iscam.errors import InputError
 
 
+def printable(path: str | Path) -> str:
+    """Return a path for a one-line message.
+
+    Control characters are escaped, and the middle of a very long path is left out.
+    """
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
+    return text if len(text) <= 300 else f"{text[:100]}...{text[-100:]}"
+
+
+def file_exists(path: Path) -> bool:
+    """Return True if the path is a file.
+
+    Raises `InputError` if the path cannot be read, for example without permission.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise InputError(f"cannot read {printable(path)}: {error.strerror or error}") from error
+
+
 def unknown_choice(what: str, given: object, valid: Iterable[object]) -> InputError:
-    """Return the error for a value that is not among the valid values.
+    """Return the error for a value that is not among the valid values. The plural of `what` must end in s.
 
     >>> unknown_choice("method", "score", ["cam", "grad_cam"])
     InputError("unknown method 'score'; valid methods: cam, grad_cam")
@@ -31,7 +52,7 @@ def check_choice(what: str, value: Any, valid: Iterable[object]) -> Any:
     """
     choices = list(valid)
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise unknown_choice(what, value, choices)
+        raise InputError(f"{what} must be one of {', '.join(map(str, choices))}, not {value!r}")
     return value
 
 

@@ -149,7 +149,7 @@ OPTIONS = [
             ({"baseline": "ones"}, "zeros"),
             ({"normalise": "twice"}, "upsampled, layer"),
             ({"compile": "yes"}, "compile"),
-            ({"channel_softmax": "maybe"}, "channel_softmax"),
+            ({"channel_softmax": "maybe"}, "channel_softmax must be one of False, True, not 'maybe'"),
         ]
     ],
 ]

@@ -7,6 +7,7 @@ import json
 import threading
 import typing
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 import iscam
+from helpers.errors import refused
 from helpers.images import array, smooth_images
 from helpers.networks import bias_free, pooled
 from iscam.maps import weighted_map
@@ -133,6 +135,23 @@ def test_details_that_cannot_be_saved_are_one_line(net, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(iscam.InputError, match="cannot write the explanation"):
         iscam.explain(net, IMAGES, 1, "grad_cam", details=True).save(tmp_path / "file")
+
+
+@ZERO_MAPS
+def test_details_are_not_saved_under_an_impossible_name(net):
+    with refused("cannot write the explanation to a"):
+        iscam.explain(net, IMAGES, 1, "grad_cam", details=True).save("a\0b")
+
+
+@ZERO_MAPS
+def test_details_of_bfloat16_are_saved_as_float32(net, tmp_path):
+    model, images = deepcopy(net.model).bfloat16(), IMAGES.bfloat16()
+    found = iscam.explain(model, images, 1, "grad_cam", details=True)
+    with np.load(found.save(tmp_path) / "maps.npz") as arrays:
+        assert {name: str(arrays[name].dtype) for name in arrays if name != "targets"} == dict.fromkeys(
+            ("maps", "raw", "weights", "probabilities"), "float32"
+        )
+        assert_allclose(arrays["probabilities"], array(found.probabilities.float()))
 
 
 @ZERO_MAPS
