@@ -29,14 +29,13 @@ from iscam.data import load_images
 from iscam.engine.allocator import keep_memory
 from iscam.errors import DEVICE_ERRORS, InputError, IscamError
 from iscam.explanation import explain
-from iscam.methods import CONTROLS, METHODS
+from iscam.methods import CONTROLS, METHODS, find_method
 from iscam.model import Network
 from iscam.study.run import run_study
 from iscam.study.spec import read_study
 from iscam.study.statistics import summary
 from iscam.study.store import write_file
 from iscam.study.strict_yaml import parse_yaml
-from iscam.validation import unknown_choice
 from iscam.zoo import load_model
 
 Text = TypeVar("Text", bound=str | None)
@@ -120,9 +119,7 @@ def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
 
     Raises InputError if a text is malformed or the method does not accept an option.
     """
-    known = {**METHODS, **CONTROLS}
-    if method not in known:
-        raise unknown_choice("method", method, known)
+    chosen_method = find_method(method, {**METHODS, **CONTROLS})
     chosen: dict[str, Any] = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -131,7 +128,7 @@ def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
         if name in chosen:
             raise InputError(f"--option {name} is given twice")
         chosen[name] = parse_yaml(value)
-    known[method].parse(chosen, method)
+    chosen_method.parse(chosen, method)
     return chosen
 
 

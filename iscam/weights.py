@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iscam.errors import InputError
+from iscam.validation import file_exists, printable
 
 #: Dtypes in which a file may store a floating point weight.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -52,8 +53,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises InputError if the file contains no dictionary of weights.
     """
-    if not path.is_file():
-        raise InputError(f"no weights file {path}; pass a .safetensors or .pth file, or None for random weights")
+    if not file_exists(path):
+        raise InputError(
+            f"no weights file {printable(path)}; pass a .safetensors or .pth file, or None for random weights"
+        )
     try:
         state = safetensors.torch.load_file(path) if is_safetensors(path) else read_pth(path)
     except pickle.UnpicklingError as error:

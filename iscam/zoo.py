@@ -24,7 +24,7 @@ from iscam.menagerie import networks as menagerie
 from iscam.model import Network, as_network
 from iscam.rng import seeded
 from iscam.transforms import imagenet_transform
-from iscam.validation import unknown_choice
+from iscam.validation import file_exists, printable, unknown_choice
 from iscam.weights import first_line, load_weights
 
 #: The papers' networks and the names of their layers in the authors' code (512 channels; 7x7, 7x7 and 13x13 positions).
@@ -176,7 +176,11 @@ def timm_categories(model: nn.Module) -> tuple[str, ...] | None:
     return tuple(info.index_to_description(i) for i in range(info.num_classes()))
 
 
-def of_a_function(name: str, weights: str | Path | None) -> Network:
+def find_function(name: str) -> Callable[[], Any]:
+    """Import the module of a user's function and return the function.
+
+    Raises InputError if there is no such function.
+    """
     where, _, function_name = name.rpartition(":")
     module = imported(where)
     function = getattr(module, function_name, None)
@@ -185,11 +189,18 @@ def of_a_function(name: str, weights: str | Path | None) -> Network:
             key for key, value in vars(module).items() if isfunction(value) and value.__module__ == module.__name__
         ]
         raise unknown_choice(f"function of {where}", function_name, names[:20] or ["none"])
+    if isinstance(function, nn.Module | Network):
+        raise InputError(f"{name} is a {type(function).__name__}, not a function; write a function that returns it")
+    return function
+
+
+def of_a_function(name: str, weights: str | Path | None) -> Network:
+    function = find_function(name)
     try:
         returned = function()
     except InputError:
         raise
-    except Exception as error:  # the user's code
+    except (Exception, SystemExit) as error:  # the user's code
         raise InputError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(returned, Network | nn.Module):
         raise InputError(f"{name} must return an iscam.Network or a torch.nn.Module, not {type(returned).__name__}")
@@ -208,15 +219,15 @@ def imported(where: str) -> ModuleType:
     Raises InputError if the module cannot be imported.
     """
     path = Path(where)
-    if path.suffix == ".py" and not path.is_file():
-        raise InputError(f"no model file {where}; the current folder is {Path.cwd()}")
+    if path.suffix == ".py" and not file_exists(path):
+        raise InputError(f"no model file {printable(where)}; the current folder is {Path.cwd()}")
     try:
         if path.suffix == ".py":
             return run_file(path)
         with on_path(Path.cwd()):
             return importlib.import_module(where)
     except (Exception, SystemExit) as error:  # the user's code
-        raise InputError(f"cannot import {where!r}: {type(error).__name__}: {first_line(error)}") from error
+        raise InputError(f"cannot import '{printable(where)}': {type(error).__name__}: {first_line(error)}") from error
 
 
 def run_file(path: Path) -> ModuleType:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 
 import iscam
 from helpers.errors import refused
@@ -81,7 +82,7 @@ BAD = [
     ({"models": ("resnet9000",)}, "resnet18"),
     ({"models": ("nowhere.py:net",)}, "nowhere.py"),
     ({"models": (["vgg16"],)}, "[menagerie/resnet]"),
-    ({"weights": {"vgg16": None}}, "'vgg16'"),
+    ({"weights": {"vgg16": None}}, "unknown model of weights 'vgg16'; valid models of weights: menagerie/resnet"),
     ({"weights": {"menagerie/resnet": nested(9)}}, "weights of menagerie/resnet"),
     ({"weights": {"menagerie/resnet": ""}}, "weights of menagerie/resnet"),
     ({"weights": "none"}, "weights must map"),
@@ -101,6 +102,17 @@ BAD = [
 def test_invalid_study_is_refused(fields, word):
     with refused(word):
         iscam.Study(**fields)
+
+
+def test_entry_that_is_no_method_or_metric_is_refused(monkeypatch):
+    monkeypatch.setitem(iscam.METHODS, "bad", 3)
+    monkeypatch.setitem(iscam.METRICS, "bad", 3)
+    with refused("METHODS['bad'] must be an iscam.Method, not int"):
+        iscam.Study(methods={"bad": {}})
+    with refused("METHODS['bad'] must be an iscam.Method, not int"):
+        iscam.explain(iscam.load_model("menagerie/resnet"), torch.zeros(1, 3, 64, 64), method="bad")
+    with refused("METRICS['bad'] must be an iscam.Metric, not int"):
+        iscam.Study(metrics=("bad",))
 
 
 def test_millions_of_steps_are_checked_without_a_pass():
@@ -153,7 +165,7 @@ def test_pickled_study_has_its_fields_only():
 TEXTS = {
     "not a mapping": ("- a\n- b\n", "must map keys to values"),
     "empty": ("", "must map keys to values"),
-    "unknown key": ("methodz: {}\n", "methods"),
+    "unknown key": ("methodz: {}\n", "valid keys of"),
     "duplicate method": ("methods:\n  is_cam: {}\n  is_cam: {steps: 3}\n", "line 3: the key 'is_cam' appears twice"),
     "method named by a number": ("methods: {1: {method: is_cam}}\n", "text"),
     "octal count": ("count: 010\n", "count"),

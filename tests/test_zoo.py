@@ -16,6 +16,7 @@ from torchvision import models
 
 import iscam
 from helpers.errors import refused
+from helpers.image_files import unprivileged_folder
 
 # --------------------------------------------------------------------------------------------------------- torchvision
 
@@ -160,6 +161,9 @@ def nothing():
 def fails():
     raise KeyError("weights")
 
+def exits():
+    raise SystemExit(3)
+
 def needs_an_argument(path):
     return network()
 
@@ -169,6 +173,8 @@ def without_reset():
     return iscam.Network(model, "1")
 
 number = 3
+net = build()
+wrapped = network()
 """
 
 
@@ -224,6 +230,9 @@ def test_function_with_random_weights_is_repeatable(file):
         ("", ["unknown function", "network"]),
         ("nothing", ["must return an iscam.Network", "NoneType"]),
         ("fails", ["fails: KeyError: 'weights'"]),
+        ("exits", ["fails: SystemExit: 3"]),
+        ("net", ["is a Sequential, not a function"]),
+        ("wrapped", ["is a Network, not a function"]),
         ("needs_an_argument", ["fails: TypeError", "missing 1 required positional argument"]),
     ],
 )
@@ -262,6 +271,28 @@ def test_file_that_cannot_be_imported_is_refused(tmp_path, text, words):
 def test_missing_file_or_module_is_refused(name, words):
     with refused(*words):
         iscam.load_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("menagerie/resnet", "x" * 5000), ("x" * 5000 + ".py:network", "default")],
+    ids=["weights", "model file"],
+)
+def test_long_name_of_a_file_is_refused(name, weights):
+    with refused("cannot read xxx", "File name too long"):
+        iscam.load_model(name, weights)
+
+
+def test_file_without_permission_is_refused():
+    with unprivileged_folder() as folder:
+        (folder / "locked").mkdir()
+        file = folder / "locked" / "own.py"
+        file.write_text(MODELS)
+        (folder / "locked").chmod(0)
+        with refused(f"cannot read {file}", "Permission denied"):
+            iscam.load_model(f"{file}:network")
+        with refused(f"cannot read {file}", "Permission denied"):
+            iscam.load_model("menagerie/resnet", file)
 
 
 # ------------------------------------------------------------------------------------------------------------- weights

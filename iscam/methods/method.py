@@ -78,4 +78,6 @@ def find_method(name: object, methods: Mapping[str, Method]) -> Method:
         )
     if name not in methods:
         raise unknown_choice("method", name, methods)
+    if not isinstance(methods[name], Method):
+        raise InputError(f"METHODS[{name!r}] must be an iscam.Method, not {type(methods[name]).__name__}")
     return methods[name]

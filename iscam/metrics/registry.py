@@ -231,6 +231,8 @@ def parse_metric(text: object, methods: Collection[str] | None = None) -> Metric
     name, colon, argument = text.partition(":")
     if name not in METRICS:
         raise unknown_choice("metric", name, METRICS)
+    if not isinstance(METRICS[name], Metric):
+        raise InputError(f"METRICS[{name!r}] must be an iscam.Metric, not {type(METRICS[name]).__name__}")
     if Need.OTHER_METHOD in METRICS[name].needs:
         if not argument or (methods is not None and argument not in methods):
             valid = ", ".join(f"{name}:{each}" for each in methods or ("score_cam",))

@@ -9,7 +9,7 @@ from typing import Any
 
 from iscam.engine.scoring import Scoring
 from iscam.errors import InputError
-from iscam.methods import CONTROLS, METHODS
+from iscam.methods import CONTROLS, METHODS, find_method
 from iscam.metrics.ground_truth import DRAWN_CONTROLS, DrawnControl
 from iscam.study.strict_yaml import shortened
 from iscam.validation import check_int, check_non_negative, unknown_choice
@@ -83,7 +83,7 @@ def parse_options(name: str, method: str, own: Mapping[str, Any], precision: str
         if own:
             raise unknown_choice(f"option of {name}", next(iter(own)), COMMON)
         return None
-    entry = {**METHODS, **CONTROLS}[method]
+    entry = find_method(method, {**METHODS, **CONTROLS})
     defaults = {"precision": precision} if issubclass(entry.options, Scoring) else {}
     if unknown := [option for option in own if option not in entry.option_names]:
         raise unknown_choice(f"option of {name}", unknown[0], [*COMMON, *entry.option_names])

@@ -183,7 +183,7 @@ def check_weights(weights: object, models: Sequence[str]) -> dict[str, str | Non
     found: dict[str, str | None] = {}
     for model, file in weights.items():
         if model not in models:
-            raise unknown_choice("model in weights", model, models)
+            raise unknown_choice("model of weights", model, models)
         if file is not None and (not isinstance(file, str | Path) or not str(file)):
             raise InputError(f"weights of {model} must be a file, or none for random weights, not {shortened(file)}")
         found[model] = None if file in (None, "none") else str(file)
@@ -208,5 +208,5 @@ def read_study(file: str | Path) -> Study:
     if not isinstance(fields, dict) or not fields:
         raise InputError(f"{file} must map keys to values; valid keys: {', '.join(names)}")
     if unknown := [key for key in fields if key not in names]:
-        raise unknown_choice(f"key in {file}", unknown[0], names)
+        raise unknown_choice(f"key of {file}", unknown[0], names)
     return Study(**fields)
