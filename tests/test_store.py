@@ -6,18 +6,23 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import filelock
 import pandas as pd
 import pytest
+import torch
 
 import iscam
 from helpers.errors import refused
-from helpers.studies import TINY, equal_tables, write_images
+from helpers.image_files import unprivileged_folder
+from helpers.studies import OWN_WEIGHTS, TINY, equal_tables, write_images, write_own_scale, write_own_weights
 from iscam.errors import StoreError
-from iscam.study.signatures import file_signature, fingerprint
+from iscam.study.signatures import file_signature, fingerprint, source_signatures
 from iscam.study.store import read_rows, write_part
 
 
@@ -49,6 +54,12 @@ def foreign(file: Path, column: str, value: str) -> None:
     rows.assign(**{column: value}).to_parquet(file.with_name("part-foreign.parquet"))
 
 
+def describe(folder: Path, **changes) -> None:
+    """Change keys of study.json."""
+    found = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps(found | changes))
+
+
 DAMAGE = {
     "truncated part": (lambda file: file.write_bytes(file.read_bytes()[:200]), "part-"),
     "empty part": (lambda file: file.write_bytes(b""), "it is empty"),
@@ -64,6 +75,10 @@ DAMAGE = {
     "empty study.json": (lambda file: file.with_name("study.json").write_text(""), "study.json"),
     "broken study.json": (lambda file: file.with_name("study.json").write_text('{"models": ['), "study.json"),
     "foreign study.json": (lambda file: file.with_name("study.json").write_text("[1]"), "study.json"),
+    "sources as a list": (lambda file: describe(file.parent, sources=[1]), "sources has the wrong type"),
+    "methods as a number": (lambda file: describe(file.parent, methods=3), "methods has the wrong type"),
+    "metrics as text": (lambda file: describe(file.parent, metrics="energy"), "metrics has the wrong type"),
+    "lists as models": (lambda file: describe(file.parent, models=[["a"]]), "models has the wrong type"),
     "binary study.json": (lambda file: file.with_name("study.json").write_bytes(b"\xff\xfe\0"), "study.json"),
 }
 
@@ -163,8 +178,6 @@ def photographs(tmp_path):
 
 
 def save_weights(file: Path, seed: int) -> None:
-    import torch
-
     state = iscam.load_model("menagerie/resnet").model.state_dict()
     generator = torch.Generator().manual_seed(seed)
     for name, value in state.items():
@@ -246,6 +259,10 @@ def test_signature_of_a_folder_with_a_pipe_is_found(tmp_path):
     assert file_signature(tmp_path)
 
 
+def cache_name(study: iscam.Study) -> str:
+    return fingerprint(study, source_signatures(study))
+
+
 def test_fingerprint_changes_with_files_and_fields(tmp_path, monkeypatch):
     """The same words in two folders name different images."""
     fields = {"data": "images", "weights": {"menagerie/resnet": "net.pth"}, "metrics": ("complexity",)}
@@ -255,10 +272,10 @@ def test_fingerprint_changes_with_files_and_fields(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path / folder)
         for content in ("one", "another"):
             Path("net.pth").write_text(content)
-            names.append(fingerprint(iscam.Study(**fields)))
-    names.append(fingerprint(iscam.Study(**fields, count=3)))
+            names.append(cache_name(iscam.Study(**fields)))
+    names.append(cache_name(iscam.Study(**fields, count=3)))
     assert len(set(names)) == 5
-    assert names[-2] == fingerprint(iscam.Study(**fields))
+    assert names[-2] == cache_name(iscam.Study(**fields))
 
 
 def test_cached_results_follow_changed_images(tmp_path):
@@ -268,3 +285,151 @@ def test_cached_results_follow_changed_images(tmp_path):
     assert equal_tables(iscam.run_study(study), before)
     write_images(folder, count=1, seed=3)
     assert iscam.run_study(study)["value"].tolist() != before["value"].tolist()
+
+
+@pytest.fixture(params=["own.py:network", "own:network"])
+def own(request, tmp_path, monkeypatch):
+    """A study of a user's network whose function reads its weights from a file and imports a module."""
+    (tmp_path / "own.py").write_text(OWN_WEIGHTS)
+    write_own_weights(tmp_path)
+    write_own_scale(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield iscam.Study(models=(request.param,), count=2, methods={"random": {}}, metrics=("explained_confidence",))
+    forget("own", "scales")
+
+
+def forget(*modules: str) -> None:
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def retrain(folder: Path) -> None:
+    write_own_weights(folder, seed=1)
+
+
+def edit_imported_module(folder: Path) -> None:
+    write_own_scale(folder, scale=0.25)
+    forget("own")
+
+
+def edit_own_code(folder: Path) -> None:
+    (folder / "own.py").write_text(OWN_WEIGHTS.replace(".relu()", ".sigmoid()"))
+    forget("own")
+
+
+CHANGES = [retrain, edit_imported_module, edit_own_code]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_network_of_a_function_is_noticed(own, tmp_path, change):
+    before = iscam.run_study(own, "results")
+    assert equal_tables(iscam.run_study(own, "results"), before)
+    change(tmp_path)
+    with refused(f"network of {own.models[0]}", "changed since", error=StoreError):
+        iscam.run_study(own, "results")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_cached_results_follow_the_network_of_a_function(own, tmp_path, change):
+    before = iscam.run_study(own)
+    assert equal_tables(iscam.run_study(own), before)
+    change(tmp_path)
+    after = iscam.run_study(own)
+    assert not equal_tables(after, before)
+    assert equal_tables(after, iscam.run_study(own, "new"))
+
+
+def test_signatures_are_equal_in_every_process(own):
+    script = f"import iscam; from iscam.study.signatures import *; print(source_signatures({own!r}))"
+    found = {subprocess.check_output([sys.executable, "-c", script], text=True) for _ in range(2)}
+    assert found == {f"{source_signatures(own)}\n"}
+
+
+def test_store_of_an_earlier_version_is_resumed(own, tmp_path):
+    before = iscam.run_study(own, "results")
+    sources = {name: text for name, text in source_signatures(own).items() if name.startswith("code of own")}
+    describe(tmp_path / "results", sources=sources)
+    assert equal_tables(iscam.run_study(own, "results"), before)
+    parts(tmp_path / "results")[0].unlink()
+    assert equal_tables(iscam.run_study(own, "results"), before)
+
+
+def test_finished_study_does_not_need_the_files_of_its_function(own, tmp_path):
+    before = iscam.run_study(own, "results")
+    (tmp_path / "weights.pth").unlink()
+    assert equal_tables(iscam.run_study(own, "results"), before)
+
+
+def mean(record, options):
+    return record.activations.detach().mean((1, 2))
+
+
+def highest(record, options):
+    return record.activations.detach().amax((1, 2))
+
+
+def power(exponent):
+    return lambda record, options: mean(record, options) ** exponent
+
+
+def constant(value):
+    return lambda inputs: torch.full((len(inputs.maps),), value)
+
+
+def add_method(monkeypatch, function, name="own"):
+    method = iscam.Method(function, "own", "own", passes=lambda channels, options: 1)
+    monkeypatch.setitem(iscam.METHODS, name, method)
+
+
+def add_metric(monkeypatch, function, name="own"):
+    monkeypatch.setitem(iscam.METRICS, name, iscam.Metric(function, "own", "own", "higher"))
+
+
+EDITS = {
+    "other method": (add_method, mean, highest),
+    "method with another variable": (add_method, power(1.0), power(3.0)),
+    "method with another argument": (add_method, partial(power(1.0)), partial(power(3.0))),
+    "other metric": (add_metric, constant(0.25), constant(0.75)),
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_edited_method_or_metric_is_noticed(tmp_path, monkeypatch, kind):
+    add, first, second = EDITS[kind]
+    fields = {"methods": {"own": {}}} if add is add_method else {"methods": {"random": {}}, "metrics": ("own",)}
+    add(monkeypatch, first)
+    study = iscam.Study(**{"count": 1, "metrics": ("explained_confidence",)} | fields)
+    before = iscam.run_study(study)
+    add(monkeypatch, first)
+    assert equal_tables(iscam.run_study(study), before)
+    assert equal_tables(iscam.run_study(study, tmp_path), before)
+    add(monkeypatch, second)
+    assert not equal_tables(iscam.run_study(study), before)
+    with refused("own changed since", error=StoreError):
+        iscam.run_study(study, tmp_path)
+
+
+def test_replaced_method_of_the_package_is_noticed(store, monkeypatch):
+    add_method(monkeypatch, highest, name="grad_cam")
+    with refused("method grad_cam changed since", error=StoreError):
+        iscam.run_study(TINY, store)
+
+
+def test_output_without_permission_is_refused():
+    with unprivileged_folder() as folder:
+        locked = folder / "locked"
+        locked.mkdir()
+        locked.chmod(0)
+        for output in (locked, locked / "results"):
+            with refused("cannot read", str(output), "Permission denied", error=StoreError):
+                iscam.run_study(TINY, output)
+            with refused("Permission denied", error=StoreError):
+                read_rows(output)
+
+
+@pytest.mark.parametrize("output", ["x" * 5000, "a\0b"], ids=["long", "null"])
+def test_output_that_no_folder_can_have_as_name_is_refused(output):
+    with refused("cannot be the name of a folder"):
+        iscam.run_study(TINY, output)
+    with refused("cannot be the name of a folder"):
+        read_rows(output)

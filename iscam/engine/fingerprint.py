@@ -61,6 +61,15 @@ def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
         add(digest, getattr(value, "__dict__", {}), values, seen)
 
 
+def state_digest(model: nn.Module) -> str:
+    """Return a digest of the values of the model's parameters and buffers. It is equal in every process."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        values = hash_values(tensor.detach().cpu().to_dense())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {values}".encode())
+    return digest.hexdigest()
+
+
 def hash_values(tensor: Tensor) -> str:
     """Return a digest of the tensor's bits."""
     flat = tensor.detach().contiguous().flatten()

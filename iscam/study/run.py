@@ -28,6 +28,7 @@ from iscam.study.spec import Study
 from iscam.study.store import (
     Row,
     Task,
+    check_readable,
     check_same_study,
     images_of,
     locked,
@@ -93,8 +94,11 @@ def run_study(
     The rows are written to the folder `output` as Parquet parts. Each part is written completely or not at all. Images
     that the folder already contains are skipped, so an interrupted run can be resumed. Each run that evaluates images
     writes a `run-*.json` with its command, commit, versions, device and time. `output=None` selects a folder in the
-    cache. Its name depends on the study, on the files that the study names, and on the code of the package. A second
-    run of the study in the same folder waits for the first.
+    cache. Its name depends on the study, on the files that it names, on the user's networks, methods and metrics, and
+    on the code of the package. A second run of the study in the same folder waits for the first.
+
+    The weights and the code of the network that a user's function returns are compared with those of the folder, so the
+    function must return the same network in every call.
 
     `engine`: "local" uses this process, on the GPU if there is one. "ray" uses the Ray cluster at `address`, or this
     machine if `address` is None. Score methods and curves are compiled if that pays off for the complete study;
@@ -104,8 +108,8 @@ def run_study(
     fraction) and error. A value that could not be computed is NaN, with the reason in the column error.
 
     - Raises InputError for images, networks or layers that do not exist. The folder then stays unchanged.
-    - Raises StoreError if the folder cannot be read or written, if it holds another study or broken parts, or if images
-      or weights have changed since the study began.
+    - Raises StoreError if the folder cannot be read or written, if it holds another study or broken parts, or if
+      images, weights, or the code of a network, method or metric have changed since the study began.
     - Raises ClusterError if Ray is not installed or no cluster answers.
     - Out-of-memory errors and lost GPUs end the run. Call the function again to resume the run.
     """
@@ -113,8 +117,9 @@ def run_study(
         raise InputError(f"study must be an iscam.Study, not {type(study).__name__}")
     check_choice("engine", engine, EXECUTORS)
     dataset = load_images(study.data, study.count, study.seed)
-    folder = cache_folder() / "studies" / fingerprint(study) if output is None else output_folder(output)
+    named = None if output is None else output_folder(output)
     sources = source_signatures(study)
+    folder = named or cache_folder() / "studies" / fingerprint(study, sources)
     check_same_study(folder, study, sources)
     if not missing_tasks(folder, study, dataset):
         return read_rows(folder)
@@ -131,7 +136,9 @@ def run_study(
 def output_folder(output: str | Path) -> Path:
     if not str(output):
         raise InputError("output must be a folder, such as results/quick, not an empty text")
-    return Path(output)
+    folder = Path(output)
+    check_readable(folder)
+    return folder
 
 
 def missing_tasks(folder: Path, study: Study, dataset: ImageDataset) -> list[Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -18,8 +19,9 @@ import pandas as pd
 import pyarrow
 from tqdm import tqdm
 
-from iscam.errors import StoreError
+from iscam.errors import InputError, StoreError
 from iscam.study.spec import Study
+from iscam.validation import printable
 
 COLUMNS = ["model", "image", "target", "method", "metric", "value", "error"]
 KEYS = ["model", "image", "method", "metric"]
@@ -84,6 +86,19 @@ def write_file(file: Path, content: bytes) -> None:
         raise StoreError(f"cannot write {file}: {error.strerror or error}; earlier results are kept") from error
 
 
+def check_readable(folder: Path) -> None:
+    """Raise StoreError if the folder exists but cannot be read, and InputError for a name that no folder can have."""
+    try:
+        os.listdir(folder)
+        os.stat(folder / "study.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:  # ValueError: the name has a null character
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"the output {printable(folder)} cannot be the name of a folder") from error
+        raise StoreError(f"cannot read {folder}: {error.strerror or error}") from error
+
+
 def read_rows(folder: str | Path) -> pd.DataFrame:
     """Read the rows of a study's folder, with the columns of `run_study`, and sort them.
 
@@ -91,6 +106,7 @@ def read_rows(folder: str | Path) -> pd.DataFrame:
     parts have the same rows. The message names the part. No file is changed.
     """
     folder = Path(folder)
+    check_readable(folder)
     if not folder.is_dir():
         raise StoreError(f"no study in {folder}: no such folder")
     parts = [read_part(file).assign(part=file.name) for file in sorted(folder.glob("part-*.parquet"))]
@@ -176,6 +192,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     names = {each.name for each in dataclasses.fields(Study)}
     if not isinstance(found, dict) or not names <= set(found):
         raise StoreError(f"{file} does not describe a study; it must have the keys {', '.join(sorted(names))}")
+    for name, kind in {"models": list, "methods": dict, "metrics": list, "sources": dict}.items():
+        value = found.get(name, kind())  # older stores have no sources
+        if not isinstance(value, kind) or not all(isinstance(each, str) for each in value):
+            raise StoreError(f"{file} does not describe a study: the value of {name} has the wrong type")
     return found
 
 
@@ -186,9 +206,10 @@ def write_description(folder: Path, study: Study, sources: Mapping[str, str]) ->
 
 
 def check_same_study(folder: Path, study: Study, sources: Mapping[str, str]) -> None:
-    """Raise StoreError if the folder holds another study or if images, weights or models have changed since it began.
+    """Raise StoreError if the folder holds another study or if one of its sources has changed since it began.
 
-    A folder without study.json passes the check. Files that no longer exist are not compared.
+    A folder without study.json passes the check. Files that no longer exist are not compared, and neither are sources
+    that an earlier version of the package did not record.
     """
     if not (folder / "study.json").exists():
         return
@@ -202,6 +223,4 @@ def check_same_study(folder: Path, study: Study, sources: Mapping[str, str]) -> 
     known = found.get("sources", {})  # absent in older stores
     if changed := [name for name in sources if known.get(name, sources[name]) != sources[name]]:
         what = ", ".join(changed)
-        raise StoreError(
-            f"{what} changed since the study in {folder} began; choose another folder or restore the files"
-        )
+        raise StoreError(f"{what} changed since the study in {folder} began; choose another folder or undo the change")

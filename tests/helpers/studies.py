@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 import iscam
@@ -42,6 +44,7 @@ FAILURES = Path(__file__).with_name("failures")
 class Own(torch.nn.Module):
     def __init__(self):
         super().__init__()
+        torch.manual_seed(0)
         self.layer = torch.nn.Conv2d(3, 4, 3)
         self.head = torch.nn.Linear(4, 5)
         self.calls = 0
@@ -56,6 +59,43 @@ class Own(torch.nn.Module):
 def network():
     return iscam.Network(Own(), "layer")
 """
+
+#: Code of a user's model that reads its weights from the file `weights.pth` and its scale from the module `scales`.
+OWN_WEIGHTS = """
+from pathlib import Path
+import torch, iscam
+import scales
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+        self.head = torch.nn.Linear(4, 5)
+
+    def forward(self, x):
+        return scales.scaled(self.head(self.layer(x).relu().mean((2, 3))))
+
+def network():
+    net = iscam.Network(Own(), "layer")
+    net.model.load_state_dict(torch.load(Path(__file__).with_name("weights.pth")))
+    return net
+"""
+
+
+def write_own_weights(folder: Path, seed: int = 0) -> None:
+    """Write new weights of OWN_WEIGHTS."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"layer.weight": (4, 3, 3, 3), "layer.bias": (4,), "head.weight": (5, 4), "head.bias": (5,)}
+    torch.save(
+        {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}, folder / "weights.pth"
+    )
+
+
+def write_own_scale(folder: Path, scale: float = 1.0) -> None:
+    """Write the module `scales` of OWN_WEIGHTS, so that the next import reads the new code."""
+    (folder / "scales.py").write_text(f"def scaled(x):\n    return x * {scale}\n")
+    sys.modules.pop("scales", None)
+
 
 #: Code of a user's model that takes images of 16x24 in [0, 1], and no others.
 OWN_TRANSFORM = """
