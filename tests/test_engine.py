@@ -61,6 +61,18 @@ def test_compiled_scores_equal_eager_scores():
     assert_allclose(array(found), array(expected), rtol=1e-5)
 
 
+def test_compiled_scores_follow_the_hooks_of_submodules():
+    """This test uses the real compiler, which reuses its code for models of the same class."""
+    net, images = iscam.Network(pooled(), "last"), smooth_images(4, 25, 31)
+    for hook in (None, lambda module, args, output: output.flip(1), lambda module, args, output: output * 2, None):
+        handle = net.model.head.register_forward_hook(hook) if hook else None
+        for size in (4, 2):
+            found = masked_scores(net, batch_of(images), 4, 1, Scoring(compile=True, batch_size=size))
+            assert_allclose(array(found), array(probabilities(net, images, 1)), rtol=1e-5)
+        if handle:
+            handle.remove()
+
+
 def test_nothing_compiles_unless_asked(bias_free_case, compiled_models):
     """The result of a call never depends on how long the model has run before."""
     images = smooth_images(8, 20, 16)
