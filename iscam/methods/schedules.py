@@ -14,7 +14,7 @@ from iscam.validation import check_int, check_non_negative, unknown_choice
 SCHEDULES = ("cumulative", "linear", "integral")
 
 #: The largest number of steps of a schedule, and of samples.
-MOST_STEPS = 100_000
+MOST_STEPS = 1_000_000
 
 #: The largest number of nodes of a Gauss rule, which needs a matrix of this size.
 MOST_NODES = 1000
