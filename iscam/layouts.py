@@ -16,6 +16,9 @@ LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
 #: Maximum number of prefix tokens (class, distillation and register tokens) before the tokens of the image.
 MOST_PREFIX_TOKENS = 9
 
+#: Largest number of values that float32 can number with different integers.
+MOST_NUMBERS = 1 << 24
+
 #: Modules whose 4-d output is (batch, K, h, w) by definition.
 CHANNELS_FIRST = (
     nn.Conv2d,
@@ -254,15 +257,33 @@ def function_reading(function: Callable[[Tensor], Tensor], layer: str, output: T
     except Exception as error:  # the user's code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"layout fails on the output {tuple(output.shape)} of layer {layer!r}: {reason}") from error
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != images[0]:
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != images[0] or 0 in maps.shape:
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise InputError(f"layout must return maps (batch, channels, height, width) of layer {layer!r}, not {found}")
+    if output.numel() <= MOST_NUMBERS and not rearranges(function, output):
+        raise InputError(
+            f"layout must only rearrange or select the values of layer {layer!r}; it computes or repeats values"
+        )
 
     def to_output(maps: Tensor, x: Tensor) -> Tensor:
         return RearrangedGradient.apply(maps, x.detach(), function)
 
     _, channels, height, width = maps.shape
     return Reading(channels, height, width, function, function, to_output)
+
+
+def rearranges(function: Callable[[Tensor], Tensor], output: Tensor) -> bool:
+    """Return True if the function returns values of its argument, each at most once.
+
+    The function is applied to different integers in a random order, and to their negatives.
+    """
+    order = torch.randperm(output.numel(), generator=torch.Generator().manual_seed(0), device="cpu")
+    numbers = (order + 1).view(output.shape).to(output.device, torch.float32)
+    found = function(numbers)
+    inside = (found > 0) & (found <= len(order)) & (found == found.round())
+    return bool(
+        inside.all() and found.long().flatten().bincount().max() == 1 and torch.equal(function(-numbers), -found)
+    )
 
 
 class RearrangedGradient(torch.autograd.Function):

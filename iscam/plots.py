@@ -1,6 +1,7 @@
 """Figures of images, saliency maps and metrics.
 
-They are made without pyplot, so they open no window, need no backend and need not be closed.
+They are made without pyplot, so they open no window, need no backend and need not be closed. Dollar signs in titles are
+plain text, because names of classes and files may contain them.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def show_image(
 ) -> None:
     """Draw an image (channels, height, width) without ticks. `transform` is that of `to_pixels`."""
     axes.imshow(to_pixels(image, transform))
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)
     axes.set_axis_off()
 
 
@@ -108,7 +109,7 @@ def show_overlay(
     axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, alpha=0.85 * values)
     if values.min() < 0.5 < values.max():
         axes.contour(values, levels=[0.5], colors="white", linewidths=1)
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)
     axes.set_axis_off()
 
 
@@ -144,7 +145,7 @@ def explanation_figure(
     middle.set_axis_off()
     drawn.colorbar(scale, ax=middle, shrink=0.8, label="saliency")
     show_overlay(right, image, saliency_map, "overlay, contour at 0.5", transform)
-    drawn.suptitle(title)
+    drawn.suptitle(title, parse_math=False)
     return drawn
 
 
@@ -187,7 +188,9 @@ def curve_bands(curves: Mapping[str, Any], xlabel: str) -> Figure:
         low, high = (mean - error).clip(0), (mean + error).clip(max=1)
         axes.fill_between(fraction, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel=xlabel, ylabel="probability of the class", xlim=(0, 1), ylim=(0, None))
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return drawn
 
 
@@ -204,7 +207,7 @@ def intervals(summary: pd.DataFrame, metric: str, xlabel: str) -> Figure:
         rows = chosen[chosen["model"] == model].iloc[::-1]
         middle, low, high = (100 * rows[key].to_numpy(float) for key in ("mean", "low", "high"))
         axis.errorbar(middle, [title_of(m) for m in rows["method"]], xerr=[middle - low, high - middle], fmt="o")
-        axis.set(title=model)
+        axis.set_title(model, parse_math=False)
         axis.grid(axis="x", alpha=0.3)
     drawn.supxlabel(xlabel, fontsize="medium")
     return drawn

@@ -56,13 +56,14 @@ def check_choice(what: str, value: Any, valid: Iterable[object]) -> Any:
     return value
 
 
-def check_int(name: str, value: object, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`.
+def check_int(name: str, value: object, minimum: int = 1, maximum: float = math.inf) -> int:
+    """Return `value` as an int from `minimum` to `maximum`.
 
     Raises `InputError` for any other value.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < minimum:
-        raise InputError(f"{name} must be an integer of at least {minimum}, not {value!r}")
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not minimum <= int(value) <= maximum:
+        valid = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum:,}"
+        raise InputError(f"{name} must be an integer {valid}, not {value!r}")
     return int(value)
 
 

@@ -113,6 +113,11 @@ OPTIONS = [
     ("is_cam", {"steps": "10"}, "steps"),
     ("is_cam", {"steps": True}, "steps"),
     ("is_cam", {"steps": None}, "steps"),
+    ("is_cam", {"steps": 1_000_001}, "steps must be an integer from 1 to 1,000,000"),
+    ("is_cam", {"steps": 1_000_000, "nodes": 1001}, "nodes must be an integer from 1 to 1,000"),
+    ("is_cam", {"steps": 1001, "schedule": "integral"}, "steps of the schedule 'integral'"),
+    ("ss_cam", {"samples": 1_000_001}, "samples"),
+    ("smooth_grad_cam_pp", {"samples": 1_000_001}, "samples"),
     ("is_cam", {"steps": 5, "nodes": 6}, "nodes"),
     ("is_cam", {"nodes": 0}, "nodes"),
     ("is_cam", {"nodes": 1.5}, "nodes"),
@@ -159,6 +164,11 @@ OPTIONS = [
 def test_values_of_options(small, method, options, word):
     with refused(word):
         iscam.explain(small.net, small.images, small.targets, method, **options)
+
+
+@pytest.mark.parametrize("options", [{"steps": 1_000_000}, {"steps": 1_000_000, "nodes": 10, "schedule": "integral"}])
+def test_many_steps_are_accepted(options):
+    iscam.METHODS["is_cam"].parse(options)
 
 
 UNKNOWN = {

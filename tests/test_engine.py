@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import subprocess
 import sys
 import threading
@@ -61,6 +62,18 @@ def test_compiled_scores_equal_eager_scores():
     assert_allclose(array(found), array(expected), rtol=1e-5)
 
 
+def test_compiled_scores_follow_the_hooks_of_submodules():
+    """This test uses the real compiler, which reuses its code for models of the same class."""
+    net, images = iscam.Network(pooled(), "last"), smooth_images(4, 25, 31)
+    for hook in (None, lambda module, args, output: output.flip(1), lambda module, args, output: output * 2, None):
+        handle = net.model.head.register_forward_hook(hook) if hook else None
+        for size in (4, 2):
+            found = masked_scores(net, batch_of(images), 4, 1, Scoring(compile=True, batch_size=size))
+            assert_allclose(array(found), array(probabilities(net, images, 1)), rtol=1e-5)
+        if handle:
+            handle.remove()
+
+
 def test_nothing_compiles_unless_asked(bias_free_case, compiled_models):
     """The result of a call never depends on how long the model has run before."""
     images = smooth_images(8, 20, 16)
@@ -98,16 +111,58 @@ def change_setting(model):
     model.settings.scale = 2
 
 
-CHANGES = [scale_weight, swap_values, set_attribute, add_hook, replace_forward, replace_module, change_setting]
+def change_callable(model):
+    model.callable.scale = 2
+
+
+def change_slot(model):
+    model.slotted.scale = 2
+
+
+def change_bound_object(model):
+    model.bound.__self__.scale = 2
+
+
+def change_argument(model):
+    model.partial.args[0].scale = 2
+
+
+CHANGES = [
+    scale_weight,
+    swap_values,
+    set_attribute,
+    add_hook,
+    replace_forward,
+    replace_module,
+    change_setting,
+    change_callable,
+    change_slot,
+    change_bound_object,
+    change_argument,
+]
 
 
 class Settings:
     scale = 1
 
 
+class Scale(Settings):
+    def __call__(self, x):
+        return x * self.scale
+
+
+class Slotted:
+    __slots__ = ("scale",)
+
+
+def add_attributes(model: nn.Module) -> None:
+    model.temperature, model.settings, model.callable, model.slotted = 1.0, Settings(), Scale(), Slotted()
+    model.bound, model.partial = Scale().__call__, functools.partial(print, Settings())
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_changed_model_is_compiled_again(bias_free_case, compiled_models, change):
-    bias_free_case.net.model.temperature, bias_free_case.net.model.settings = 1.0, Settings()
+    add_attributes(bias_free_case.net.model)
     images = smooth_images(4, 20, 16)
     for _ in range(2):
         masked_scores(bias_free_case.net, batch_of(images), 4, 2, COMPILED)

@@ -64,6 +64,22 @@ def test_captum_attribution_passes_options(pooled):
     assert torch.equal(found[:, 0], expected)
 
 
+ADAPTERS = (iscam.captum_attribution, iscam.quantus_explain)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("option", [{"details": True}, {"targets": 2}, {"images": 3}, {"steps": 3}])
+def test_adapters_refuse_other_options(pooled, adapter, option):
+    with refused("option of grad_cam", *option):
+        adapter(pooled.net, "grad_cam", **option)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_adapters_refuse_an_unknown_method(pooled, adapter):
+    with refused("unknown method 'nope'"):
+        adapter(pooled.net, "nope")
+
+
 def test_adapters_take_a_function_as_method(pooled):
     def strongest(record):
         return record.activations.detach().amax((1, 2))
@@ -107,6 +123,8 @@ def test_captum_attribution_other_inputs_are_refused(pooled):
     attribute = iscam.captum_attribution(pooled.net, "grad_cam").attribute
     with refused("one tensor"):
         attribute((pooled.images, pooled.images))
+    with refused("one tensor"):
+        attribute(torch.tensor(1.0))
     with refused("additional_forward_args"):
         attribute(pooled.images, 1, additional_forward_args=3)
 
@@ -199,6 +217,47 @@ def test_quantus_explain_explains_the_model_that_it_is_given(pooled):
     expected = iscam.explain(iscam.Network(other, pooled.net.layer), pooled.images, pooled.targets, "grad_cam")
     assert np.array_equal(found[:, 0], expected.numpy())
     assert not np.allclose(found[:, 0], iscam.explain(pooled.net, pooled.images, pooled.targets, "grad_cam").numpy())
+
+
+SAME_IMAGES = {
+    "big-endian": lambda x: x.astype(">f4"),
+    "negative strides": lambda x: x[:, :, ::-1].copy()[:, :, ::-1],
+    "float64": lambda x: x.astype(np.float64),
+    "list": lambda x: x.tolist(),
+    "tensor": torch.from_numpy,
+}
+
+
+@pytest.mark.parametrize("kind", SAME_IMAGES)
+def test_quantus_explain_takes_images_of_any_kind(pooled, kind):
+    explain_func, images = iscam.quantus_explain(pooled.net, "grad_cam"), pooled.images.numpy()
+    found = explain_func(pooled.net.model, SAME_IMAGES[kind](images), [1, 1, 1])
+    assert np.array_equal(found, explain_func(pooled.net.model, images, [1, 1, 1]))
+
+
+NO_IMAGES = {
+    "text": "x",
+    "none": None,
+    "scalar": np.float32(3),
+    "objects": np.array([None, 1]),
+    "ragged": [[1.0], [1.0, 2.0]],
+    "integers": np.full((1, 3, 20, 16), 200),
+    "integer tensor": torch.full((1, 3, 20, 16), 200),
+    "one image": np.zeros((3, 20, 16)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_quantus_explain_refuses_other_inputs(pooled, kind):
+    with refused("inputs must be floating point images"):
+        iscam.quantus_explain(pooled.net, "grad_cam")(pooled.net.model, NO_IMAGES[kind], [1])
+
+
+def test_quantus_explain_refuses_another_method(pooled):
+    explain_func = iscam.quantus_explain(pooled.net, "grad_cam")
+    with refused("'grad_cam'", "'random'"):
+        explain_func(pooled.net.model, pooled.images.numpy(), [1, 1, 1], method="random")
+    explain_func(pooled.net.model, pooled.images.numpy(), [1, 1, 1], method="grad_cam")
 
 
 def score(quantus, case: Case, name: str, method: str = "grad_cam", **options) -> object:

@@ -204,6 +204,14 @@ def test_curves_accept_maps_of_any_type(bias_free_case, dtype):
     assert torch.equal(found.scores, expected.scores)
 
 
+@pytest.mark.parametrize("metric", [iscam.insertion, iscam.deletion])
+def test_curves_with_a_huge_step_have_two_points(metric):
+    images, maps = torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8)
+    found, expected = (metric(by_mean(), images, maps, pixels_per_step=step) for step in (10**30, 64))
+    assert found.fraction.tolist() == [0, 1]
+    assert torch.equal(found.scores, expected.scores)
+
+
 def test_curves_compiled_equal_uncompiled():
     images, maps = torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8)
     for metric in (iscam.insertion, iscam.deletion):

@@ -489,11 +489,23 @@ def test_layout_as_function_finds_a_layer():
         (lambda a: None, ["layout must return maps", "NoneType"]),
         (lambda a: a.permute(0, 1), ["layout fails on the output (1, 6, 16, 16)"]),
         (lambda a, b: a, ["layout fails", "TypeError"]),
+        (lambda a: a[:, :, :0], ["layout must return maps", "(1, 6, 0, 16)"]),
+        (lambda a: a * 2, ["only rearrange or select"]),
+        (lambda a: -a, ["only rearrange or select"]),
+        (lambda a: a.relu(), ["only rearrange or select"]),
+        (lambda a: a.mean(1, keepdim=True), ["only rearrange or select"]),
+        (lambda a: a.amax(1, keepdim=True), ["only rearrange or select"]),
+        (lambda a: a.repeat(1, 2, 1, 1), ["only rearrange or select"]),
     ],
 )
 def test_wrong_layout_is_refused(layout, words):
     with refused(*words):
         iscam.explain(iscam.Network(seeded(Cnn), "features", layout=layout), smooth_images(1, 64, 64), method="cam")
+
+
+def test_layout_as_function_may_select_channels():
+    net = iscam.Network(seeded(Cnn), "features", layout=lambda a: a[:, ::2].flip(3).float())
+    assert iscam.explain(net, smooth_images(2, 64, 64), 1, "grad_cam", details=True).weights.shape == (2, 3)
 
 
 def test_tokens_keep_their_prefix():

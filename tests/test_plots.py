@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -112,6 +114,19 @@ def test_gallery_has_a_row_per_image_and_a_column_per_method():
     images = [torch.zeros(3, 3, 4)] * 2
     figure = plots.gallery(images, {"score_cam": [RAMP, RAMP], "mine": [RAMP, RAMP]}, ["fox", "hound"])
     assert [axes.get_title() for axes in figure.axes] == ["fox", "Score-CAM", "mine", "hound", "", ""]
+
+
+def test_names_with_dollar_signs_are_plain_text():
+    name, image = "$\\frac{$", torch.zeros(3, 3, 4)
+    curves = Curves(torch.tensor([0, 1.0]), torch.zeros(1, 2), torch.zeros(1))
+    row = {"model": name, "method": "cam", "metric": "energy", "mean": 0.5, "low": 0.4, "high": 0.6}
+    for figure in (
+        plots.explanation_figure(image, RAMP, name, None),
+        plots.gallery([image], {name: [RAMP]}, [name]),
+        plots.curve_bands({name: curves}, "pixels"),
+        plots.intervals(pd.DataFrame([row]), "energy", "energy"),
+    ):
+        figure.savefig(io.BytesIO())
 
 
 def test_curve_bands_show_mean_and_area():

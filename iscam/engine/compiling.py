@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class Forward:
 
     def __init__(self, net: Network, compiled: bool) -> None:
         self.net, self.compiled = net, compiled
-        self.model: nn.Module | None = None  # the module for full batches, set with the first of them
+        self.model: Callable[..., Any] | None = None  # the model for full batches, set with the first of them
 
     def wants_full(self, left: int, size: int) -> bool:
         """Return True if the next batch should have the largest size, because compiled code needs batches of one shape.
@@ -43,7 +44,7 @@ class Forward:
         return self.net.read_output(self.model(*arguments), size)[:count].float()
 
 
-def compiled_copy(net: Network, arguments: Sequence[Tensor]) -> nn.Module | None:
+def compiled_copy(net: Network, arguments: Sequence[Tensor]) -> Callable[..., Any] | None:
     """Return a compiled copy of the model with frozen weights. It is compiled again if the model has changed.
 
     Returns None and warns once if the model cannot be compiled.
@@ -57,15 +58,21 @@ def compiled_copy(net: Network, arguments: Sequence[Tensor]) -> nn.Module | None
         return known[state]
 
 
-def compile_model(model: nn.Module, arguments: Sequence[Tensor]) -> nn.Module | None:
+def compile_model(model: nn.Module, arguments: Sequence[Tensor]) -> Callable[..., Any] | None:
     try:
         compiled = copy.deepcopy(model).to(memory_format=torch.channels_last)
         compiled.compile(dynamic=False, options={"freezing": True})
-        compiled(*arguments)
+
+        def run(*arguments: Tensor) -> Any:
+            # torch reuses compiled code for other copies of the model. This setting makes it compare their hooks.
+            with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+                return compiled(*arguments)
+
+        run(*arguments)
     except Exception as error:  # a missing C++ compiler and a model that cannot be compiled raise different errors
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(f"the passes run uncompiled, which is slower: {reason}", stacklevel=2)
         return None
-    return compiled
+    return run

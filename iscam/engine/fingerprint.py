@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ CHUNK = 1 << 22
 
 #: Attributes of modules that do not affect the output in evaluation mode.
 IGNORED = {"training"}
+
+#: Objects that are added by identity.
+BY_IDENTITY = (nn.Module, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 
 
 def fingerprint(model: nn.Module, values: bool = True) -> str:
@@ -33,15 +37,15 @@ def fingerprint(model: nn.Module, values: bool = True) -> str:
 def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
     """Add any object to the digest.
 
-    Containers and objects are added by their contents. Functions are added by identity, and so are modules, because
-    `fingerprint` visits each module by its name.
+    Containers and objects, also callable ones, are added by their contents. Functions, classes and callables of torch
+    are added by identity, and so are modules, because `fingerprint` visits each module by its name.
     """
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
         digest.update(f"{type(value).__name__} {value!r};".encode())
     elif isinstance(value, Tensor):
         digest.update(f"{id(value)} {value.dtype} {tuple(value.shape)} ".encode())
         digest.update((hash_values(value) if values else str(value.data_ptr())).encode())
-    elif isinstance(value, nn.Module) or callable(value):
+    elif isinstance(value, BY_IDENTITY) or (callable(value) and type(value).__module__.startswith("torch.")):
         digest.update(f"{id(value)};".encode())
     elif id(value) in seen:
         return
@@ -59,6 +63,21 @@ def add(digest: Any, value: object, values: bool, seen: set[int]) -> None:
         seen.add(id(value))
         digest.update(f"{type(value).__qualname__} {id(value)}".encode())
         add(digest, getattr(value, "__dict__", {}), values, seen)
+        for name in slots(type(value)):
+            add(digest, getattr(value, name, None), values, seen)
+
+
+def slots(kind: type) -> list[str]:
+    """Return the names of the attributes in `__slots__`, which are not in `__dict__`.
+
+    They include the function, the arguments and the object of `functools.partial` and of bound methods.
+    """
+    return [
+        name
+        for base in kind.__mro__
+        for name, item in vars(base).items()
+        if isinstance(item, types.MemberDescriptorType)
+    ]
 
 
 def state_digest(model: nn.Module) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from iscam.engine.scoring import Scoring
-from iscam.methods.schedules import Schedule, quadrature
+from iscam.methods.schedules import MOST_STEPS, Schedule, quadrature
 from iscam.validation import check_choice, check_int, check_non_negative
 
 BASELINES = (None, "zeros")
@@ -87,7 +87,7 @@ class RandomOptions:
 
 
 def check_noise(samples: int, sigma: float, seed: int) -> None:
-    check_int("samples", samples)
+    check_int("samples", samples, maximum=MOST_STEPS)
     check_non_negative("sigma", sigma)
     check_int("seed", seed, minimum=0)
 

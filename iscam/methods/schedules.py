@@ -13,6 +13,12 @@ from iscam.validation import check_int, check_non_negative, unknown_choice
 
 SCHEDULES = ("cumulative", "linear", "integral")
 
+#: The largest number of steps of a schedule, and of samples.
+MOST_STEPS = 1_000_000
+
+#: The largest number of nodes of a Gauss rule, which needs a matrix of this size.
+MOST_NODES = 1000
+
 #: The name of a schedule, or the scale factors themselves.
 Schedule = str | Sequence[float] | np.ndarray | Tensor
 
@@ -22,13 +28,14 @@ def quadrature(steps: int, schedule: Schedule, nodes: int | None = None) -> tupl
 
     `steps`, `schedule` and `nodes` are the options of `is_cam`, whose docstring defines them.
     """
-    steps = check_int("steps", steps)
+    steps = check_int("steps", steps, maximum=MOST_STEPS)
     if not isinstance(schedule, str):
         return given_factors(schedule, nodes)
     if schedule not in SCHEDULES:
         raise unknown_choice("schedule", schedule, [*SCHEDULES, "or a sequence of numbers"])
-    count = steps if nodes is None else check_int("nodes", nodes)
+    count = steps if nodes is None else check_int("nodes", nodes, maximum=MOST_NODES)
     if schedule == "integral":
+        check_int("the number of steps of the schedule 'integral' without nodes", count, maximum=MOST_NODES)
         x, w = np.polynomial.legendre.leggauss(count)
         t, w = (x + 1) / 2, w / 2
     else:

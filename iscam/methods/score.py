@@ -45,8 +45,8 @@ def ss_cam(record: ForwardRecord, options: SsCamOptions) -> Tensor:
     r"""Return the weights of SS-CAM: the mean score of noisy masked images,  α_k = 1/N Σ_n C(X ∘ H_k + ε_kn).
 
     The noise is ε_kn ~ Normal(0, std_k) with std_k = (`sigma` / range_k)² and range_k = max - min of X ∘ H_k, as in the
-    authors' code: `sigma` is a factor, not a standard deviation. `samples` is N. The noise depends only on (`seed`,
-    channel, sample). With `sigma=0`, SS-CAM equals Score-CAM.
+    authors' code: `sigma` is a factor, not a standard deviation. `samples` is N, at most 1,000,000. The noise depends
+    only on (`seed`, channel, sample). With `sigma=0`, SS-CAM equals Score-CAM.
 
     Returns weights (K,). A constant channel has weight 0.
 
@@ -71,7 +71,7 @@ def is_cam(record: ForwardRecord, options: IsCamOptions) -> Tensor:
 
     α_k = 1/N Σ_{i=1..N} C(t_i X ∘ H_k).
 
-    `steps` is N. `schedule` gives the factors t_i:
+    `steps` is N, at most 1,000,000. `schedule` gives the factors t_i:
 
     - "cumulative": t_i = i(i+1)/(2N), which grows to (N+1)/2. This is equation 7 as its authors ran it.
     - "linear": t_i = i/N.

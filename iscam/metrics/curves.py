@@ -117,6 +117,7 @@ def probability_curves(
     step = check_int("pixels_per_step", pixels_per_step)
     check_maps(images, check_dense(maps))
     pixels = maps[0].numel()
+    step = min(step, pixels)
     changed = torch.arange(0, pixels + step, step, device=images.device).clamp(max=pixels).int()  # (points,)
     # The ranks are expanded to the images' shape and memory format once, not again in each batch.
     ranks = pixel_ranks(maps.to(images.device))[:, None].expand_as(before)
