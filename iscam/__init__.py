@@ -16,7 +16,7 @@ from iscam.metrics import METRICS, Metric
 from iscam.metrics.adcc import adcc, coherency, complexity
 from iscam.metrics.confidence import average_drop, average_gain, average_increase, confidence, win
 from iscam.metrics.curves import Curves, deletion, insertion
-from iscam.metrics.ground_truth import decisive_part, part_correlation, part_importance
+from iscam.metrics.ground_truth import decisive_part, pair_importance, part_correlation, part_importance
 from iscam.metrics.localisation import energy, pointing_game
 from iscam.metrics.sanity import randomised, shifted
 from iscam.model import Network
@@ -58,6 +58,7 @@ __all__ = [
     "load_images",
     "load_model",
     "menagerie",
+    "pair_importance",
     "paired",
     "part_correlation",
     "part_importance",

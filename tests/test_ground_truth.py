@@ -68,6 +68,14 @@ def test_shapley_importances_add_up_to_the_full_image(net):
     assert iscam.part_importance(net, "Basenji", 3, shapley=True).sum() == pytest.approx(full - bare, abs=1e-3)
 
 
+def test_importance_of_a_pair_is_the_change_without_both(net):
+    found = iscam.pair_importance(net, "Red Fox", 5)
+    full, c = log_odds(net, draw("Red Fox", 5))
+    assert list(found.index) == list(combinations(draw("Red Fox", 5).parts, 2))
+    for pair in found.index[::5]:
+        assert found[pair] == pytest.approx(full - log_odds(net, draw("Red Fox", 5, without=pair), c)[0], abs=1e-3)
+
+
 def test_importance_of_an_unknown_species_is_refused(net):
     with refused("Unicorn", "Basenji"):
         iscam.part_importance(net, "Unicorn", 0)

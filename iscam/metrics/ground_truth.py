@@ -52,6 +52,28 @@ def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: 
     return pd.Series({part: shapley_value(odds, part, len(parts)) for part in parts})
 
 
+def pair_importance(net: Network | nn.Module, species: str, seed: int) -> pd.Series:
+    r"""Compute the importance of each pair of parts of a drawing for the class that the network predicts.
+
+    The importance of a pair is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without both
+    parts. If each of two parts suffices for the prediction, `part_importance` is small for both of them, and the
+    importance of the pair is large.
+
+    Returns a Series (part, other part) -> importance (log-odds, any sign), in the drawing's order of parts.
+
+    Raises `InputError` for an unknown species or seed.
+
+    Source: this project.
+
+    >>> net = iscam.load_model("menagerie/resnet")
+    >>> iscam.pair_importance(net, "Basenji", 0).index[0]
+    ('ears', 'brow')
+    """
+    pairs = list(combinations(draw(species, seed).parts, 2))
+    full, *without = log_odds(as_network(net), species, seed, [frozenset(), *map(frozenset, pairs)])
+    return pd.Series({pair: full - odds for pair, odds in zip(pairs, without, strict=True)})
+
+
 def log_odds(net: Network, species: str, seed: int, removed: Sequence[frozenset[str]]) -> list[float]:
     """Compute the log-odds of one class on the drawing without each set of parts.
 
