@@ -156,8 +156,8 @@ def stored(name: str, make: Callable[[int], np.ndarray], count: int, workers: in
     path = folder / f"{name}.npy"
     done = path.with_suffix(".done")
     if not path.exists():
-        first = make(0)
-        np.lib.format.open_memmap(path, "w+", first.dtype, (count, *first.shape)).flush()
+        example = make(0)
+        np.lib.format.open_memmap(path, "w+", example.dtype, (count, *example.shape)).flush()
         done.write_text("")
     finished = set(map(int, done.read_text().split()))
     missing = [first for first in range(0, count, CHUNK) if first not in finished]
