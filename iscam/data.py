@@ -181,7 +181,7 @@ def list_entries(source: str | Path, count: int | None, seed: int) -> tuple[Sequ
 
 def menagerie_entries(count: int, seed: int) -> MenagerieEntries:
     if count > MAX_DRAWINGS:
-        raise InputError(f"count of the menagerie must be at most {MAX_DRAWINGS:,}, not {count}")
+        raise InputError(f"count must be at most {MAX_DRAWINGS:,} for 'menagerie', not {count}")
     return MenagerieEntries(seed, range(count))
 
 

@@ -38,7 +38,7 @@ class CaptumAttribution:
         `target` is a class for all images, a list or tensor (batch,) of classes, or None for the predicted classes. If
         `inputs` is a tuple of one tensor, the result is also a tuple, as in Captum.
 
-        Raises the errors of `explain`, and an InputError if there are several inputs or additional arguments.
+        Raises the same errors as `explain`, and an InputError if there are several inputs or additional arguments.
         """
         if additional_forward_args is not None:
             raise InputError("additional_forward_args must be None, because the network takes only images")

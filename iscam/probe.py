@@ -131,7 +131,7 @@ def scripted_parts(model: nn.Module) -> str:
 
 
 def random_image(model: nn.Module, height: int, width: int) -> Tensor:
-    """Return normal noise (1, channels, height, width) in the model's dtype and on its device, equal in every call."""
+    """Return the same normal noise in every call: (1, channels, height, width) in the model's dtype, on its device."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = convolution.in_channels if convolution else next(declared(model, "num_channels"), 3)
@@ -140,7 +140,7 @@ def random_image(model: nn.Module, height: int, width: int) -> Tensor:
 
 
 def noise(*shape: int) -> Tensor:
-    """Return normal noise on the CPU. It is equal in every call and does not depend on torch's default device."""
+    """Return normal noise on the CPU. It is the same in every call and does not depend on torch's default device."""
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
 
 

@@ -50,7 +50,7 @@ def load_model(name: str, weights: str | Path | None = "default", layer: str | N
     `weights`: "default" selects trained weights: IMAGENET1K_V1 for the papers' networks, the embedded weights, the
     default weights of torchvision or timm, or the weights of the network that the function returns. A path names a
     `.safetensors` or `.pth` file with the keys of the model's `state_dict()`. The file is read without running code.
-    None selects random weights, which are equal in every call.
+    None selects random weights, which are the same in every call.
 
     `layer`: the layer to explain. None selects the layer of the authors' code for the papers' networks, the default
     layer of an embedded network or of the network that the function returns, or otherwise the automatic layer.

@@ -245,7 +245,7 @@ def test_excess_subtracts_the_value_of_the_same_map():
 def test_outcome_at_the_margin():
     assert outcome(-1, 0.2, 0.2) == "changes"
     assert outcome(0.2, 0.5, 0.2) == "undecided"
-    assert outcome(0.21, 0.5, 0.2) == "stays alike"
+    assert outcome(0.21, 0.5, 0.2) == "stays similar"
 
 
 def test_shift_to_black_maps_black_to_zero():

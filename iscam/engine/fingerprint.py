@@ -81,7 +81,7 @@ def slots(kind: type) -> list[str]:
 
 
 def state_digest(model: nn.Module) -> str:
-    """Return a digest of the values of the model's parameters and buffers. It is equal in every process."""
+    """Return a digest of the values of the model's parameters and buffers. It is the same in every process."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         values = hash_values(tensor.detach().cpu().to_dense())

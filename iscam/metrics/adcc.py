@@ -60,7 +60,7 @@ def adcc(original: Tensor, explained: Tensor, maps: Tensor, maps_again: Tensor) 
 
     Returns a tensor (batch,) float32 in [0, 1]; higher is better. The value is NaN where the coherency is NaN.
 
-    Raises the errors of `average_drop`, `complexity` and `coherency`, and an `InputError` if the numbers of
+    Raises the same errors as `average_drop`, `complexity` and `coherency`, and an `InputError` if the numbers of
     probabilities and maps differ.
 
     Source: Poppi et al. 2021, arXiv 2104.10252. They compute ADCC per image; other authors compute it from the means of

@@ -93,7 +93,7 @@ def average_gain(original: Tensor, explained: Tensor) -> Tensor:
     Returns a tensor (batch,) in [0, 1]; higher is better. The value is NaN if Y = 1. Exclude NaN values and report
     their count.
 
-    Raises the errors of `average_drop`.
+    Raises the same errors as `average_drop`.
 
     Source: Zhang et al. 2023 (Opti-CAM), arXiv 2301.07002.
 
@@ -122,7 +122,7 @@ def win(original: Tensor, explained_a: Tensor, explained_b: Tensor) -> Tensor:
     Returns a tensor (batch,) bool; a higher share is better. Its mean times 100 is Win % in the tables. If the values
     are equal, neither method wins; also report the share of such images.
 
-    Raises the errors of `average_drop`.
+    Raises the same errors as `average_drop`.
 
     Source: the IS-CAM paper, section 4.2, where the method with the smaller drop Y - O wins. Y is the same for both
     methods, so only O_a and O_b are compared. O is not clipped at Y.

@@ -140,7 +140,7 @@ def decisive_part(maps: Tensor, drawings: Sequence[Drawing], importances: Sequen
     Returns a tensor (batch,) float32 in [0, 1]; higher is better. The value is NaN unless the most important part leads
     the next by at least 0.5. Exclude NaN values and report their count.
 
-    Raises the errors of `part_correlation`.
+    Raises the same errors as `part_correlation`.
 
     Source: this project.
     """

@@ -55,7 +55,7 @@ def pointing_game(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
     for an image without a pixel inside, where the game is not defined. Exclude such images; the metric of a study
     returns NaN for them.
 
-    Raises the errors of `energy`, except for negative values.
+    Raises the same errors as `energy`, except that negative values are allowed.
 
     Source: Zhang et al. 2016, arXiv 1608.00507. They also accept a maximum within 15 pixels of the object; here the
     tolerance is 0.

@@ -194,12 +194,12 @@ def excess(frame: pd.DataFrame) -> pd.DataFrame:
 def outcome(low: float, high: float, margin: float = MARGIN) -> str:
     """Return the verdict on a confidence interval from `low` to `high` of the `excess`.
 
-    The verdict is "changes" if the interval lies at or below `margin`, "stays alike" if it lies above `margin`, "not
+    The verdict is "changes" if the interval lies at or below `margin`, "stays similar" if it lies above `margin`, "not
     defined" for NaN, and "undecided" otherwise.
 
     >>> [outcome(-0.1, 0.1), outcome(0.5, 0.7), outcome(0.1, 0.5), outcome(math.nan, math.nan)]
-    ['changes', 'stays alike', 'undecided', 'not defined']
+    ['changes', 'stays similar', 'undecided', 'not defined']
     """
     if math.isnan(low):
         return "not defined"
-    return "changes" if high <= margin else "stays alike" if low > margin else "undecided"
+    return "changes" if high <= margin else "stays similar" if low > margin else "undecided"

@@ -66,8 +66,8 @@ def benchmark_table(run: Run) -> pd.DataFrame:
     """Return a table with one row per measurement of a speed benchmark.
 
     It contains the median seconds, the speed relative to torch-cam, and the share of the floor. "spread (%)" is the
-    additional time of the slowest repeat, relative to the fastest. "times torch-cam" compares with the fastest batch
-    size of torch-cam on the same task.
+    additional time of the slowest repeat, relative to the fastest. "times torch-cam" is the speed relative to torch-cam
+    on the same task, with torch-cam's fastest batch size.
     """
     median = {row["line"]: float(np.median(row["seconds"])) for row in run["lines"]}
     rows = []

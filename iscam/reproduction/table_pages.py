@@ -131,7 +131,7 @@ def both_papers(published: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_gaps(published: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the published IS-CAM minus each other published method, in percentage points.
+    """Return the published value of IS-CAM minus that of each other method, in percentage points.
 
     The table has one row per method and one column per metric.
     """

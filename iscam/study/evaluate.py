@@ -106,7 +106,7 @@ def image_rows(
 ) -> list[Row]:
     """Evaluate one image and return one row per method and metric. Errors are recorded in the rows.
 
-    Raises out-of-memory errors and errors of a lost GPU.
+    Re-raises out-of-memory errors and errors caused by a lost GPU.
     """
     name = dataset.entries[index].name
     base: Row = {"model": model, "image": name, "target": NO_TARGET}
@@ -133,7 +133,7 @@ def attempt(
 ) -> tuple[Result | None, str]:
     """Return the result of a computation and "", or None and the error in one line.
 
-    Raises out-of-memory errors and errors of a lost GPU.
+    Re-raises out-of-memory errors and errors caused by a lost GPU.
     """
     try:
         return compute(*args, **kwargs), ""

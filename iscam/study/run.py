@@ -101,8 +101,8 @@ def run_study(
     function must return the same network in every call.
 
     `engine`: "local" uses this process, on the GPU if there is one. "ray" uses the Ray cluster at `address`, or this
-    machine if `address` is None. Score methods and curves are compiled if that pays off for the complete study;
-    `run-*.json` and a line on stderr record this.
+    machine if `address` is None. The networks are compiled for score methods and curves if that saves time over
+    the complete study. `run-*.json` and a line on stderr record the choice.
 
     Returns a sorted frame with the columns model, image, target (the predicted class), method, metric, value (a
     fraction) and error. A value that could not be computed is NaN, with the reason in the column error.

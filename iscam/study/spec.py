@@ -1,4 +1,7 @@
-"""`Study`, the specification of a study, which is checked before any work, and the function that reads it from YAML."""
+"""`Study`, the specification of a study, and the function that reads it from YAML.
+
+A specification is checked before any work is done.
+"""
 
 from __future__ import annotations
 

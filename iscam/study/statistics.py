@@ -67,7 +67,7 @@ def summary(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Compute the mean of each model, method and metric, with a 95 % bootstrap interval over images.
 
     Returns a frame with the columns model, method, metric, mean, low, high (fractions), n (number of images that count)
-    and failed (number of images without a value). The rows have the order of the frame.
+    and failed (number of images without a value). The rows are in the same order as in the frame.
 
     Raises InputError if columns are missing or an image appears twice.
     """
@@ -197,7 +197,7 @@ def paired(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
 def differences(frame: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Compute the difference `method` - `other` of each image.
 
-    Returns a frame with the columns model, metric, image, method and value. Raises the errors of `paired`.
+    Returns a frame with the columns model, metric, image, method and value. Raises the same errors as `paired`.
     """
     check_frame(frame, "model", "image", "method", "metric", "value")
     wide = frame.pivot(index=["model", "metric", "image"], columns="method", values="value")
