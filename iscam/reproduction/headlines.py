@@ -69,7 +69,8 @@ def published(found: Runs) -> str:
         for table, column in ((published_table("table2"), "value"), (summary(frame), "mean"))
     )
     return (
-        f"**Published numbers.** For {broken} of the {len(pairs)} published combinations of network and method, average "
-        f"drop plus average increase exceeds its upper bound of 100 %. Score-CAM's average drop on "
-        f"{frame['image'].nunique()} photographs is {100 * measured:.1f} % (published: {printed:.1f} %, with different weights)."
+        f"**Published numbers.** For {broken} of the {len(pairs)} published combinations of network and method, "
+        f"average drop plus average increase exceeds its upper bound of 100 %. Score-CAM's average drop on "
+        f"{frame['image'].nunique()} photographs is {100 * measured:.1f} % (published: {printed:.1f} %, with different "
+        f"weights)."
     )
