@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -368,11 +369,12 @@ def test_stopped_study_keeps_its_images(tmp_path, stop, code):
     file, out = tmp_path / "study.yaml", tmp_path / "out"
     file.write_text("count: 2000\nmethods: {identity: {}}\nmetrics: [complexity]\n")
     command = [sys.executable, "-m", "iscam", "study", str(file), "--output", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    wait_for((out / "study.json").exists, process)
-    time.sleep(1)
-    process.send_signal(stop)
-    _, err = process.communicate(timeout=120)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background of a shell ignores SIGINT
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
+        wait_for((out / "study.json").exists, process)
+        time.sleep(1)
+        process.send_signal(stop)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in err
     (run,) = (json.loads(each.read_text()) for each in out.glob("run-*.json"))
