@@ -56,7 +56,7 @@ METHODS: dict[str, Method] = {
     "is_cam": Method(
         score.is_cam,
         "IS-CAM",
-        "the same, averaged over scaled copies of the masked image",
+        "the same, averaged over scaled masked images",
         is_cam_passes,
         options=IsCamOptions,
     ),
