@@ -121,7 +121,7 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
 
     `read(output)` describes how the output stores maps. The maps A of each image are a leaf of autograd's graph, so
     gradients of the logits with respect to A do not change the model's parameters. If the layer runs several times, the
-    last output is recorded. Calls from other threads are ignored. After the block, also after an error, the hook is
+    last output is recorded. Calls from other threads are ignored. When the block ends, even with an error, the hook is
     removed and the mode is restored.
     """
     recorded, thread = Recording(), threading.get_ident()

@@ -217,7 +217,7 @@ def sees_images(model: nn.Module, layer: str, output: Tensor, images: Tensor) ->
 
 
 def scores_with_gradient(calls: Sequence[Call], logits: Tensor) -> Tensor:
-    """Return the logits, or the input of the head if no gradient passes the head because its weights are all zero."""
+    """Return the logits, or the input of the head if its weights are all zero, so that no gradient flows through it."""
     head = next((call.argument for call in reversed(calls) if has_weights(call.module)), None)
     if isinstance(head, Tensor) and head.requires_grad:
         (gradient,) = gradients_of(logits, [head])

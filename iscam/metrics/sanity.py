@@ -40,7 +40,7 @@ def cascade(net: Network | nn.Module) -> list[str]:
 def randomised(net: Network | nn.Module, layers: int | None = None, seed: int = 0) -> Network:
     r"""Return a copy of the network with new random weights in its last `layers` layers, or in all layers for None.
 
-    Parameters of two or more dimensions are drawn from Normal(0, 2 / inputs of a unit), He's initialisation, which
+    Parameters of two or more dimensions are drawn from Normal(0, 2 / inputs of a unit), He initialisation, which
     preserves the scale of the activations. Biases become 0. Normalisation layers become the identity: weight 1, mean 0
     and variance 1.
 
@@ -60,7 +60,9 @@ def randomised(net: Network | nn.Module, layers: int | None = None, seed: int = 
     names = cascade(net)
     layers = len(names) if layers is None else check_int("layers", layers, minimum=0)
     if layers > len(names):
-        raise InputError(f"layers must be at most {len(names)}, the network's layers with parameters; got {layers}")
+        raise InputError(
+            f"layers must be at most {len(names)}, the number of the network's layers with parameters; got {layers}"
+        )
     seed = check_int("seed", seed, minimum=0)
     model = copied(net.model)
     for position, name in enumerate(names[:layers]):

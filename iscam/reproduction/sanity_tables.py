@@ -61,7 +61,7 @@ def cascade_maps(
 
 
 def cascade_likeness(trained: Maps, randomised: Mapping[int, Maps]) -> pd.DataFrame:
-    """Compute the likeness of the trained network's maps with those of randomised networks and of another image."""
+    """Compute the similarity of the trained network's maps to those of randomised networks and of another image."""
     parts = [sanity.likeness(trained, maps).assign(against="randomised", layers=n) for n, maps in randomised.items()]
     others = {method: maps.roll(-1, 0) for method, maps in trained.items()}
     parts.append(sanity.likeness(trained, others).assign(against="another image", layers=0))
@@ -71,7 +71,7 @@ def cascade_likeness(trained: Maps, randomised: Mapping[int, Maps]) -> pd.DataFr
 def shift_likeness(
     net: Network, images: Tensor, targets: Tensor, methods: Mapping[str, Mapping[str, Any]], trained: Maps
 ) -> pd.DataFrame:
-    """Compute the likeness of the maps with those of the shifted network, for each of `sanity.SHIFTS`."""
+    """Compute the similarity of the maps to those of the shifted network, for each of `sanity.SHIFTS`."""
     parts = []
     for name, shift in sanity.SHIFTS.items():
         moved = images + shift.to(images)[:, None, None]
