@@ -115,9 +115,9 @@ def explain_image(
 
 
 def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Parse the options of a method from texts NAME=VALUE, where VALUE is YAML.
+    """Parse the options of a method from strings NAME=VALUE, where VALUE is YAML.
 
-    Raises InputError if a text is malformed or the method does not accept an option.
+    Raises InputError if a string is malformed or the method does not accept an option.
     """
     chosen_method = find_method(method, {**METHODS, **CONTROLS})
     chosen: dict[str, Any] = {}
@@ -231,7 +231,7 @@ def print_errors(frame: pd.DataFrame) -> None:
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, str | None]:
-    """Parse the weights of each model from texts MODEL=FILE or MODEL=none."""
+    """Parse the weights of each model from strings MODEL=FILE or MODEL=none."""
     found: dict[str, str | None] = {}
     for text in texts:
         model, separator, file = text.partition("=")

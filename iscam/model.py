@@ -40,7 +40,7 @@ class Network:
       normalises with ImageNet's mean and standard deviation.
     - `categories`: the names of the classes in the order of the scores, or a dictionary from class to name.
 
-    Warns, when it searches the layer, if the class scores of an image are random or depend on the rest of its batch.
+    When searching for the layer, warns if the class scores of an image are random or depend on the rest of its batch.
 
     Raises InputError for a layer that the model does not have (the message lists valid layers), for a model without a
     spatial layer, and for scripted and exported models.

@@ -261,7 +261,7 @@ def layer_names(model: nn.Module, layout: Layout = "auto") -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return a text with the last names of a list. These layers are nearest to the class scores."""
+    """Return a string with the last names of a list. These layers are nearest to the class scores."""
     shown = ", ".join(names[-MOST_NAMES:])
     shown = shown or "none"
     return shown if len(names) <= MOST_NAMES else f"..., {shown} ({len(names)} in all)"

@@ -214,7 +214,7 @@ def of_a_function(name: str, weights: str | Path | None) -> Network:
 
 
 def imported(where: str) -> ModuleType:
-    """Import the module of a file or of a dotted name.
+    """Import a module from a file or by its dotted name.
 
     Raises InputError if the module cannot be imported.
     """

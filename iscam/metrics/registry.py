@@ -45,7 +45,7 @@ class Metric:
     - `needs`: the values that the metric needs besides the map.
     - `arguments`: the valid arguments after the name and a colon, as in "insertion:blur". A metric with
       `Need.OTHER_METHOD` instead requires a method's name, as in "win:score_cam".
-    - `undefined`: the reason why a value can be NaN. The text is empty if no value can be NaN.
+    - `undefined`: the reason why a value can be NaN. The string is empty if no value can be NaN.
     - `passes`: the number of forward passes per map of 224x224 pixels, without those of `needs`.
     """
 
@@ -201,7 +201,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A metric with its argument. `parse_metric` returns one for a text such as "insertion:blur"."""
+    """A metric with its argument. `parse_metric` returns one for a string such as "insertion:blur"."""
 
     name: str
     argument: str = ""

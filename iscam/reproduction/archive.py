@@ -103,7 +103,7 @@ def portable_name(path: str) -> str:
 
 
 def replace_in(value: Any, names: Mapping[str, str]) -> Any:
-    """Return the value with every path in its texts replaced by the name of the path."""
+    """Return the value with every path in its strings replaced by the name of the path."""
     if isinstance(value, Mapping):
         return {key: replace_in(item, names) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -11,7 +11,7 @@ import yaml
 
 
 def papermill_command(notebook: str, **parameters: Any) -> str:
-    """Return the command that runs a notebook with these parameters. Empty texts, which are defaults, are left out.
+    """Return the command that runs a notebook with these parameters. Empty strings, which are defaults, are left out.
 
     >>> papermill_command("confidence", models=["vgg16"], count=2)
     "papermill notebooks/confidence.ipynb confidence.ipynb -y '{models: [vgg16], count: 2}'"

@@ -22,7 +22,7 @@ REPEATS = 2
 
 
 def seconds_of(net: Network, images: Tensor, steps: int = STEPS) -> float:
-    """Measure the seconds of one uncompiled call of IS-CAM."""
+    """Measure the time of one uncompiled call of IS-CAM, in seconds."""
     runs = []
     for _ in range(REPEATS):
         started = time.perf_counter()

@@ -34,7 +34,7 @@ def code_digest(*values: object) -> str:
 
 
 def code_parts(value: object, seen: dict[int, int]) -> Iterator[str]:
-    """Yield the texts that make up the code of a value. `seen` numbers the objects by their id."""
+    """Yield the strings that make up the code of a value. `seen` numbers the objects by their id."""
     if isinstance(value, PLAIN):
         yield repr(value)
     elif isinstance(value, frozenset):

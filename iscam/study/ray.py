@@ -180,7 +180,7 @@ class RayExecutor:
         return lambda: actor.remote(*arguments)
 
     def skipped_rows(self, task: Task) -> list[Row]:
-        """Return the rows of an image with which too many workers were lost."""
+        """Return the rows of an image for which too many workers were lost."""
         model, index = task
         base: Row = {"model": model, "image": self.dataset.entries[index].name, "target": NO_TARGET}
         error = f"RuntimeError: {MAX_LOSSES} workers were lost with this image; they may have run out of memory"

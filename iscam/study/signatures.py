@@ -32,9 +32,9 @@ PACKAGE_ENTRIES = [*METHODS.values(), *CONTROLS.values(), *METRICS.values()]
 
 
 def file_signature(path: str | Path | None) -> str:
-    """Return a text that changes with the content of a file or of a folder of images.
+    """Return a string that changes with the content of a file or of a folder of images.
 
-    The text is empty if `path` is None or does not exist. The signature depends on names, sizes and contents, but not
+    The string is empty if `path` is None or does not exist. The signature depends on names, sizes and contents, but not
     on the location, so a moved file keeps its signature. A folder of more than 1 GiB is compared by names, sizes and
     modification times. For a folder in ILSVRC's layout, the tables, annotations and validation images are compared. For
     any other folder, the images directly in the folder are compared.
@@ -98,7 +98,7 @@ def source_signatures(study: Study) -> dict[str, str]:
 def network_signature(study: Study, model: str) -> str:
     """Return a digest of the state and the code of the network that a user's function returns.
 
-    The text is empty for other models and for a network that cannot be loaded.
+    The string is empty for other models and for a network that cannot be loaded.
     """
     if source(model) is not of_a_function:
         return ""
