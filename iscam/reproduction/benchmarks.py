@@ -121,7 +121,7 @@ def live_channels(run: Run) -> int:
 
 
 def noise_share(run: Run) -> str:
-    """Describe the share of SS-CAM's time that the noise takes. IS-CAM takes the same passes without noise."""
+    """Describe the share of SS-CAM's time that the noise takes. IS-CAM runs as many passes without noise."""
     seconds = benchmark_table(run).set_index("line")["seconds"]
     noisy, quiet = seconds["iscam SS-CAM"], seconds[f"{IS_CAM}, compiled"]
     return (

@@ -95,8 +95,8 @@ def marked(saliency_map: Tensor) -> Tensor:
 
     - `saliency_map` (height, width) in [0, 1].
 
-    Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, cell 11. The description does
-    not specify the rounding and the JPEG quality. This function truncates and uses Pillow's default quality.
+    Source: ankitaghosh9/Variations-on-Score-CAM@451c147:Resnet18_trial_visualize.ipynb, cell 11. The description
+    specifies neither the rounding nor the JPEG quality. This function truncates and uses Pillow's default quality.
     """
     file = io.BytesIO()
     Image.fromarray((255 * saliency_map.clamp(0, 1)).byte().cpu().numpy()).save(file, "JPEG")
