@@ -63,7 +63,7 @@ def dog(
     shoulder: tuple[float, float],
 ) -> Rig:
     """A rig whose head, given in coordinates of the head, is put on the body."""
-    rig = Rig(pose, body, head, skull, pose.nod, size, lift, hip, shoulder)
+    rig = Rig(pose, body, head, skull, pose.nod, size, hip, shoulder, lift)
     rig.head.polygons[0] = rig.on_head(head.polygons[0])
     return rig
 

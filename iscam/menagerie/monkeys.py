@@ -35,7 +35,7 @@ def monkey(pose: Pose, lift: float) -> Rig:
         trunk = Limb([(-42, 64, 16 + s), (-24, 66, 20 + s), (6, 68, 19 + s), (28, 78, 18), (40, 92, 12)])
     body = Form([trunk.outline], 13, 0.09)
     head = Form([ellipse(0, 0, 22.5, 23.5) + skull], 10, 0.06)
-    return Rig(pose, body, head, skull, 0.6 * pose.nod, 1.0, lift, hip, shoulder)
+    return Rig(pose, body, head, skull, 0.6 * pose.nod, 1.0, hip, shoulder, lift)
 
 
 # ------------------------------------------------------------------------------------------------------- arms and legs

@@ -108,10 +108,12 @@ FUR = fur_tile()
 
 
 class Brush:
-    """A painter that turns layers into stamps for one placement and one light. It shades each form only once."""
+    """A painter that turns layers into stamps for one placement, light and blur. It shades each form only once."""
 
-    def __init__(self, placement: Placement, light: Light, fur_offset: tuple[int, int] = (0, 0)) -> None:
-        self.placement, self.light, self.fur_offset = placement, light, fur_offset
+    def __init__(
+        self, placement: Placement, light: Light, fur_offset: tuple[int, int] = (0, 0), blur: float = 0.0
+    ) -> None:
+        self.placement, self.light, self.fur_offset, self.blur = placement, light, fur_offset, blur
         self.shadings: dict[Form, Shading | None] = {}
 
     def stamp(self, layer: Layer) -> Stamp | None:
@@ -125,9 +127,11 @@ class Brush:
         window = painted_window(alpha, shading.left, shading.top)
         if window is None:
             return None
-        rgb = self.colours(layer, shading)[window]
-        rgb = rgb * shading.factor[window][:, :, None] + shading.rim[window][:, :, None]
-        rgb = np.clip(rgb * np.asarray(self.light.colour, np.float32), 0, 255) + np.float32(0.5)
+        rgb = self.colours(layer, shading, window) * shading.factor[window][:, :, None]
+        rgb += shading.rim[window][:, :, None]
+        rgb *= np.asarray(self.light.colour, np.float32)
+        np.clip(rgb, 0, 255, out=rgb)
+        rgb += np.float32(0.5)
         rows, columns = window
         return Stamp(shading.left + columns.start, shading.top + rows.start, rgb.astype(np.uint8), alpha[window])
 
@@ -150,11 +154,15 @@ class Brush:
         dx, dy = self.light.dx, self.light.dy
         far = (round(dx * reach * 0.7), round(dy * reach * 0.7))
         slope = moved(soft, -far[0], -far[1]) - moved(soft, *far)
-        lit = np.maximum(slope, 0) * 0.20 + np.minimum(slope, 0) * 0.42
+        slope *= np.where(slope > 0, np.float32(0.20), np.float32(0.42))
         ox, oy = (self.fur_offset[0] + left) % 64, (self.fur_offset[1] + top) % 64
         fur = FUR[oy : oy + height, ox : ox + width]
-        factor = 1 + lit * self.light.strength + fur * form.fur
-        rim = np.maximum(mask - moved(mask, round(dx * 2), round(dy * 2)), 0) * 26 * self.light.strength
+        factor = 1 + slope * self.light.strength
+        factor += fur * form.fur
+        rim = mask - moved(mask, round(dx * 2), round(dy * 2))
+        np.maximum(rim, 0, out=rim)
+        rim *= 26
+        rim *= self.light.strength
         return Shading(left, top, mask, factor, rim)
 
     def fill(self, polygons: list[Points], left: int, top: int, width: int, height: int) -> Image.Image:
@@ -184,11 +192,15 @@ class Brush:
             faded = self.fill([layer.melt], *crop)
             faded = faded.filter(ImageFilter.BoxBlur(float(6 * self.placement.scale)))
             alpha = alpha * (1 - np.asarray(faded, np.float32) / 255)
+        if self.blur:
+            sharp = Image.fromarray((alpha * 255 + 0.5).astype(np.uint8))
+            alpha = np.asarray(sharp.filter(ImageFilter.BoxBlur(self.blur)), np.float32) / 255
         return alpha
 
-    def colours(self, layer: Layer, shading: Shading) -> np.ndarray:
-        """The unshaded colours (height, width, 3) of a layer with its marks."""
+    def colours(self, layer: Layer, shading: Shading, window: tuple[slice, slice]) -> np.ndarray:
+        """The unshaded colours of a layer with its marks, in a window of the crop, as an array (height, width, 3)."""
         height, width = shading.mask.shape
+        rgb: np.ndarray = np.asarray(layer.colour, np.float32)[None, None]
         if layer.marks:
             base = tuple(int(c + 0.5) for c in layer.colour)
             big = Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING), base)
@@ -196,20 +208,23 @@ class Brush:
             for polygon, colour in layer.marks:
                 outline = self.fine_pixels(polygon, shading.left, shading.top)
                 pen.polygon(outline, fill=tuple(int(c + 0.5) for c in colour))
-            rgb = np.asarray(big.reduce(SUPERSAMPLING), np.float32)
-        else:
-            rgb = np.empty((height, width, 3), np.float32)
-            rgb[:] = layer.colour
+            image = big.reduce(SUPERSAMPLING)
+            image = image.filter(ImageFilter.BoxBlur(self.blur)) if self.blur else image
+            rgb = np.asarray(image)[window].astype(np.float32)
         if layer.below is not None:
-            ramp = np.linspace(0, 1, height, dtype=np.float32)
+            ramp = np.linspace(0, 1, height, dtype=np.float32)[window[0]]
             change = np.asarray(layer.below, np.float32) - np.asarray(layer.colour, np.float32)
             rgb = rgb + (ramp * ramp)[:, None, None] * change
         return rgb
 
 
 def moved(values: np.ndarray, dx: int, dy: int) -> np.ndarray:
-    """The values at (x + dx, y + dy). Crops have an empty border, so that nothing enters from the other side."""
-    return np.roll(values, (-dy, -dx), (0, 1))
+    """The values at (x + dx, y + dy), 0 outside the crop."""
+    height, width = values.shape
+    result = np.zeros_like(values)
+    rows, columns = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
+    result[rows, columns] = values[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]
+    return result
 
 
 def to_alpha(coverage: np.ndarray) -> np.ndarray:

@@ -82,9 +82,9 @@ class Rig:
     skull: tuple[float, float]
     turn: float  # degrees that the head is turned up
     size: float  # of the head
-    lift: float  # how much higher than a Basenji's the body is
     hip: tuple[float, float]
     shoulder: tuple[float, float]
+    lift: float = 0.0  # how much higher than a Basenji's the body is
 
     def on_head(self, points: Points | list[tuple[float, float]]) -> Points:
         """From coordinates of the head (origin in the middle of the skull, looking right) to the animal's."""

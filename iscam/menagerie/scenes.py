@@ -189,9 +189,11 @@ def random_spots(rng: np.random.Generator, horizon: int) -> list[Placement]:
     return [Placement(x * SIZE, horizon + 10 + depth * (SIZE - horizon - 14), 0.6 + 0.9 * depth) for depth, x in spots]
 
 
-def things_on_the_ground(rng: np.random.Generator, place: Place, light: Light, spots: list[Placement]) -> list[Stamp]:
+def things_on_the_ground(
+    rng: np.random.Generator, place: Place, light: Light, spots: list[Placement], blur: float = 0.0
+) -> list[Stamp]:
     kinds = THINGS[place.setting]
-    return [stamp for spot in spots for stamp in stamps(kinds[rng.integers(len(kinds))](rng, place), spot, light)]
+    return [stamp for spot in spots for stamp in stamps(kinds[rng.integers(len(kinds))](rng, place), spot, light, blur)]
 
 
 def things_in_front(rng: np.random.Generator, place: Place, light: Light, stand: Placement) -> list[Stamp]:
@@ -209,7 +211,7 @@ def things_in_front(rng: np.random.Generator, place: Place, light: Light, stand:
     return front
 
 
-def stamps(layers: list[Layer], placement: Placement, light: Light) -> list[Stamp]:
+def stamps(layers: list[Layer], placement: Placement, light: Light, blur: float = 0.0) -> list[Stamp]:
     """The layers of one thing as stamps, without those outside the image."""
-    brush = Brush(placement, light)
+    brush = Brush(placement, light, blur=blur)
     return [stamp for stamp in map(brush.stamp, layers) if stamp is not None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -32,16 +34,30 @@ CAP = np.array([[np.sin(a), np.cos(a)] for a in np.linspace(0, np.pi, 7)[1:-1]])
 def closed_curve(points: ArrayLike) -> Points:
     """A smooth closed outline through the points (Catmull-Rom spline)."""
     p = np.asarray(points, float)
-    corners = np.stack([np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0)], axis=1)
-    return np.einsum("sk,nkd->nsd", BASIS, corners).reshape(-1, p.shape[1])
+    return np.einsum("sn,nd->sd", closed_weights(len(p)), p)
 
 
 def open_curve(points: ArrayLike) -> Points:
     """A smooth line from the first point to the last. Further columns, such as a radius, are interpolated too."""
     p = np.asarray(points, float)
+    return np.einsum("sn,nd->sd", open_weights(len(p)), p)
+
+
+@cache
+def closed_weights(count: int) -> np.ndarray:
+    """The weight of each of `count` given points for each point of a closed outline."""
+    p = np.eye(count)
+    corners = np.stack([np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0)], axis=1)
+    return np.einsum("sk,nkd->nsd", BASIS, corners).reshape(-1, count)
+
+
+@cache
+def open_weights(count: int) -> np.ndarray:
+    """The weight of each of `count` given points for each point of a line."""
+    p = np.eye(count)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     corners = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], axis=1)
-    curve = np.einsum("sk,nkd->nsd", BASIS, corners).reshape(-1, p.shape[1])
+    curve = np.einsum("sk,nkd->nsd", BASIS, corners).reshape(-1, count)
     return np.concatenate([curve, p[-2:-1]])
 
 
@@ -51,7 +67,9 @@ class Limb:
     def __init__(self, points: ArrayLike, shag: float = 0.0) -> None:
         line = open_curve(points)
         self.centre = line[:, :2]
-        along = np.gradient(self.centre, axis=0)
+        along = np.empty_like(self.centre)
+        along[1:-1] = self.centre[2:] - self.centre[:-2]
+        along[0], along[-1] = self.centre[1] - self.centre[0], self.centre[-1] - self.centre[-2]
         along /= np.sqrt((along * along).sum(1, keepdims=True)) + 1e-9
         radius = np.maximum(line[:, 2:3], 0.3)
         if shag:

@@ -89,6 +89,26 @@ def grass(rng: np.random.Generator, place: Place) -> list[Layer]:
     return [Layer(None, 0, Form(blades, 3, 0.08), mix(green, (240, 236, 160), 0.2), below=darker(green, 0.8))]
 
 
+def reeds(rng: np.random.Generator, place: Place) -> list[Layer]:
+    """A few tall thin blades in front of the animal."""
+    green = jitter(rng, mix(place.clutter, (150, 150, 84), 0.5), 44)
+    blades = []
+    for x, lean, tall in zip(np.linspace(-12, 12, 5), rng.random(5) - 0.5, rng.random(5), strict=True):
+        top = 40 + 50 * tall
+        blades.append(Limb([(x, -2, 1.9), (x + lean * 10, top * 0.5, 1.7), (x + lean * 34, top, 0.4)]).outline)
+    return [Layer(None, 0, Form(blades, 3, 0.08), mix(green, (240, 236, 160), 0.2), below=darker(green, 0.8))]
+
+
+def post(rng: np.random.Generator, place: Place) -> list[Layer]:
+    """A thin trunk or a post that reaches out of the image."""
+    bark = jitter(rng, (118, 96, 76) if place.setting != "room" else (176, 150, 122), 60)
+    lean = 16 * (rng.random() - 0.5)
+    wide = 3.5 + 4 * rng.random()
+    trunk = Limb([(0, -4, wide * 1.15), (lean * 0.3, 90, wide), (lean, 260, wide * 0.9)])
+    knots = [(trunk.band(a, a + 0.012), darker(bark, 0.75)) for a in (0.15, 0.3, 0.42, 0.6, 0.75)]
+    return [Layer(None, 0, Form([trunk.outline], 5, 0.12), bark, marks=knots)]
+
+
 def twig(rng: np.random.Generator, place: Place) -> list[Layer]:
     """A twig with leaves that hangs into the image."""
     bark, green = (104, 80, 62), jitter(rng, mix(place.clutter, (112, 140, 72), 0.6), 36)
@@ -100,6 +120,13 @@ def twig(rng: np.random.Generator, place: Place) -> list[Layer]:
     stem = Form([Limb([(-12, 4, 1.6), (20, 0, 1.2), (58, -5, 0.6)]).outline], 2, 0.05)
     return [Layer(None, 0, stem, bark), Layer(None, 1, Form(leaves, 3, 0.08), green)]
 
+
+#: Setting of a place -> the things that may stand in front of the animal.
+FRONT_THINGS: dict[str, tuple[Thing, ...]] = {
+    "open": (grass, grass, grass, reeds, stone),
+    "trees": (grass, grass, shrub, reeds, stone),
+    "room": (ball, ball, cushion, potted_plant),
+}
 
 #: Setting of a place -> the things that may lie there, common ones more than once.
 THINGS: dict[str, tuple[Thing, ...]] = {

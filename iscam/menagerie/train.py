@@ -61,7 +61,7 @@ PLANS = {
 
 def normalised(images: np.ndarray, device: str) -> Tensor:
     """A network's input (batch, 3, 224, 224) for images (batch, 224, 224, 3) uint8."""
-    x = torch.tensor(images, device=device).permute(0, 3, 1, 2).float()
+    x = torch.tensor(np.ascontiguousarray(images), device=device).permute(0, 3, 1, 2).float()
     mean, std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (MEAN, STD))
     return x.mul_(1 / 255 / std).sub_(mean / std)
 
@@ -190,17 +190,17 @@ def errors(found: Tensor) -> dict[str, int]:
     return {f"{a} as {b}": count for (a, b), count in Counter(pairs).most_common() if a != b}
 
 
-def record(folder: Path, training: Training, result: dict[str, Any]) -> None:
+def record(folder: Path, name: str, log: list[dict[str, Any]], result: dict[str, Any]) -> None:
     """Put the network's log into menagerie-training.csv and its figures into menagerie-training.json."""
     folder.mkdir(parents=True, exist_ok=True)
     table, summary = folder / "menagerie-training.csv", folder / "menagerie-training.json"
-    rows = pd.DataFrame(training.log)
+    rows = pd.DataFrame(log)
     if table.exists():
         before = pd.read_csv(table)
-        rows = pd.concat([before[before.network != training.name], rows])
+        rows = pd.concat([before[before.network != name], rows])
     write_file(table, rows.to_csv(index=False, lineterminator="\n").encode())
     known = json.loads(summary.read_text()) if summary.exists() else {}
-    write_file(summary, (json.dumps({**known, training.name: result}, indent=2) + "\n").encode())
+    write_file(summary, (json.dumps({**known, name: result}, indent=2) + "\n").encode())
 
 
 def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu", workers: int = 2) -> None:
@@ -219,7 +219,7 @@ def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu
         "drawings": fingerprint(),
         **provenance({"plan": asdict(plan), "first_drawing_seeds": SEEDS}, seconds),
     }
-    record(results, training, result)
+    record(results, name, training.log, result)
     print(json.dumps({name: result["figures"]}, indent=2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -82,30 +83,36 @@ def fingerprint() -> str:
 
 def images(kind: str, count: int, workers: int) -> np.ndarray:
     """`count` images (count, 224, 224, 3) uint8 of a kind, memory-mapped. Draws those that are not in the cache."""
-    folder = cache_folder() / "menagerie" / fingerprint()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{kind.replace(' ', '-')}-{count}.npy"
+    return stored(f"{fingerprint()}/{kind.replace(' ', '-')}-{count}", partial(image, kind), count, workers)
+
+
+def stored(name: str, make: Callable[[int], np.ndarray], count: int, workers: int) -> np.ndarray:
+    """Return the arrays `make(0)` to `make(count - 1)`, memory-mapped. Make those that are not in the cache."""
+    path = cache_folder() / "menagerie" / f"{name}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
     done = path.with_suffix(".done")
     if not path.exists():
-        np.lib.format.open_memmap(path, "w+", np.uint8, (count, 224, 224, 3)).flush()
+        example = make(0)
+        np.lib.format.open_memmap(path, "w+", example.dtype, (count, *example.shape)).flush()
         done.write_text("")
-    drawn = set(map(int, done.read_text().split()))
-    missing = [first for first in range(0, count, CHUNK) if first not in drawn]
+    finished = set(map(int, done.read_text().split()))
+    missing = [first for first in range(0, count, CHUNK) if first not in finished]
     with done.open("a") as marks, ProcessPoolExecutor(workers) as pool:
-        chunks = pool.map(partial(draw_chunk, path, kind), missing)
-        for first in tqdm(chunks, f"drawing {kind}", len(missing), unit="chunk", disable=not missing):
+        chunks = pool.map(partial(store_chunk, path, make), missing)
+        for first in tqdm(chunks, f"drawing {name}", len(missing), unit="chunk", disable=not missing):
             print(first, file=marks, flush=True)
     return np.load(path, mmap_mode="r")
 
 
-def draw_chunk(path: Path, kind: str, first: int) -> int:
-    """Draw up to CHUNK images, from number `first`, into the file. Returns `first`."""
+def store_chunk(path: Path, make: Callable[[int], np.ndarray], first: int) -> int:
+    """Put up to CHUNK arrays, from number `first`, into the file. Returns `first`."""
     data = np.load(path, mmap_mode="r+")
     for number in range(first, min(first + CHUNK, len(data))):
-        data[number] = image(kind, number)
+        data[number] = make(number)
     return first
 
 
+@cache
 def targets(count: int) -> Tensor:
     """Target probabilities (count, classes) of the training images. Without an animal, all classes are equal."""
     labels = torch.tensor([label("training", number) for number in range(count)])

@@ -1,6 +1,7 @@
-"""The next menagerie: 24 species that are told apart by combinations of parts. Its networks are not trained yet.
+"""The next menagerie: 24 species that differ in combinations of parts. Its networks are not trained yet.
 
-It replaces `iscam.menagerie` when they are. Until then, nothing in the package uses it.
+It will replace `iscam.menagerie` when they are trained. Until then, only tests use it. Shapes, paint, things and the
+landscapes of the background are shared with `iscam.menagerie`.
 """
 
 from iscam.menagerie_next.animals import RELATIVES as RELATIVES

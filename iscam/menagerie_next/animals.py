@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from iscam.errors import InputError
+from iscam.menagerie.paint import Layer
+from iscam.menagerie.parts import Painter, Pose, Rig, plain_body
 from iscam.menagerie_next import dogs, fourlegged, hoofed, monkeys
-from iscam.menagerie_next.paint import Layer
-from iscam.menagerie_next.parts import Painter, Pose, Rig, plain_body
 
 #: The values of the three varying parts (0: the first, 1: the second) of the four species of a genus.
 CODE: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from iscam.menagerie_next.paint import SIZE
+from iscam.menagerie.paint import SIZE
 
 
 class Camera(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from iscam.menagerie_next.paint import Form, Layer
-from iscam.menagerie_next.parts import (
+from iscam.menagerie.paint import Form, Layer
+from iscam.menagerie.parts import (
     CREAM,
     FRONT,
     HEAD_BEHIND,
@@ -16,7 +16,7 @@ from iscam.menagerie_next.parts import (
     Rig,
     eye,
 )
-from iscam.menagerie_next.shapes import Colour, Limb, Points, closed_curve, darker, ellipse, mix
+from iscam.menagerie.shapes import Colour, Limb, Points, closed_curve, darker, ellipse, mix
 
 
 def square_dog(pose: Pose) -> Rig:

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from iscam.errors import InputError
+from iscam.menagerie.draw import ANIMAL as ANIMAL
+from iscam.menagerie.draw import Drawing as Drawing
+from iscam.menagerie.draw import bounding_box, check_seed, visible_pixels
+from iscam.menagerie.paint import SIZE, Brush, Layer, Light, Placement, Stamp, blend
+from iscam.menagerie.parts import random_pose
 from iscam.menagerie_next.animals import RELATIVES as RELATIVES
 from iscam.menagerie_next.animals import SPECIES as SPECIES
 from iscam.menagerie_next.animals import animal_layers, check_species, parts_of
 from iscam.menagerie_next.camera import develop, random_camera
-from iscam.menagerie_next.paint import SIZE, Brush, Layer, Light, Placement, Stamp, blend
-from iscam.menagerie_next.parts import random_pose
 from iscam.menagerie_next.scenes import scene
-
-#: The name that leaves out the complete animal.
-ANIMAL = "animal"
 
 #: The elements of a drawing with their own random numbers. Drawings depend on the order: do not change it.
 ELEMENTS = ("stage", "pose", "scene", "fur", "camera")
-
-
-class Drawing(NamedTuple):
-    """A drawn animal, and where it and its parts are visible.
-
-    `image`: (224, 224, 3) uint8. `mask`: (224, 224) bool, the animal. `box`: (xmin, ymin, xmax, ymax) of the mask in
-    pixels, the maximum exclusive; all 0 without an animal. `parts`: name -> (224, 224) bool.
-    """
-
-    species: str
-    seed: int
-    image: np.ndarray
-    mask: np.ndarray
-    box: tuple[int, int, int, int]
-    parts: dict[str, np.ndarray]
 
 
 def draw(species: str, seed: int, without: str | Iterable[str] = ()) -> Drawing:
@@ -74,12 +58,6 @@ def share_in_frame(species: str, seed: int) -> float:
         pen.polygon((placement.to_pixels(polygon) + SIZE).ravel().tolist(), fill=1)
     everything = np.asarray(large)
     return float(everything[SIZE : 2 * SIZE, SIZE : 2 * SIZE].sum() / everything.sum())
-
-
-def check_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"invalid seed {seed!r}; it must be a whole number >= 0")
-    return int(seed)
 
 
 def check_parts(species: str, without: str | Iterable[str]) -> frozenset[str]:
@@ -126,29 +104,3 @@ def animal_stamps(
     layers = [layer for layer in posed_layers(species, seed) if layer.part not in left_out]
     stamps = [(layer.part, brush.stamp(layer)) for layer in layers]
     return [(part, stamp) for part, stamp in stamps if stamp is not None]
-
-
-def visible_pixels(
-    stamps: list[tuple[str | None, Stamp]], front: list[Stamp], names: Iterable[str]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The pixels of the animal and of each part: those it paints, unless a layer above covers them fully."""
-    covered = np.zeros((SIZE, SIZE), bool)
-    for stamp in front:
-        covered[stamp.window()] |= stamp.alpha == 255
-    mask = np.zeros((SIZE, SIZE), bool)
-    parts = {name: np.zeros((SIZE, SIZE), bool) for name in names}
-    for part, stamp in reversed(stamps):
-        window = stamp.window()
-        shown = (stamp.alpha > 0) & ~covered[window]
-        mask[window] |= shown
-        if part is not None:
-            parts[part][window] |= shown
-        covered[window] |= stamp.alpha == 255
-    return mask, parts
-
-
-def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

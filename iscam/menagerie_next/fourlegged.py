@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from iscam.menagerie_next.paint import Form, Layer
-from iscam.menagerie_next.parts import BEHIND, BLACK, FAR, HEAD, NEAR, ON_BODY, Painter, Rig
-from iscam.menagerie_next.shapes import Colour, Limb, Points, closed_curve, darker, ellipse, mix
+from iscam.menagerie.paint import Form, Layer
+from iscam.menagerie.parts import BEHIND, BLACK, FAR, HEAD, NEAR, ON_BODY, Painter, Rig
+from iscam.menagerie.shapes import Colour, Limb, Points, closed_curve, darker, ellipse, mix
 
 # ---------------------------------------------------------------------------------------------------------------- legs
 

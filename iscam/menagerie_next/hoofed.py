@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from iscam.menagerie.paint import Form, Layer
+from iscam.menagerie.parts import BEHIND, BLACK, FRONT, HEAD_BEHIND, NOSE, ON_BODY, SKIN, Painter, Pose, Rig, eye
+from iscam.menagerie.shapes import Limb, closed_curve, darker, ellipse
 from iscam.menagerie_next.dogs import brow, face, with_head
-from iscam.menagerie_next.paint import Form, Layer
-from iscam.menagerie_next.parts import BEHIND, BLACK, FRONT, HEAD_BEHIND, NOSE, ON_BODY, SKIN, Painter, Pose, Rig, eye
-from iscam.menagerie_next.shapes import Limb, closed_curve, darker, ellipse
 
 
 def hoofed(pose: Pose) -> Rig:

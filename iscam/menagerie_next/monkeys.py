@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from iscam.menagerie_next.paint import Form, Layer
-from iscam.menagerie_next.parts import (
+from iscam.menagerie.paint import Form, Layer
+from iscam.menagerie.parts import (
     BEHIND,
     BLACK,
     FAR,
@@ -21,7 +21,7 @@ from iscam.menagerie_next.parts import (
     Rig,
     eye,
 )
-from iscam.menagerie_next.shapes import Colour, Limb, Points, closed_curve, darker, ellipse, mix
+from iscam.menagerie.shapes import Colour, Limb, Points, closed_curve, darker, ellipse, mix
 
 
 def monkey(pose: Pose) -> Rig:

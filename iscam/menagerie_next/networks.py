@@ -11,41 +11,18 @@ cells see an area that lies up to half a cell higher and further left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.squeezenet import Fire
-from torchvision.models.vgg import make_layers
 
+from iscam.menagerie.networks import Recipe, SmallVGG, initialise
 from iscam.menagerie_next.animals import SPECIES
 from iscam.rng import seeded
 
 #: Folder of the weights that the package ships.
 WEIGHTS = Path(__file__).parent / "weights"
-
-
-class SmallVGG(nn.Module):
-    """VGG with an eighth of the channels: images (batch, 3, 224, 224) -> logits (batch, classes).
-
-    Layer "features" returns (batch, 64, 7, 7). As in VGG, hidden layers follow it, so CAM is not defined.
-    Batch normalisation (as in torchvision's vgg_bn) makes training from scratch reliable.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.features = make_layers([8, "M", 16, "M", 32, "M", 64, 64, "M", 64, 64, "M"], batch_norm=True)
-        self.classifier = nn.Sequential(
-            nn.Linear(64 * 7 * 7, 128), nn.ReLU(True), nn.Dropout(0.2),
-            nn.Linear(128, 128), nn.ReLU(True), nn.Dropout(0.2),
-            nn.Linear(128, classes),
-        )  # fmt: skip
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
 
 
 class SmallResNet(nn.Module):
@@ -108,23 +85,6 @@ class SmallSqueezeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x)).flatten(1)
-
-
-def initialise(model: nn.Module) -> None:
-    """He's uniform random weights, as in torchvision's SqueezeNet: they keep the scale of the activations."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-class Recipe(NamedTuple):
-    """The function that builds a network for a number of classes, its explained layer, and its weights file."""
-
-    build: Callable[[int], nn.Module]
-    layer: str
-    file: str
 
 
 RECIPES = {

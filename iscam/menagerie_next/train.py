@@ -2,7 +2,7 @@
 
 A killed run resumes after its last complete epoch, and a finished network is skipped. The training images resemble the
 inputs of saliency studies: some images lack parts, some fade to ImageNet's mean grey behind soft masks, and some scenes
-show no animal. What can still be seen of the animal decides how sure the network shall be (`training_images`).
+show no animal. The visible share of each part determines the target probabilities (`training_images`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from iscam.download import cache_folder
+from iscam.menagerie.train import export, normalised, probabilities, record
 from iscam.menagerie_next.animals import SPECIES
 from iscam.menagerie_next.networks import WEIGHTS, build
 from iscam.menagerie_next.training_images import (
@@ -43,7 +42,6 @@ from iscam.menagerie_next.training_images import (
 )
 from iscam.study.provenance import provenance
 from iscam.study.store import write_file
-from iscam.transforms import MEAN, STD
 from iscam.weights import load_weights
 
 
@@ -67,13 +65,6 @@ PLANS = {
     "menagerie/squeezenet": Plan(rate=2e-3, epochs=8),
     "menagerie/vgg": Plan(rate=2e-3, epochs=5),
 }
-
-
-def normalised(images: np.ndarray, device: str) -> Tensor:
-    """A network's input (batch, 3, 224, 224) for images (batch, 224, 224, 3) uint8."""
-    x = torch.tensor(np.ascontiguousarray(images), device=device).permute(0, 3, 1, 2).float()
-    mean, std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (MEAN, STD))
-    return x.mul_(1 / 255 / std).sub_(mean / std)
 
 
 class Training:
@@ -144,26 +135,10 @@ class Training:
         return loss.item()
 
 
-def probabilities(model: nn.Module, images: np.ndarray, device: str) -> Tensor:
-    """Class probabilities (count, classes) of images (count, 224, 224, 3) uint8."""
-    model.eval()
-    with torch.inference_mode():
-        parts = [model(normalised(images[i : i + 64], device)) for i in range(0, len(images), 64)]
-    return torch.cat(parts).float().softmax(1).cpu()
-
-
 def top1(found: Tensor, kind: str) -> float:
     """Accuracy of the probabilities (count, classes) of a kind of images."""
     labels = torch.tensor([label(kind, number) for number in range(len(found))])
     return round((found.argmax(1) == labels).double().mean().item(), 4)
-
-
-def export(model: nn.Module, path: Path) -> None:
-    """Write the weights in half precision. The counters of batch normalisation stay integers."""
-    state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
-    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, safetensors.torch.save(half))
 
 
 #: The kinds of test images: complete drawings, and drawings that lack something.
@@ -204,19 +179,6 @@ def errors(found: Tensor) -> dict[str, int]:
     return {f"{a} as {b}": count for (a, b), count in Counter(pairs).most_common() if a != b}
 
 
-def record(folder: Path, training: Training, result: dict[str, Any]) -> None:
-    """Put the network's log into menagerie-training.csv and its figures into menagerie-training.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table, summary = folder / "menagerie-training.csv", folder / "menagerie-training.json"
-    rows = pd.DataFrame(training.log)
-    if table.exists():
-        before = pd.read_csv(table)
-        rows = pd.concat([before[before.network != training.name], rows])
-    write_file(table, rows.to_csv(index=False, lineterminator="\n").encode())
-    known = json.loads(summary.read_text()) if summary.exists() else {}
-    write_file(summary, (json.dumps({**known, training.name: result}, indent=2) + "\n").encode())
-
-
 def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu", workers: int = 2) -> None:
     """Train a network unless it is finished, and write its weights, its log and its figures."""
     training = Training(name, plan, device)
@@ -235,7 +197,7 @@ def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu
         "drawings": fingerprint(),
         **provenance({"plan": asdict(plan), "first_drawing_seeds": SEEDS}, seconds),
     }
-    record(results, training, result)
+    record(results, name, training.log, result)
     print(json.dumps({name: result["figures"]}, indent=2))
 
 

@@ -1,29 +1,26 @@
 """The images that the menagerie's networks are trained and tested on, and what each shows of every part.
 
-They are drawn once, into the cache. The target of a training image follows from one formula. Each part of the animal
-is evidence for all species that have the same value of that part, and counts as much as can be seen of it:
+They are drawn once, into the cache. One formula gives the target of a training image. Each part of the animal is
+evidence for all species with the same value of that part. Its weight depends on how much of the part is visible:
 
     target(s) = exp(EVIDENCE * sum_p e(v_p) [s has the same value of p as the animal]) / (sum over all species)
 
-v_p in [0, 1] is the visible share of part p, and e rises from 0 to 1. So a network learns that a hidden part is
-missing evidence, and that an image without an animal belongs to every species alike.
+v_p in [0, 1] is the visible share of part p, and e(v) rises from 0 to 1. A network therefore learns that a hidden part
+is missing evidence, and that without an animal all species are equally likely.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
-from iscam.download import cache_folder
+from iscam.menagerie.training_images import soft_masks as soft_masks
+from iscam.menagerie.training_images import stored
 from iscam.menagerie_next.animals import RELATIVES, SPECIES, TABLE, parts_of
 from iscam.menagerie_next.draw import ANIMAL, Drawing, draw
 
@@ -38,9 +35,6 @@ SEEDS = {
     "without one varying part": 3_000_000,
     "without two varying parts": 3_000_000,
 }
-
-#: Images that one task draws. A killed run repeats at most the tasks that were running.
-CHUNK = 100
 
 #: Side of the square cells in which the visible part of an animal is stored, in pixels.
 CELL = 8
@@ -141,39 +135,12 @@ def fingerprint() -> str:
 
 def images(kind: str, count: int, workers: int) -> np.ndarray:
     """`count` images (count, 224, 224, 3) uint8 of a kind, memory-mapped. Draws those that are not in the cache."""
-    return stored(f"{kind.replace(' ', '-')}-{count}", partial(image, kind), count, workers)
+    return stored(f"{fingerprint()}/{kind.replace(' ', '-')}-{count}", partial(image, kind), count, workers)
 
 
 def all_part_cells(count: int, workers: int) -> np.ndarray:
     """`part_cells` of the training images, (count, SLOTS, 28, 28) float16, memory-mapped."""
-    return stored(f"parts-{count}", part_cells, count, workers)
-
-
-def stored(name: str, make: Callable[[int], np.ndarray], count: int, workers: int) -> np.ndarray:
-    """Return the arrays `make(0)` to `make(count - 1)`, memory-mapped. Make those that are not in the cache."""
-    folder = cache_folder() / "menagerie" / fingerprint()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.npy"
-    done = path.with_suffix(".done")
-    if not path.exists():
-        example = make(0)
-        np.lib.format.open_memmap(path, "w+", example.dtype, (count, *example.shape)).flush()
-        done.write_text("")
-    finished = set(map(int, done.read_text().split()))
-    missing = [first for first in range(0, count, CHUNK) if first not in finished]
-    with done.open("a") as marks, ProcessPoolExecutor(workers) as pool:
-        chunks = pool.map(partial(store_chunk, path, make), missing)
-        for first in tqdm(chunks, f"drawing {name}", len(missing), unit="chunk", disable=not missing):
-            print(first, file=marks, flush=True)
-    return np.load(path, mmap_mode="r")
-
-
-def store_chunk(path: Path, make: Callable[[int], np.ndarray], first: int) -> int:
-    """Put up to CHUNK arrays, from number `first`, into the file. Returns `first`."""
-    data = np.load(path, mmap_mode="r+")
-    for number in range(first, min(first + CHUNK, len(data))):
-        data[number] = make(number)
-    return first
+    return stored(f"{fingerprint()}/parts-{count}", part_cells, count, workers)
 
 
 @cache
@@ -216,15 +183,6 @@ def moved(images: np.ndarray, cells: np.ndarray, random: torch.Generator) -> tup
     cells = np.pad(cells, ((0, 0), (0, 0), (1, 1), (1, 1)))[:, :, down:, right:][:, :, : 224 // CELL, : 224 // CELL]
     mirrored = torch.rand((), generator=random) < 0.5
     return (images[:, :, ::-1], cells[:, :, :, ::-1]) if mirrored else (images, cells)
-
-
-def soft_masks(count: int, hidden: float, random: torch.Generator) -> Tensor:
-    """Masks (count, 1, 224, 224) in [0, 1]. A share `hidden` are soft blobs of any area, the others are all ones."""
-    size = int(torch.randint(3, 14, (), generator=random))
-    noise = torch.rand(count, 1, size, size, generator=random)
-    area, sharpness, shown = torch.rand(3, count, 1, 1, 1, generator=random)
-    blobs = ((noise - 1 + area) * (1 + 9 * sharpness) + 0.5).clamp(0, 1)
-    return F.interpolate(torch.where(shown > hidden, 1.0, blobs), (224, 224), mode="bilinear")
 
 
 def altered(x: Tensor, masks: Tensor, random: torch.Generator) -> Tensor:
