@@ -56,7 +56,7 @@ def figure_class() -> type[Figure]:
 
 
 def title_of(method: str) -> str:
-    """The title of a method or control; any other name is its own title."""
+    """Return the title of a method or control. Any other name is returned unchanged."""
     entry = METHODS.get(method) or CONTROLS.get(method)
     return entry.title if entry else method
 

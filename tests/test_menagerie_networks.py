@@ -1,4 +1,4 @@
-"""The menagerie's networks: small, accurate on unseen drawings, and reproduced by their training."""
+"""The networks of both menageries: small and reproduced by their training; the trained ones are accurate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import iscam
-from iscam.menagerie import RELATIVES, SPECIES, draw, train, training_images
-from iscam.menagerie.networks import NETWORKS, build
+from iscam import menagerie_next
+from iscam.menagerie import RELATIVES, SPECIES, draw, networks, train, training_images
+from iscam.menagerie.networks import NETWORKS
+from iscam.menagerie_next import networks as next_networks
+from iscam.menagerie_next import train as next_train
+from iscam.menagerie_next import training_images as next_training_images
 from iscam.record import forward_record
 
 LAYER_OUTPUTS = {
@@ -25,6 +29,7 @@ LAYER_OUTPUTS = {
 }
 UNSEEN = 5_000_000
 TINY = train.Plan(rate=1e-3, epochs=2, images=20, validated=10, tested=10, batch=10)
+NEXT_TINY = next_train.Plan(rate=1e-3, epochs=2, images=50, validated=24, tested=24, batch=25)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +45,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_are_small(name):
-    model, _, categories, path = build(name)
+@pytest.mark.parametrize(
+    ("module", "species", "most"), [(networks, SPECIES, 0.1e9), (next_networks, menagerie_next.SPECIES, 0.15e9)]
+)
+def test_networks_are_small(name, module, species, most):
+    model, _, categories, _ = module.build(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = model.eval()(torch.zeros(1, 3, 224, 224))
-    assert logits.shape == (1, 10) and categories == SPECIES
-    assert counter.get_total_flops() / 2 <= 0.1e9
+    assert logits.shape == (1, len(species)) and categories == species
+    assert counter.get_total_flops() / 2 <= most
     assert sum(p.numel() for p in model.parameters()) <= 1_000_000
-    assert path.stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shipped_weights_are_small(name):
+    assert networks.build(name)[3].stat().st_size <= 2_000_000
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -57,7 +69,8 @@ def test_explained_layer_has_the_documented_shape(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_random_weights_are_fixed_and_keep_the_global_state(name):
+@pytest.mark.parametrize("build", [networks.build, next_networks.build])
+def test_random_weights_are_fixed_and_keep_the_global_state(name, build):
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first = build(name)[0].state_dict()
@@ -103,11 +116,14 @@ def test_training_images_are_balanced_and_distinguishable():
     assert all(set(RELATIVES[name][1]) - set(parts) for name, parts in missing if name in RELATIVES)
 
 
-def test_training_seeds_differ_from_all_others():
-    most = max(plan.images for plan in train.PLANS.values())
-    used = range(training_images.SEEDS["training"], training_images.SEEDS["training"] + most)
-    assert not any(seed in used for kind, seed in training_images.SEEDS.items() if kind != "training")
-    assert used.stop <= min(seed for kind, seed in training_images.SEEDS.items() if kind != "training")
+@pytest.mark.parametrize(
+    ("plans", "seeds"), [(train.PLANS, training_images.SEEDS), (next_train.PLANS, next_training_images.SEEDS)]
+)
+def test_training_seeds_differ_from_all_others(plans, seeds):
+    most = max(plan.images for plan in plans.values())
+    used = range(seeds["training"], seeds["training"] + most)
+    assert not any(seed in used for kind, seed in seeds.items() if kind != "training")
+    assert used.stop <= min(seed for kind, seed in seeds.items() if kind != "training")
 
 
 def test_soft_masks_hide_the_requested_share():
@@ -116,38 +132,40 @@ def test_soft_masks_hide_the_requested_share():
     assert 0.3 < (masks.amin((1, 2, 3)) < 1).double().mean() < 0.5
 
 
-def test_killed_training_resumes_to_the_same_weights(cache, monkeypatch):
+@pytest.mark.parametrize(("module", "plan"), [(train, TINY), (next_train, NEXT_TINY)])
+def test_killed_training_resumes_to_the_same_weights(cache, monkeypatch, module, plan):
     name, results = "menagerie/squeezenet", cache / "results"
-    train.train(name, TINY, cache / "uninterrupted", results, workers=1)
+    module.train(name, plan, cache / "uninterrupted", results, workers=1)
     uninterrupted = (cache / "uninterrupted" / "squeezenet.safetensors").read_bytes()
     log = pd.read_csv(results / "menagerie-training.csv").drop(columns="seconds")
     monkeypatch.setenv("ISCAM_CACHE", str(cache / "other"))
 
-    epoch = train.Training.epoch
+    epoch = module.Training.epoch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Training, "epoch", killed_in_second_epoch(epoch))
-        train.train(name, TINY, cache / "again", results, workers=1)
-    train.train(name, TINY, cache / "again", results, workers=1)
+        patch.setattr(module.Training, "epoch", killed_in_second_epoch(epoch))
+        module.train(name, plan, cache / "again", results, workers=1)
+    module.train(name, plan, cache / "again", results, workers=1)
     assert (cache / "again" / "squeezenet.safetensors").read_bytes() == uninterrupted
     pd.testing.assert_frame_equal(pd.read_csv(results / "menagerie-training.csv").drop(columns="seconds"), log)
     assert log.epoch.tolist() == [1, 2]
 
     figures = json.loads((results / "menagerie-training.json").read_text())
-    assert list(figures) == [name] and figures[name]["parameters"]["plan"]["images"] == 20
-    monkeypatch.setattr(train.Training, "run", None)  # would fail if a finished network were trained again
-    train.train(name, TINY, cache / "again", results, workers=1)
+    assert list(figures) == [name] and figures[name]["parameters"]["plan"]["images"] == plan.images
+    monkeypatch.setattr(module.Training, "run", None)  # would fail if a finished network were trained again
+    module.train(name, plan, cache / "again", results, workers=1)
 
 
 def killed_in_second_epoch(epoch):
-    def killed(self, number: int, images: np.ndarray) -> Tensor:
+    def killed(self, number: int, *images: np.ndarray) -> Tensor:
         if number == 2:
             raise KeyboardInterrupt
-        return epoch(self, number, images)
+        return epoch(self, number, *images)
 
     return killed
 
 
-def test_unknown_network_lists_valid_ones(capsys):
+@pytest.mark.parametrize("module", [train, next_train])
+def test_unknown_network_lists_valid_ones(capsys, module):
     with pytest.raises(SystemExit):
-        train.main(["menagerie/alexnet"])
+        module.main(["menagerie/alexnet"])
     assert "menagerie/squeezenet" in capsys.readouterr().err
