@@ -125,9 +125,7 @@ class Training:
         return x, targets(batch, visible_shares(parts, masks)).to(self.device)
 
     def step(self, x: Tensor, wanted: Tensor) -> float:
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
-            logits = self.model(x)
-        loss = F.cross_entropy(logits.float(), wanted)
+        loss = F.cross_entropy(self.model(x), wanted)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
