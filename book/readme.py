@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 
 import iscam
 from iscam.reproduction import figures
+from iscam.reproduction.archive import median_drawing
 from iscam.reproduction.headlines import headlines
 from iscam.reproduction.published import PAPER_METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, HERO = ROOT / "README.md", ROOT / "book" / "hero.png"
 START, END = "<!-- results, written by run.py readme -->\n", "<!-- end of results -->"
-NETWORK, SEED, IMAGE = "menagerie/squeezenet", 0, 7  # the same as in the introduction
+NETWORK = "menagerie/squeezenet"  # as in the introduction
 
 
 def main() -> None:
@@ -23,9 +24,10 @@ def main() -> None:
 
 
 def hero() -> Figure:
-    """A drawing of the menagerie and the map of each method."""
+    """The drawing on which IS-CAM's part correlation is the median, and the map of each method."""
     net = iscam.load_model(NETWORK)
-    item = iscam.load_images("menagerie", IMAGE + 1, SEED)[IMAGE]
+    seed, index = median_drawing(NETWORK)
+    item = iscam.load_images("menagerie", index + 1, seed)[index]
     maps = {method: iscam.explain(net, item.image[None], method=method)[0] for method in PAPER_METHODS}
     return figures.hero(item.image, net.category(int(net(item.image[None]).argmax())), maps)
 

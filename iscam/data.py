@@ -188,7 +188,7 @@ def menagerie_entries(count: int, seed: int) -> MenagerieEntries:
 def menagerie_entry(seed: int, index: int) -> Entry:
     """Return the entry of drawing number `index` of the set `seed`.
 
-    Each group of ten consecutive drawings shows each species once, in random order.
+    Each group of as many consecutive drawings as there are species shows each species once, in random order.
     """
     order = np.random.default_rng((seed, index // len(SPECIES))).permutation(len(SPECIES))
     target = int(order[index % len(SPECIES)])

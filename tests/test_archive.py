@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import iscam
-from iscam.reproduction.archive import describe_run, load_partial, record_study, recorded, save_run
+from helpers.errors import refused
+from iscam.reproduction.archive import describe_run, load_partial, median_drawing, record_study, recorded, save_run
 from iscam.reproduction.commands import papermill_command, study_command
 
 
@@ -116,3 +117,14 @@ def test_run_resumes_from_its_own_record_only(tmp_path):
     assert spent == 1.3
     with pytest.raises(iscam.InputError, match="papermill it; choose another"):
         load_partial(tmp_path / "run", given | {"count": 3})
+
+
+def test_median_drawing_is_the_middle_of_the_recorded_values(archive_folder):
+    values = {"Basenji-7": 0.9, "Whippet-3": 0.1, "Capuchin-4": 0.5, "Zebra-2": None, "Genet-0": 0.7}
+    rows = [("is_cam", "part_correlation", *item) for item in values.items()]
+    rows += [("is_cam", "energy", "Genet-9", 0.5), ("score_cam", "part_correlation", "Genet-9", 0.5)]
+    frame = pd.DataFrame(rows, columns=["method", "metric", "image", "value"]).assign(model="menagerie/vgg")
+    save_run(frame, archive_folder / "data/results/ground_truth", {"seed": 5}, 1.0, "iscam study")
+    assert median_drawing("menagerie/vgg") == (5, 4)
+    with refused("menagerie/vgg"):
+        median_drawing("menagerie/resnet")

@@ -34,6 +34,20 @@ def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     return pd.read_parquet(folder / f"{name}.parquet"), read_json(folder / f"{name}.json")
 
 
+def median_drawing(network: str, method: str = "is_cam") -> tuple[int, int]:
+    """Return seed and index of the drawing whose part correlation is the median of the recorded run `ground_truth`.
+
+    The drawing is `iscam.load_images("menagerie", index + 1, seed)[index]`. With an even number of drawings, it is the
+    lower of the two in the middle. Raises InputError if the run has no such values.
+    """
+    frame, run = recorded("ground_truth")
+    values = frame[(frame["metric"] == "part_correlation") & (frame["method"] == method)].dropna(subset="value")
+    if network not in set(values["model"]):
+        raise unknown_choice("network of the recorded run", network, sorted(set(values["model"])))
+    ranked = values[values["model"] == network].sort_values(["value", "image"])["image"]
+    return run["parameters"]["seed"], int(ranked.iloc[(len(ranked) - 1) // 2].rpartition("-")[2])
+
+
 def read_json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
