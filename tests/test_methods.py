@@ -50,6 +50,7 @@ METHODS = [
     ("is_cam", {"steps": 4, "score": "logit", "channel_softmax": True, "normalise": "layer"}),
     ("is_cam", {"steps": 3, "baseline": "zeros"}),
     ("is_cam", {"steps": 3, "schedule": "linear", "channel_softmax": True, "normalise": "layer"}),
+    ("layer_cam", {}),
 ]
 SCORE_METHODS = ("score_cam", "ss_cam", "is_cam")
 LARGE = [("grad_cam", {}), ("grad_cam_pp", {}), ("score_cam", {}), ("is_cam", {"steps": 2})]
@@ -634,6 +635,7 @@ def test_the_registries_name_what_they_hold():
         "score_cam",
         "ss_cam",
         "is_cam",
+        "layer_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}
     assert {"insertion", "deletion", "average_drop", "average_increase", "win", "energy"} <= set(iscam.METRICS)

@@ -1,4 +1,6 @@
-"""Agreement with torch-cam for the methods that it computes in the same way: Score-CAM, IS-CAM and SS-CAM.
+"""Agreement with torch-cam and pytorch-grad-cam for the methods that they compute in the same way.
+
+With torch-cam: Score-CAM, IS-CAM and SS-CAM. With both: Layer-CAM.
 
 torch-cam scales masks before upsampling, scores logits and takes a softmax across channels. Its baseline, the logit of
 the complete image, cancels in that softmax. It returns maps at the resolution of the layer. Its Grad-CAM++ is no
@@ -9,7 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import pytorch_grad_cam
 import torch
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torchcam import methods as torchcam
 from torchvision import models
@@ -17,6 +21,7 @@ from torchvision import models
 import iscam
 from helpers import reference
 from helpers.images import array, smooth_images
+from iscam.maps import weighted_sum
 from iscam.record import forward_record
 
 #: Options with which our score methods compute the same as torch-cam.
@@ -81,3 +86,48 @@ def test_channel_softmax_matters_in_this_comparison():
     weights = iscam.METHODS["score_cam"](forward_record(net, image), **TORCHCAM_OPTIONS)
     positive = weights[weights > 0]
     assert positive.max() > 1.5 * positive.min()
+
+
+# --------------------------------------------------------------------------------------------------- behind ReLU layers
+
+#: Our method -> the classes of torch-cam (or None) and pytorch-grad-cam.
+PEERS = {"layer_cam": (torchcam.LayerCAM, pytorch_grad_cam.LayerCAM)}
+
+#: Networks and layers whose output is not negative. Both libraries return maps at the resolution of the layer, after
+#: the ReLU. Ours is upsampled before the ReLU, so the maps are compared at the resolution of the layer.
+RELU_LAYERS = [("squeezenet1_0", "features.3"), ("squeezenet1_0", "features"), ("resnet18", "layer2")]
+
+
+def torchcam_gradient_map(model: nn.Module, layer: str, image: Tensor, target: int, peer: type) -> np.ndarray:
+    with peer(model, layer) as extractor:
+        scores = model(image[None].requires_grad_())
+        (found,) = extractor(target, scores, normalized=False)
+    return array(found[0])
+
+
+def pytorch_grad_cam_map(model: nn.Module, layer: str, image: Tensor, target: int, peer: type) -> np.ndarray:
+    """Return the map of pytorch-grad-cam before its resizing and scaling."""
+    module, targets = model.get_submodule(layer), [ClassifierOutputTarget(target)]
+    with peer(model, [module]) as cam:
+        cam(image[None], targets)
+        stored = cam.activations_and_grads
+        activations, *gradients = (list(map(array, each)) for each in (stored.activations, stored.gradients) if each)
+        gradient = gradients[0][0] if gradients else None
+        found = cam.get_cam_image(image[None], module, targets, activations[0].astype("f4"), gradient, False)
+    return np.maximum(found[0], 0)
+
+
+@pytest.mark.parametrize(("name", "layer"), RELU_LAYERS)
+@pytest.mark.parametrize("method", PEERS)
+def test_maps_of_relu_layers_agree(method, name, layer):
+    model, image = random_model(name), smooth_images(1, 64, 64, seed=4)[0]
+    target = int(model(image[None]).argmax())
+    record = forward_record(iscam.Network(model, layer), image, target)
+    found = array(weighted_sum(iscam.METHODS[method](record), record.activations).relu())
+    first, second = PEERS[method]
+    expected = {"pytorch-grad-cam": pytorch_grad_cam_map(model, layer, image, target, second)}
+    if first:
+        expected["torch-cam"] = torchcam_gradient_map(model, layer, image, target, first)
+    assert np.ptp(found) > 0
+    for library, peer in expected.items():
+        np.testing.assert_allclose(found / found.max(), peer / peer.max(), atol=1e-5, err_msg=library)

@@ -1,4 +1,4 @@
-r"""Weights from activations and gradients: CAM, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++.
+r"""Weights from activations and gradients: CAM, Grad-CAM, Grad-CAM++, Smooth Grad-CAM++ and Layer-CAM.
 
 In all docstrings, A is the layer's output (K, h, w), S is the logit of the explained class, and g = dS/dA.
 """
@@ -97,6 +97,17 @@ def smooth_grad_cam_pp(record: ForwardRecord, options: SmoothOptions) -> Tensor:
         g = gradient(forward_record(record.net, noisy, record.target))
         moments = moments + torch.stack([g, g**2, g**3]) / samples
     return plus_plus_weights(record.activations.detach(), *moments)
+
+
+def layer_cam(record: ForwardRecord, options: NoOptions) -> Tensor:
+    r"""Return the weights of Layer-CAM: the positive part of the gradient at each position,  α_kij = ReLU(g_kij).
+
+    Returns weights (K, h, w). Raises `InputError` if the logits carry no gradient to the layer.
+
+    Source: Jiang et al. 2021, doi 10.1109/TIP.2021.3089943, for one layer. The paper also combines the maps of several
+    layers: it scales those of the first layers with tanh and takes the maximum of all. Here `layer` is a single layer.
+    """
+    return gradient(record).relu()
 
 
 def gradient(record: ForwardRecord) -> Tensor:

@@ -60,6 +60,7 @@ METHODS: dict[str, Method] = {
         is_cam_passes,
         options=IsCamOptions,
     ),
+    "layer_cam": Method(gradient.layer_cam, "Layer-CAM", "positive gradient at each position", gradient_passes),
 }
 
 #: Maps that do not depend on the network, by name.

@@ -84,10 +84,10 @@ def min_max(a: np.ndarray) -> np.ndarray:
 
 
 def saliency(weights: np.ndarray, activations: np.ndarray, height: int, width: int) -> np.ndarray:
-    """L = s(ReLU(sum over k of alpha_k up(A_k)))."""
+    """L = s(ReLU(sum over k of alpha_k up(A_k))), or of up(alpha_k A_k) if alpha_k holds a weight per position."""
     total = np.zeros((height, width))
     for k in range(len(activations)):
-        total += weights[k] * upsample(activations[k], height, width)
+        total += upsample(weights[k] * activations[k], height, width)
     return min_max(np.maximum(total, 0))
 
 
@@ -134,6 +134,15 @@ def plus_plus(a: np.ndarray, g1: np.ndarray, g2: np.ndarray, g3: np.ndarray) -> 
                 if denominator != 0:
                     alpha[k] += g2[k, i, j] / denominator * max(g1[k, i, j], 0)
     return alpha
+
+
+def layer_cam(net: Split, x: np.ndarray, target: int) -> np.ndarray:
+    """alpha_kij = ReLU(dS/dA_kij)."""
+    g = net.gradient(x, target)
+    weights = np.zeros_like(g)
+    for position in np.ndindex(g.shape):
+        weights[position] = max(g[position], 0)
+    return weights
 
 
 # -------------------------------------------------------------------------------------------------------- score methods
