@@ -51,6 +51,7 @@ METHODS = [
     ("is_cam", {"steps": 3, "baseline": "zeros"}),
     ("is_cam", {"steps": 3, "schedule": "linear", "channel_softmax": True, "normalise": "layer"}),
     ("layer_cam", {}),
+    ("xgrad_cam", {}),
 ]
 SCORE_METHODS = ("score_cam", "ss_cam", "is_cam")
 LARGE = [("grad_cam", {}), ("grad_cam_pp", {}), ("score_cam", {}), ("is_cam", {"steps": 2})]
@@ -268,6 +269,14 @@ def test_ss_cam_without_noise_is_score_cam(bias_free_case, pooled_case):
 
 def test_smooth_grad_cam_pp_without_noise_is_grad_cam_pp(pooled_case):
     same(pooled_case, {"method": "smooth_grad_cam_pp", "sigma": 0, "samples": 2}, {"method": "grad_cam_pp"}, atol=1e-5)
+
+
+def test_xgrad_cam_is_grad_cam_where_the_gradient_is_constant(pooled_case):
+    """Global average pooling and a linear layer follow the layer `relu`."""
+    net = pooled_case.net.with_layer("relu")
+    pair = [iscam.explain(net, pooled_case.images, pooled_case.targets, method) for method in ("xgrad_cam", "grad_cam")]
+    torch.testing.assert_close(*pair, atol=1e-6, rtol=0)
+    differ(pooled_case, {"method": "xgrad_cam"}, {"method": "grad_cam"})
 
 
 @pytest.mark.parametrize("method", SCORE_METHODS)
@@ -636,6 +645,7 @@ def test_the_registries_name_what_they_hold():
         "ss_cam",
         "is_cam",
         "layer_cam",
+        "xgrad_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}
     assert {"insertion", "deletion", "average_drop", "average_increase", "win", "energy"} <= set(iscam.METRICS)

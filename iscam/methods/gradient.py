@@ -1,4 +1,4 @@
-r"""Weights from activations and gradients: CAM, Grad-CAM, Grad-CAM++, Smooth Grad-CAM++ and Layer-CAM.
+r"""Weights from activations and gradients: CAM, Grad-CAM, Grad-CAM++, Smooth Grad-CAM++, Layer-CAM and XGrad-CAM.
 
 In all docstrings, A is the layer's output (K, h, w), S is the logit of the explained class, and g = dS/dA.
 """
@@ -108,6 +108,26 @@ def layer_cam(record: ForwardRecord, options: NoOptions) -> Tensor:
     layers: it scales those of the first layers with tanh and takes the maximum of all. Here `layer` is a single layer.
     """
     return gradient(record).relu()
+
+
+def xgrad_cam(record: ForwardRecord, options: NoOptions) -> Tensor:
+    r"""Return the weights of XGrad-CAM: the mean of the gradient, weighted by the activations,
+
+    α_k = Σ_ij A_kij g_kij / Σ_ij A_kij.
+
+    Where the gradient is constant over the positions, XGrad-CAM equals Grad-CAM. If the activations of a channel sum to
+    0, its weight is 0. The sum may be close to 0 in a layer with negative activations (before a ReLU, or in a vision
+    transformer). The weights are then large and hardly mean anything.
+
+    Returns weights (K,). Raises `InputError` if the logits carry no gradient to the layer.
+
+    Source: Fu et al. 2020, arXiv 2008.02312. The authors' code, pytorch-grad-cam and torch-cam add 1e-6,
+    1e-7 and 1e-8 to the denominator.
+    """
+    g = gradient(record)
+    activations = record.activations.detach().to(g)
+    total = activations.sum((1, 2))
+    return torch.where(total == 0, 0, (activations * g).sum((1, 2)) / total)
 
 
 def gradient(record: ForwardRecord) -> Tensor:

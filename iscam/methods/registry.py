@@ -61,6 +61,7 @@ METHODS: dict[str, Method] = {
         options=IsCamOptions,
     ),
     "layer_cam": Method(gradient.layer_cam, "Layer-CAM", "positive gradient at each position", gradient_passes),
+    "xgrad_cam": Method(gradient.xgrad_cam, "XGrad-CAM", "mean gradient, weighted by the activations", gradient_passes),
 }
 
 #: Maps that do not depend on the network, by name.

@@ -145,6 +145,17 @@ def layer_cam(net: Split, x: np.ndarray, target: int) -> np.ndarray:
     return weights
 
 
+def xgrad_cam(net: Split, x: np.ndarray, target: int) -> np.ndarray:
+    """alpha_k = sum over i, j of A_kij / (sum over a, b of A_kab) dS/dA_kij, and 0 for a channel whose sum is 0."""
+    a, g = net.activations(x), net.gradient(x, target)
+    alpha = np.zeros(len(a))
+    for k in range(len(a)):
+        total = sum(a[k].flat)
+        if total != 0:
+            alpha[k] = sum(a[k, i, j] / total * g[k, i, j] for i, j in np.ndindex(a[k].shape))
+    return alpha
+
+
 # -------------------------------------------------------------------------------------------------------- score methods
 
 
