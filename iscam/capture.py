@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -143,12 +144,19 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
 
 
 @contextmanager
-def replacing(model: nn.Module, layer: str, read: Callable[[Any], Reading], activations: Tensor) -> Iterator[None]:
-    """Replace the output of a layer with `activations` (batch, K, h, w) during forward passes inside the block."""
-    thread = threading.get_ident()
+def replacing(
+    model: nn.Module, layer: str, read: Callable[[Any], Reading], activations: Tensor, run: int
+) -> Iterator[None]:
+    """Replace the output of a layer with `activations` (batch, K, h, w) during one forward pass inside the block.
+
+    If the layer runs several times, only the output of its `run`-th run is replaced. `run` starts at 1.
+    """
+    runs, thread = itertools.count(1), threading.get_ident()
 
     def swap(module: nn.Module, args: Any, output: Any) -> Tensor | None:
-        return read(output).to_output(activations, output) if threading.get_ident() == thread else None
+        if threading.get_ident() != thread or next(runs) != run:
+            return None
+        return read(output).to_output(activations, output)
 
     with hook_on(model, layer, swap), eval_mode(model):
         yield

@@ -47,7 +47,7 @@ class Reading:
     width: int
     layout: Layout  # the explicit layout for this reading
     to_maps: Callable[[Tensor], Tensor]
-    to_output: Callable[[Tensor, Tensor], Tensor]  # takes maps and the layer's output, whose prefix tokens are kept
+    to_output: Callable[[Tensor, Tensor], Tensor]  # takes maps and the layer's output, whose other values are kept
 
     @property
     def kind(self) -> str:
@@ -196,7 +196,8 @@ def tokens_reading(prefix: int, height: int, width: int, channels: int) -> Readi
         return x[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
 
     def to_output(maps: Tensor, x: Tensor) -> Tensor:
-        return torch.cat([x[:, :prefix].detach(), maps.flatten(2).transpose(1, 2)], 1)
+        kept = x[:, :prefix].detach().expand(len(maps), -1, -1)
+        return torch.cat([kept, maps.flatten(2).transpose(1, 2)], 1)
 
     return Reading(channels, height, width, "tokens", to_maps, to_output)
 
@@ -266,7 +267,8 @@ def function_reading(function: Callable[[Tensor], Tensor], layer: str, output: T
         )
 
     def to_output(maps: Tensor, x: Tensor) -> Tensor:
-        return RearrangedGradient.apply(maps, x.detach(), function)
+        places = read_places(function, x)
+        return x.detach().flatten().index_put((places,), maps.flatten().to(x)).view_as(x)
 
     _, channels, height, width = maps.shape
     return Reading(channels, height, width, function, function, to_output)
@@ -286,17 +288,11 @@ def rearranges(function: Callable[[Tensor], Tensor], output: Tensor) -> bool:
     )
 
 
-class RearrangedGradient(torch.autograd.Function):
-    """The layer's output as a function of the maps that the user's `layout` function returns for it.
+def read_places(function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+    """Return the places in the flat output from which the function reads the values of the maps, in the maps' order.
 
-    The function only rearranges or selects values, so it also converts the gradient of the output to that of the maps.
+    Each place is read as two digits, because the function may convert to float32, which cannot hold large integers.
     """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, output: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.function = function
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.function(gradients[0]), None, None
+    places = torch.arange(output.numel(), device=output.device).view(output.shape)
+    high, low = (function(digit.float()).flatten().long() for digit in (places // MOST_NUMBERS, places % MOST_NUMBERS))
+    return high * MOST_NUMBERS + low

@@ -35,6 +35,7 @@ class ForwardRecord:
     target: int  # the explained class
     activations: Tensor  # A (K, h, w), a leaf of autograd's graph on which the logits depend
     logits: Tensor  # S (classes,)
+    runs: int = 1  # number of times that the layer ran; A is its last output
 
 
 def forward_record(net: Network, image: Tensor, target: int | None = None) -> ForwardRecord:
@@ -66,7 +67,7 @@ def forward_record(net: Network, image: Tensor, target: int | None = None) -> Fo
         target = int(logits.argmax())
     if not 0 <= target < len(logits):
         raise InputError(f"target {target} is out of range: the model has classes 0 to {len(logits) - 1}")
-    return ForwardRecord(net, image, target, activations, logits)
+    return ForwardRecord(net, image, target, activations, logits, recorded.runs)
 
 
 def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
@@ -86,16 +87,22 @@ def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
     return recorded, logits
 
 
-def logits_with(record: ForwardRecord, activations: Tensor) -> Tensor:
+def logits_with(record: ForwardRecord, activations: Tensor, one_image: bool = False) -> Tensor:
     """Compute the logits (n, classes) that the record's image would have with these activations (n, K, h, w).
+
+    The network runs on n copies of the image, and the last output of the layer is replaced. With `one_image`, it runs
+    on a single copy, so only the part behind the layer computes n results. This needs a network whose operations behind
+    the layer combine n rows with one (`iscam.engine.behind` checks it).
 
     If gradients are enabled, the logits have gradients with respect to the activations.
 
     Raises InputError if the model fails.
     """
-    net, images = record.net, record.image.expand(len(activations), *record.image.shape)
-    with model_errors(images), replacing(net.model, net.layer, reader(net, images), activations):
-        return checked_finite(net.read_output(call_model(net.model, images), len(images)))
+    net, copies = record.net, 1 if one_image else len(activations)
+    images = record.image.expand(copies, *record.image.shape)
+    own = activations.clone()  # an in-place operation behind the layer must not change the caller's activations
+    with model_errors(images), replacing(net.model, net.layer, reader(net, images), own, record.runs):
+        return checked_finite(net.read_output(call_model(net.model, images), len(activations)))
 
 
 def reader(net: Network, images: Tensor) -> Callable[[Any], Reading]:

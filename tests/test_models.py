@@ -519,13 +519,14 @@ def test_tokens_keep_their_prefix():
         assert record.activations.is_leaf
 
 
+@pytest.mark.parametrize("one_image", [False, True])
 @pytest.mark.parametrize("build", [lambda: Cnn(), swin, vit])
-def test_logits_with_replaced_activations(build):
+def test_logits_with_replaced_activations(build, one_image):
     model, image = seeded(build), smooth_images(1, 64, 64)[0]
     record = forward_record(iscam.Network(model), image, 2)
     with torch.no_grad():
-        same = logits_with(record, record.activations[None].expand(3, *record.activations.shape))
-        other = logits_with(record, torch.zeros_like(record.activations)[None])
+        same = logits_with(record, record.activations[None].expand(3, *record.activations.shape), one_image)
+        other = logits_with(record, torch.zeros_like(record.activations)[None], one_image)
     torch.testing.assert_close(same, record.logits.detach().expand(3, 5), atol=1e-5, rtol=0)
     assert (other - record.logits).abs().max() > 1e-3
 
