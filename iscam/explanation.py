@@ -222,7 +222,7 @@ def warn_of_zero_map(record: ForwardRecord, weights: Tensor) -> None:
 
 
 def warn_of_many_passes(record: ForwardRecord, method: Method, options: Any, count: int) -> None:
-    passes = count * method.passes(len(record.activations), options)
+    passes = count * method.cost(len(record.activations), record.activations[0].numel(), options)
     many = passes > MANY_PASSES and record.net.device.type == "cpu"
     if many and record.net.caches.first_time("many passes"):
         fewer = "nodes=5 takes a third of the passes" if hasattr(options, "nodes") else "method='grad_cam' takes 3"

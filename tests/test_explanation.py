@@ -107,7 +107,7 @@ def test_details_hold_the_same_maps(net, method):
     assert found.method == method
     assert set(found.options) == set({**METHODS, **CONTROLS}[method].option_names)
     assert found.raw.shape == found.maps.shape
-    assert (found.weights is None) == (method in CONTROLS)
+    assert (found.weights is None) == ({**METHODS, **CONTROLS}[method].kind == "map")
 
 
 @ZERO_MAPS
@@ -255,15 +255,16 @@ def test_every_entry_is_complete(method):
         ("is_cam", {}, 121),
         ("is_cam", {"nodes": 4}, 33),
         ("is_cam", {"schedule": [0.5, 1.0]}, 17),
+        ("recipro_cam", {}, 54),
     ],
 )
 def test_passes_of_a_method(method, options, passes):
-    assert METHODS[method].passes(8, METHODS[method].parse(options)) == passes
+    assert METHODS[method].cost(8, 49, METHODS[method].parse(options)) == passes
 
 
 def test_the_registries_name_what_they_hold():
     papers = ["cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam"]
-    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam"]
+    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam", "recipro_cam"]
     assert list(CONTROLS) == ["identity", "random"]
 
 

@@ -53,6 +53,10 @@ METHODS = [
     ("layer_cam", {}),
     ("xgrad_cam", {}),
 ]
+MAP_METHODS = [
+    ("recipro_cam", {}),
+    ("recipro_cam", {"score": "logit", "gaussian": True}),
+]
 SCORE_METHODS = ("score_cam", "ss_cam", "is_cam")
 LARGE = [("grad_cam", {}), ("grad_cam_pp", {}), ("score_cam", {}), ("is_cam", {"steps": 2})]
 
@@ -87,6 +91,17 @@ def agree(case: Case, method: str, options: dict, device: str = "cpu") -> None:
 @pytest.mark.parametrize("name", ["bias-free", "pooled"])
 def test_fast_code_is_the_equation(name, method, options):
     agree(CASES[name](), method, options)
+
+
+@pytest.mark.parametrize(("method", "options"), MAP_METHODS, ids=name_of)
+@pytest.mark.parametrize("name", ["bias-free", "pooled"])
+def test_map_is_the_equation(name, method, options):
+    case = CASES[name]()
+    maps = iscam.explain(case.net, case.images, case.targets, method, **options)
+    for image, target, saliency_map in zip(case.images, case.targets.tolist(), maps, strict=True):
+        expected = getattr(reference, method)(case.split, array(image), target, **options)
+        assert expected.max() == 1
+        assert_allclose(array(saliency_map), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("method", "options"), LARGE, ids=name_of)
@@ -646,6 +661,7 @@ def test_the_registries_name_what_they_hold():
         "is_cam",
         "layer_cam",
         "xgrad_cam",
+        "recipro_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}
     assert {"insertion", "deletion", "average_drop", "average_increase", "win", "energy"} <= set(iscam.METRICS)

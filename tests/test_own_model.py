@@ -205,14 +205,14 @@ def test_own_model_message_is_the_librarys(message: str, cause: Callable[[], obj
 
 
 def cost(method: iscam.Method) -> str:
-    """Forward passes per map as a formula of the number of channels."""
-    fixed, per_channel = (method.passes(channels, method.options()) for channels in (0, 1))
-    factor = per_channel - fixed
-    return f"${factor if factor > 1 else ''}K + {fixed}$" if factor else f"{fixed}"
+    """Forward passes per map as a formula of the number of channels or positions."""
+    fixed, with_one = (method.passes(count, method.options()) for count in (0, 1))
+    factor, count = with_one - fixed, "K" if method.cost_of == "channel" else "hw"
+    return f"${factor if factor > 1 else ''}{count} + {fixed}$" if factor else f"{fixed}"
 
 
 def test_own_model_costs_are_the_registrys() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\$?[\dK +]+\$?) \|", PAGE, re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (\$?[\dKhw +]+\$?) \|", PAGE, re.M)
     assert dict(rows) == {name: cost(method) for name, method in iscam.METHODS.items()}
 
 

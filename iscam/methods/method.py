@@ -23,8 +23,9 @@ class Method:
       per channel and position. With `kind="map"` it returns a map (height, width) in [0, 1].
     - `title` is the method's name for readers. `summary` is one line on the origin of the weights.
     - `options` is a frozen dataclass. Its fields are the valid options, and its constructor checks their values.
-    - `passes` returns the number of forward passes of one map, given the number of channels and the options. A backward
-      pass counts as two forward passes.
+    - `passes` returns the number of forward passes of one map, given the number of channels K and the options. A
+      backward pass counts as two forward passes, and a pass through a part of the network counts as one.
+    - With `cost_of="position"`, `passes` takes the number of positions h w of the layer in place of K.
 
     A method that is called with keyword options is applied to a record: `METHODS["is_cam"](record, steps=10)`.
     """
@@ -35,6 +36,7 @@ class Method:
     passes: Callable[[int, Any], int]
     options: type = NoOptions
     kind: Literal["weights", "map"] = "weights"
+    cost_of: Literal["channel", "position"] = "channel"
 
     @property
     def option_names(self) -> list[str]:
@@ -51,6 +53,10 @@ class Method:
             if option not in self.option_names:
                 raise unknown_choice(f"option of {name or self.title}", option, self.option_names or ["none"])
         return self.options(**options)
+
+    def cost(self, channels: int, positions: int, options: Any) -> int:
+        """Return the number of forward passes of one map of a layer with K `channels` and h w `positions`."""
+        return self.passes(channels if self.cost_of == "channel" else positions, options)
 
     def __call__(self, record: ForwardRecord, **options: Any) -> Tensor:
         return self.function(record, self.parse(options))

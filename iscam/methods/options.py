@@ -77,6 +77,22 @@ class SmoothOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReciproOptions:
+    """Options of `recipro_cam`: `score` and `batch_size` as in `iscam.engine.scoring.Scoring`, and `gaussian`.
+
+    - `gaussian`: spread the activations of the kept position over its 3x3 neighbours.
+    """
+
+    score: str = "probability"
+    gaussian: bool = False
+    batch_size: str | int = "auto"
+
+    def __post_init__(self) -> None:
+        Scoring(score=self.score, batch_size=self.batch_size)  # raises InputError for invalid values
+        check_choice("gaussian", self.gaussian, (False, True))
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomOptions:
     """Option of the control `random`: the `seed` of its noise."""
 
@@ -108,3 +124,4 @@ class MethodOptions(TypedDict, total=False):
     samples: int
     sigma: float
     seed: int
+    gaussian: bool

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from iscam.methods import controls, gradient, score
+from iscam.methods import ablation, controls, gradient, score
 from iscam.methods.method import Method
-from iscam.methods.options import IsCamOptions, RandomOptions, ScoreOptions, SmoothOptions, SsCamOptions
+from iscam.methods.options import (
+    IsCamOptions,
+    RandomOptions,
+    ReciproOptions,
+    ScoreOptions,
+    SmoothOptions,
+    SsCamOptions,
+)
 from iscam.methods.schedules import quadrature
 
 #: Cost of a gradient in passes: one forward pass, and one backward pass that takes about twice as much work.
 GRADIENT_PASSES = 3
+
+#: Cost of the check whether the part of a network behind the layer can run alone, in passes.
+CHECK_PASSES = 4
 
 
 def one_pass(channels: int, options: object) -> int:
@@ -33,6 +43,10 @@ def ss_cam_passes(channels: int, options: SsCamOptions) -> int:
 
 def is_cam_passes(channels: int, options: IsCamOptions) -> int:
     return 1 + channels * len(quadrature(options.steps, options.schedule, options.nodes)[0])
+
+
+def recipro_passes(positions: int, options: ReciproOptions) -> int:
+    return 1 + CHECK_PASSES + positions
 
 
 #: The methods by name.
@@ -62,6 +76,15 @@ METHODS: dict[str, Method] = {
     ),
     "layer_cam": Method(gradient.layer_cam, "Layer-CAM", "positive gradient at each position", gradient_passes),
     "xgrad_cam": Method(gradient.xgrad_cam, "XGrad-CAM", "mean gradient, weighted by the activations", gradient_passes),
+    "recipro_cam": Method(
+        ablation.recipro_cam,
+        "Recipro-CAM",
+        "probability if one position is kept",
+        recipro_passes,
+        options=ReciproOptions,
+        kind="map",
+        cost_of="position",
+    ),
 }
 
 #: Maps that do not depend on the network, by name.

@@ -28,19 +28,20 @@ COMPILE_FROM = {"cpu": 100_000, "cuda": 2_000_000}
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
-def passes(study: Study, channels: int) -> pd.DataFrame:
+def passes(study: Study, channels: int, positions: int = 49) -> pd.DataFrame:
     """Count the forward passes that one image takes.
 
     Returns a frame with one row per method of the study and the columns method, map, metrics and total. `channels` is
-    K. The numbers are upper bounds, because constant channels need no pass. A gradient counts as two additional passes.
-    Two or three passes per image that all methods share are not counted.
+    K, and `positions` is h w, which matters only for Recipro-CAM. The numbers are upper bounds, because constant
+    channels need no pass. A gradient counts as two additional passes. Two or three passes per image that all methods
+    share are not counted.
     """
     metrics = [call.metric for call in study.metric_calls]
     maps = 1 + any(Need.MAPS_AGAIN in metric.needs for metric in metrics)
     confidences = any(Need.CONFIDENCE in metric.needs for metric in metrics)
     of_metrics = confidences + sum(metric.passes for metric in metrics)
     rows = [
-        {"method": name, "map": maps * map_passes(entry, channels), "metrics": of_metrics}
+        {"method": name, "map": maps * map_passes(entry, channels, positions), "metrics": of_metrics}
         for name, entry in study.method_entries.items()
     ]
     frame = pd.DataFrame(rows)
@@ -48,11 +49,11 @@ def passes(study: Study, channels: int) -> pd.DataFrame:
     return frame
 
 
-def map_passes(entry: MethodEntry, channels: int) -> int:
+def map_passes(entry: MethodEntry, channels: int, positions: int) -> int:
     """Return the number of forward passes of one map."""
     if entry.drawn_control:
         return 1
-    return {**METHODS, **CONTROLS}[entry.method].passes(channels, entry.options)
+    return {**METHODS, **CONTROLS}[entry.method].cost(channels, positions, entry.options)
 
 
 def passes_per_network(study: Study, channels: Mapping[str, int], images: int) -> int:

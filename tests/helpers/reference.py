@@ -35,9 +35,13 @@ class Split:
             return self.front(torch.tensor(x, dtype=torch.float64)[None])[0].clone().numpy()
 
     def probability(self, x: np.ndarray, target: int) -> float:
-        logits = self.logits(x)
-        exponentials = [math.exp(s - max(logits)) for s in logits]
-        return exponentials[target] / sum(exponentials)
+        return softmax(self.logits(x))[target]
+
+    def score_behind(self, a: np.ndarray, target: int, score: str) -> float:
+        """The score of activations A."""
+        with torch.no_grad():
+            logits = self.back(torch.tensor(a)[None])[0].numpy()
+        return softmax(logits)[target] if score == "probability" else float(logits[target])
 
     def logit(self, x: np.ndarray, target: int) -> float:
         return float(self.logits(x)[target])
@@ -47,6 +51,11 @@ class Split:
         a = torch.tensor(self.activations(x), requires_grad=True)
         self.back(a[None].clone())[0, target].backward()
         return a.grad.numpy()
+
+
+def softmax(logits: np.ndarray) -> list[float]:
+    exponentials = [math.exp(s - max(logits)) for s in logits]
+    return [each / sum(exponentials) for each in exponentials]
 
 
 def split(model: nn.Module, front: Callable, back: Callable) -> Split:
@@ -154,6 +163,28 @@ def xgrad_cam(net: Split, x: np.ndarray, target: int) -> np.ndarray:
         if total != 0:
             alpha[k] = sum(a[k, i, j] / total * g[k, i, j] for i, j in np.ndindex(a[k].shape))
     return alpha
+
+
+# ------------------------------------------------------------------------------------------------- changed activations
+
+
+def recipro_cam(
+    net: Split, x: np.ndarray, target: int, *, score: str = "probability", gaussian: bool = False
+) -> np.ndarray:
+    """The map: one position of A at a time is kept, or spread over its neighbours that lie inside the layer."""
+    a = net.activations(x)
+    scores = np.zeros(a.shape[1:])
+    for i, j in np.ndindex(scores.shape):
+        kept = np.zeros_like(a)
+        if gaussian:
+            for di, dj in np.ndindex(3, 3):
+                row, column = i + di - 1, j + dj - 1
+                if 0 <= row < a.shape[1] and 0 <= column < a.shape[2]:
+                    kept[:, row, column] = a[:, i, j] * (2 - abs(di - 1)) * (2 - abs(dj - 1)) / 16
+        else:
+            kept[:, i, j] = a[:, i, j]
+        scores[i, j] = net.score_behind(kept, target, score)
+    return min_max(upsample(scores, *x.shape[1:]))
 
 
 # -------------------------------------------------------------------------------------------------------- score methods
