@@ -142,6 +142,8 @@ OPTIONS = [
     ("smooth_grad_cam_pp", {"sigma": -0.1}, "sigma"),
     ("smooth_grad_cam_pp", {"seed": -1}, "seed"),
     ("random", {"seed": -1}, "seed"),
+    ("ablation_cam", {"score": "odds"}, "probability, logit"),
+    ("ablation_cam", {"batch_size": 0}, "batch_size"),
     ("recipro_cam", {"gaussian": 1}, "gaussian must be one of False, True"),
     ("recipro_cam", {"score": "odds"}, "probability, logit"),
     ("recipro_cam", {"batch_size": 0}, "batch_size"),
@@ -183,7 +185,8 @@ UNKNOWN = {
     "score_cam": ["score", "channel_softmax", "baseline", "normalise", "precision", "compile", "batch_size"],
     "ss_cam": ["samples", "sigma", "seed", "score", "batch_size"],
     "is_cam": ["steps", "schedule", "nodes", "score", "batch_size"],
-    "recipro_cam": ["score", "gaussian", "batch_size"],
+    "ablation_cam": ["score", "batch_size"],
+    "recipro_cam": ["score", "batch_size", "gaussian"],
 }
 
 

@@ -255,6 +255,7 @@ def test_every_entry_is_complete(method):
         ("is_cam", {}, 121),
         ("is_cam", {"nodes": 4}, 33),
         ("is_cam", {"schedule": [0.5, 1.0]}, 17),
+        ("ablation_cam", {}, 14),
         ("recipro_cam", {}, 54),
     ],
 )
@@ -264,7 +265,7 @@ def test_passes_of_a_method(method, options, passes):
 
 def test_the_registries_name_what_they_hold():
     papers = ["cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam"]
-    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam", "recipro_cam"]
+    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam", "ablation_cam", "recipro_cam"]
     assert list(CONTROLS) == ["identity", "random"]
 
 

@@ -52,6 +52,8 @@ METHODS = [
     ("is_cam", {"steps": 3, "schedule": "linear", "channel_softmax": True, "normalise": "layer"}),
     ("layer_cam", {}),
     ("xgrad_cam", {}),
+    ("ablation_cam", {}),
+    ("ablation_cam", {"score": "probability"}),
 ]
 MAP_METHODS = [
     ("recipro_cam", {}),
@@ -247,6 +249,34 @@ def test_cam_refuses_a_head_that_pools_otherwise():
     model = Head(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(7, 4)).eval()
     with pytest.raises(iscam.InputError, match="average pooling"):
         iscam.explain(iscam.Network(model, "features"), smooth_images(1, 15, 12), method="cam")
+
+
+def test_ablation_of_one_channel_is_its_share_of_a_linear_logit():
+    """Behind the layer, the network of `ByHand` is linear, so y_k = y - sum of g_k A_k."""
+    found = weights_of(iscam.Network(ByHand(), "layer"), HAND_IMAGE, 0, "ablation_cam")
+    y = np.array([1 + 4 + 9 + 16, 0 - 2])  # of each channel
+    assert_allclose(found, y / y.sum(), rtol=1e-5)
+
+
+def test_ablation_cam_divides_by_a_logit_of_any_sign(pooled_case):
+    """The published quotient. With a negative logit, a channel whose loss lowers the logit has a negative weight."""
+    image = pooled_case.images[0]
+    target = int(pooled_case.net(image[None]).argmin())
+    y = pooled_case.split.logit(array(image), target)
+    expected = reference.ablation_cam(pooled_case.split, array(image), target)
+    assert y < 0
+    assert_allclose(weights_of(pooled_case.net, image, target, "ablation_cam"), expected, atol=1e-5)
+
+
+def test_ablation_cam_of_a_logit_of_zero_has_no_weights():
+    assert (weights_of(iscam.Network(ByHand(), "layer"), HAND_IMAGE, 1, "ablation_cam") == 0).all()
+
+
+def test_ablation_cam_of_a_dead_channel_is_0(bias_free_case):
+    activations = bias_free_case.split.activations(array(bias_free_case.images[0]))
+    weights = weights_of(bias_free_case.net, bias_free_case.images[0], 2, "ablation_cam")
+    assert ((weights == 0) == ~activations.any((1, 2))).all()
+    assert weights[3] == 0
 
 
 # ----------------------------------------------------------------------------------------------------------- identities
@@ -661,6 +691,7 @@ def test_the_registries_name_what_they_hold():
         "is_cam",
         "layer_cam",
         "xgrad_cam",
+        "ablation_cam",
         "recipro_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}

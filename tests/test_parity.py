@@ -1,6 +1,7 @@
 """Agreement with torch-cam and pytorch-grad-cam for the methods that they compute in the same way.
 
 With torch-cam: Score-CAM, IS-CAM and SS-CAM. With both: Layer-CAM and XGrad-CAM.
+With pytorch-grad-cam: Ablation-CAM.
 
 torch-cam scales masks before upsampling, scores logits and takes a softmax across channels. Its baseline, the logit of
 the complete image, cancels in that softmax. It returns maps at the resolution of the layer. Its Grad-CAM++ is no
@@ -94,6 +95,7 @@ def test_channel_softmax_matters_in_this_comparison():
 PEERS = {
     "layer_cam": (torchcam.LayerCAM, pytorch_grad_cam.LayerCAM),
     "xgrad_cam": (torchcam.XGradCAM, pytorch_grad_cam.XGradCAM),
+    "ablation_cam": (None, pytorch_grad_cam.AblationCAM),
 }
 
 #: Networks and layers whose output is not negative. Both libraries return maps at the resolution of the layer, after

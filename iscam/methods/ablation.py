@@ -1,4 +1,4 @@
-r"""Recipro-CAM, which changes the activations of the layer and runs the part of the network behind it.
+r"""Ablation-CAM and Recipro-CAM, which change the activations of the layer and run the part of the network behind it.
 
 In all docstrings, A is the layer's output (K, h, w), and C(.) is the probability (or logit) of the explained class.
 """
@@ -12,11 +12,41 @@ from torch import Tensor
 from iscam.engine.behind import activation_scores
 from iscam.engine.scoring import Scoring
 from iscam.maps import is_constant, min_max, upsample
-from iscam.methods.options import ReciproOptions
+from iscam.methods.options import AblationOptions, ReciproOptions
 from iscam.record import ForwardRecord
 
 #: The Gaussian of Recipro-CAM's paper, which sums to 1.
 GAUSSIAN = ((1 / 16, 1 / 8, 1 / 16), (1 / 8, 1 / 4, 1 / 8), (1 / 16, 1 / 8, 1 / 16))
+
+
+def ablation_cam(record: ForwardRecord, options: AblationOptions) -> Tensor:
+    r"""Return the weights of Ablation-CAM: the relative loss of the score if one channel is set to zero,
+
+    α_k = (y - y_k) / y,
+
+    where y = C(A) is the class's logit, and y_k is the logit without channel k.
+
+    Only the part of the network behind the layer runs for each channel, if the network allows it. A channel of zeros
+    has weight 0 and costs no pass. If y = 0, all weights are 0. If y < 0, the quotient changes its sign, so the map shows
+    evidence against the class; `score="probability"` avoids this.
+
+    Returns weights (K,).
+
+    Source: Desai and Ramaswamy 2020, doi 10.1109/WACV45572.2020.9093360. pytorch-grad-cam sets the channel to a large
+    negative number instead of zero if the layer has negative activations.
+    """
+    activations = record.activations.detach()
+    channels = activations.flatten(1).any(1).nonzero()[:, 0]
+    kept = activations.new_ones(1 + len(channels), len(activations))  # in pass 0, all channels are kept
+    kept[torch.arange(1, len(kept), device=kept.device), channels] = 0
+
+    def ablated(passes: range) -> Tensor:
+        return activations * kept[passes.start : passes.stop, :, None, None]
+
+    scoring = Scoring(score=options.score, batch_size=options.batch_size)
+    y, y_k = activation_scores(record, ablated, len(kept), scoring).split([1, len(channels)])
+    losses = torch.where(y == 0, 0, (y - y_k) / y)
+    return losses.new_zeros(len(activations)).index_put_((channels,), losses)
 
 
 def recipro_cam(record: ForwardRecord, options: ReciproOptions) -> Tensor:

@@ -77,7 +77,18 @@ class SmoothOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReciproOptions:
+class AblationOptions:
+    """Options of `ablation_cam`: `score` and `batch_size` as in `iscam.engine.scoring.Scoring`."""
+
+    score: str = "logit"
+    batch_size: str | int = "auto"
+
+    def __post_init__(self) -> None:
+        Scoring(score=self.score, batch_size=self.batch_size)  # raises InputError for invalid values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReciproOptions(AblationOptions):
     """Options of `recipro_cam`: `score` and `batch_size` as in `iscam.engine.scoring.Scoring`, and `gaussian`.
 
     - `gaussian`: spread the activations of the kept position over its 3x3 neighbours.
@@ -85,10 +96,9 @@ class ReciproOptions:
 
     score: str = "probability"
     gaussian: bool = False
-    batch_size: str | int = "auto"
 
     def __post_init__(self) -> None:
-        Scoring(score=self.score, batch_size=self.batch_size)  # raises InputError for invalid values
+        super().__post_init__()
         check_choice("gaussian", self.gaussian, (False, True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from iscam.methods import ablation, controls, gradient, score
 from iscam.methods.method import Method
 from iscam.methods.options import (
+    AblationOptions,
     IsCamOptions,
     RandomOptions,
     ReciproOptions,
@@ -45,6 +46,10 @@ def is_cam_passes(channels: int, options: IsCamOptions) -> int:
     return 1 + channels * len(quadrature(options.steps, options.schedule, options.nodes)[0])
 
 
+def ablation_passes(channels: int, options: AblationOptions) -> int:
+    return 2 + CHECK_PASSES + channels
+
+
 def recipro_passes(positions: int, options: ReciproOptions) -> int:
     return 1 + CHECK_PASSES + positions
 
@@ -76,6 +81,13 @@ METHODS: dict[str, Method] = {
     ),
     "layer_cam": Method(gradient.layer_cam, "Layer-CAM", "positive gradient at each position", gradient_passes),
     "xgrad_cam": Method(gradient.xgrad_cam, "XGrad-CAM", "mean gradient, weighted by the activations", gradient_passes),
+    "ablation_cam": Method(
+        ablation.ablation_cam,
+        "Ablation-CAM",
+        "logit lost without the channel",
+        ablation_passes,
+        options=AblationOptions,
+    ),
     "recipro_cam": Method(
         ablation.recipro_cam,
         "Recipro-CAM",

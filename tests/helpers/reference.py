@@ -168,6 +168,18 @@ def xgrad_cam(net: Split, x: np.ndarray, target: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- changed activations
 
 
+def ablation_cam(net: Split, x: np.ndarray, target: int, *, score: str = "logit") -> np.ndarray:
+    """alpha_k = (y - y_k) / y."""
+    a = net.activations(x)
+    y = net.score_behind(a, target, score)
+    alpha = np.zeros(len(a))
+    for k in range(len(a)):
+        without = a.copy()
+        without[k] = 0
+        alpha[k] = (y - net.score_behind(without, target, score)) / y
+    return alpha
+
+
 def recipro_cam(
     net: Split, x: np.ndarray, target: int, *, score: str = "probability", gaussian: bool = False
 ) -> np.ndarray:
