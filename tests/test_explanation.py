@@ -255,6 +255,8 @@ def test_every_entry_is_complete(method):
         ("is_cam", {}, 121),
         ("is_cam", {"nodes": 4}, 33),
         ("is_cam", {"schedule": [0.5, 1.0]}, 17),
+        ("score_cam", {"channels": 3}, 4),
+        ("is_cam", {"channels": 100, "steps": 2}, 17),
         ("ablation_cam", {}, 14),
         ("recipro_cam", {}, 54),
     ],

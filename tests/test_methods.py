@@ -50,6 +50,9 @@ METHODS = [
     ("is_cam", {"steps": 4, "score": "logit", "channel_softmax": True, "normalise": "layer"}),
     ("is_cam", {"steps": 3, "baseline": "zeros"}),
     ("is_cam", {"steps": 3, "schedule": "linear", "channel_softmax": True, "normalise": "layer"}),
+    ("score_cam", {"channels": 3}),
+    ("ss_cam", {"samples": 2, "channels": 2, "baseline": "zeros"}),
+    ("is_cam", {"steps": 3, "channels": 4, "channel_softmax": True}),
     ("layer_cam", {}),
     ("xgrad_cam", {}),
     ("ablation_cam", {}),
@@ -322,6 +325,22 @@ def test_xgrad_cam_is_grad_cam_where_the_gradient_is_constant(pooled_case):
     pair = [iscam.explain(net, pooled_case.images, pooled_case.targets, method) for method in ("xgrad_cam", "grad_cam")]
     torch.testing.assert_close(*pair, atol=1e-6, rtol=0)
     differ(pooled_case, {"method": "xgrad_cam"}, {"method": "grad_cam"})
+
+
+@pytest.mark.parametrize("method", SCORE_METHODS)
+@pytest.mark.parametrize("channels", [8, 100])
+def test_as_many_channels_as_the_layer_has_are_all_channels(bias_free_case, method, channels):
+    options = {"method": method} | ({"samples": 2} if method == "ss_cam" else {})
+    maps = [iscam.explain(bias_free_case.net, bias_free_case.images, **options, channels=n) for n in (None, channels)]
+    assert torch.equal(*maps)
+
+
+def test_few_channels_cost_few_passes(bias_free_case):
+    arguments = {"images": bias_free_case.images[:1], "method": "score_cam"}
+    assert len(inputs_of(bias_free_case.net, channels=3, **arguments)) == 3
+    weights = weights_of(bias_free_case.net, bias_free_case.images[0], 2, "score_cam", channels=3)
+    spread = bias_free_case.split.activations(array(bias_free_case.images[0])).std((1, 2))
+    assert set(weights.nonzero()[0]) == set(spread.argsort()[-3:])
 
 
 @pytest.mark.parametrize("method", SCORE_METHODS)

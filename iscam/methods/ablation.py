@@ -27,8 +27,8 @@ def ablation_cam(record: ForwardRecord, options: AblationOptions) -> Tensor:
     where y = C(A) is the class's logit, and y_k is the logit without channel k.
 
     Only the part of the network behind the layer runs for each channel, if the network allows it. A channel of zeros
-    has weight 0 and costs no pass. If y = 0, all weights are 0. If y < 0, the quotient changes its sign, so the map shows
-    evidence against the class; `score="probability"` avoids this.
+    has weight 0 and costs no pass. If y = 0, all weights are 0. If y < 0, the quotient changes its sign, so the map
+    shows evidence against the class; `score="probability"` avoids this.
 
     Returns weights (K,).
 

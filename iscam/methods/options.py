@@ -25,17 +25,22 @@ class ScoreOptions(Scoring):
     - `channel_softmax`: apply a softmax to the weights across channels, as in the Score-CAM paper's Algorithm 1.
     - `baseline`: "zeros" subtracts C(0), the score of the mean-grey image. It has no effect with a channel softmax.
     - `normalise`: scale the masks to [0, 1] after upsampling ("upsampled") or before upsampling ("layer").
+    - `channels`: score only this number of channels, those of largest standard deviation over the positions, as in
+      Faster Score-CAM. All other channels have weight 0. None scores all channels.
     """
 
     channel_softmax: bool = False
     baseline: str | None = None
     normalise: str = "upsampled"
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("channel_softmax", self.channel_softmax, (False, True))
         check_choice("baseline", self.baseline, BASELINES)
         check_choice("normalise", self.normalise, NORMALISATIONS)
+        if self.channels is not None:
+            check_int("channels", self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +130,7 @@ class MethodOptions(TypedDict, total=False):
     channel_softmax: bool
     baseline: str | None
     normalise: str
+    channels: int | None
     precision: str
     compile: bool
     batch_size: str | int

@@ -34,16 +34,21 @@ def smooth_passes(channels: int, options: SmoothOptions) -> int:
     return GRADIENT_PASSES * (1 + options.samples)
 
 
+def scored(channels: int, options: ScoreOptions) -> int:
+    """Return the number of channels that a score method scores."""
+    return channels if options.channels is None else min(channels, options.channels)
+
+
 def score_passes(channels: int, options: ScoreOptions) -> int:
-    return 1 + channels
+    return 1 + scored(channels, options)
 
 
 def ss_cam_passes(channels: int, options: SsCamOptions) -> int:
-    return 1 + channels * options.samples
+    return 1 + scored(channels, options) * options.samples
 
 
 def is_cam_passes(channels: int, options: IsCamOptions) -> int:
-    return 1 + channels * len(quadrature(options.steps, options.schedule, options.nodes)[0])
+    return 1 + scored(channels, options) * len(quadrature(options.steps, options.schedule, options.nodes)[0])
 
 
 def ablation_passes(channels: int, options: AblationOptions) -> int:

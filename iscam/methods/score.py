@@ -101,10 +101,10 @@ def channel_weights(
     shape (N, R), the result holds R sums of the same scores, (K, R). `perturb` adds the noise ε. Without noise, the
     first convolution is computed once for several t.
 
-    Constant channels have weight 0 and need no pass.
+    Constant channels, and those that `options.channels` leaves out, have weight 0 and need no pass.
     """
     activations = record.activations.detach()
-    channels = active(activations).nonzero()[:, 0]
+    channels = scored_channels(activations, options.channels)
     inputs = MaskedInputs(record, activations[channels], channels.tolist(), t, options, perturb)
     scores = inputs.scores()
     if options.baseline == "zeros":  # before the sum, so that the weights of a network that ignores its input are 0
@@ -113,6 +113,19 @@ def channel_weights(
     if options.channel_softmax:
         weights = weights.softmax(0)
     return weights.new_zeros(len(activations), *weights.shape[1:]).index_put_((channels,), weights)
+
+
+def scored_channels(activations: Tensor, most: int | None) -> Tensor:
+    """Return the numbers of the channels that are not constant, at most `most` of them.
+
+    If there are more, those of largest standard deviation over the positions are returned.
+    """
+    channels = active(activations).nonzero()[:, 0]
+    if most is None or most >= len(channels):
+        return channels
+    spread = activations[channels].float().flatten(1).std(1, correction=0)
+    largest = spread.argsort(descending=True, stable=True)[:most]
+    return channels[largest.sort().values]
 
 
 class MaskedInputs:

@@ -242,17 +242,23 @@ def integrated(
     channel_softmax: bool = False,
     baseline: str | None = None,
     normalise: str = "upsampled",
+    channels: int | None = None,
 ) -> np.ndarray:
-    """alpha_k = sum over n of w_n C(input_kn), minus w_n C(0) with a baseline. Passes run one by one."""
+    """alpha_k = sum over n of w_n C(input_kn), minus w_n C(0) with a baseline. Passes run one by one.
+
+    Only the `channels` channels of largest standard deviation are scored.
+    """
     c = {"probability": net.probability, "logit": net.logit}[score]
     activations = net.activations(x)
 
     def up(a: np.ndarray) -> np.ndarray:
         return upsample(a, *x.shape[1:])
 
+    spread = [math.sqrt(sum((value - a.mean()) ** 2 for value in a.flat) / a.size) for a in activations]
+    chosen = sorted(range(len(activations)), key=lambda k: -spread[k])[:channels]
     alpha = {}
     for k, a in enumerate(activations):
-        if a.max() == a.min():
+        if a.max() == a.min() or k not in chosen:
             continue
         first, second = (up, min_max) if normalise == "upsampled" else (min_max, up)
         mask = second(first(a))
