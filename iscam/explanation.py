@@ -187,6 +187,9 @@ def explain_record(record: ForwardRecord, method: Method, options: Any) -> Part:
     found = method.function(record, options)
     probability = record.net.scores_to_probabilities(record.logits.detach()[None])[0, record.target]
     if method.kind == "map":
+        if not found.any() and record.net.caches.first_time("zero map"):
+            reason = f"{method.title} finds no evidence for the class; choose another layer, class or method"
+            warnings.warn(f"the map of class {record.target} is all zeros: {reason}", stacklevel=3)
         return Part(found, found, None, record.target, probability)
     weights = check_weights(found, record.activations, method.title)
     total = weighted_sum(weights, record.activations.detach())

@@ -144,6 +144,8 @@ OPTIONS = [
     ("random", {"seed": -1}, "seed"),
     ("ablation_cam", {"score": "odds"}, "probability, logit"),
     ("ablation_cam", {"batch_size": 0}, "batch_size"),
+    ("score_cam_pp", {"baseline": "ones"}, "baseline must be one of None, zeros"),
+    ("score_cam_pp", {"precision": "fp16"}, "fp32, bf16"),
     ("recipro_cam", {"gaussian": 1}, "gaussian must be one of False, True"),
     ("recipro_cam", {"score": "odds"}, "probability, logit"),
     ("recipro_cam", {"batch_size": 0}, "batch_size"),
@@ -197,6 +199,7 @@ UNKNOWN = {
     "ss_cam": ["samples", "sigma", "seed", "score", "batch_size"],
     "is_cam": ["steps", "schedule", "nodes", "score", "batch_size"],
     "ablation_cam": ["score", "batch_size"],
+    "score_cam_pp": ["score", "precision", "compile", "batch_size", "baseline"],
     "recipro_cam": ["score", "batch_size", "gaussian"],
 }
 

@@ -225,6 +225,14 @@ def test_threads_give_the_same_maps(method):
     assert all(module.training for module in model.modules())
 
 
+def test_a_map_method_warns_once_of_a_map_of_zeros(net):
+    with torch.no_grad():
+        net.model.last.weight.zero_()
+    with pytest.warns(UserWarning, match="the map of class 1 is all zeros: Recipro-CAM finds no evidence"):
+        iscam.explain(net, IMAGES, 1, "recipro_cam")
+    iscam.explain(net, IMAGES, 1, "recipro_cam")
+
+
 # ------------------------------------------------------------------------------------------------------------- registry
 
 
@@ -258,6 +266,8 @@ def test_every_entry_is_complete(method):
         ("score_cam", {"channels": 3}, 4),
         ("is_cam", {"channels": 100, "steps": 2}, 17),
         ("ablation_cam", {}, 14),
+        ("score_cam_pp", {}, 10),
+        ("score_cam_pp", {"baseline": None}, 9),
         ("recipro_cam", {}, 54),
     ],
 )
@@ -267,7 +277,7 @@ def test_passes_of_a_method(method, options, passes):
 
 def test_the_registries_name_what_they_hold():
     papers = ["cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam"]
-    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam", "ablation_cam", "recipro_cam"]
+    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam", "ablation_cam", "score_cam_pp", "recipro_cam"]
     assert list(CONTROLS) == ["identity", "random"]
 
 

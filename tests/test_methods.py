@@ -59,6 +59,9 @@ METHODS = [
     ("ablation_cam", {"score": "probability"}),
 ]
 MAP_METHODS = [
+    ("score_cam_pp", {}),
+    ("score_cam_pp", {"baseline": None}),
+    ("score_cam_pp", {"score": "logit"}),
     ("recipro_cam", {}),
     ("recipro_cam", {"score": "logit", "gaussian": True}),
 ]
@@ -98,6 +101,7 @@ def test_fast_code_is_the_equation(name, method, options):
     agree(CASES[name](), method, options)
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize(("method", "options"), MAP_METHODS, ids=name_of)
 @pytest.mark.parametrize("name", ["bias-free", "pooled"])
 def test_map_is_the_equation(name, method, options):
@@ -105,8 +109,8 @@ def test_map_is_the_equation(name, method, options):
     maps = iscam.explain(case.net, case.images, case.targets, method, **options)
     for image, target, saliency_map in zip(case.images, case.targets.tolist(), maps, strict=True):
         expected = getattr(reference, method)(case.split, array(image), target, **options)
-        assert expected.max() == 1
         assert_allclose(array(saliency_map), expected, atol=1e-4)
+    assert maps.max() == 1, "the images would show nothing"
 
 
 @pytest.mark.parametrize(("method", "options"), LARGE, ids=name_of)
@@ -448,6 +452,7 @@ def test_gauss_rule_of_the_cumulative_steps(rule):
 # --------------------------------------------------------------------------------------- batches, seeds, random numbers
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
 def test_a_map_never_depends_on_its_batch_mates(method):
     net = iscam.Network(pooled(), "relu")
@@ -658,6 +663,7 @@ def test_schedules_of_numbers(bias_free_case, schedule):
     )
 
 
+@pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_models_of_other_precision(method, kind):
@@ -711,6 +717,7 @@ def test_the_registries_name_what_they_hold():
         "layer_cam",
         "xgrad_cam",
         "ablation_cam",
+        "score_cam_pp",
         "recipro_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}

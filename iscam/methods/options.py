@@ -70,6 +70,20 @@ class SsCamOptions(ScoreOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GatedOptions(Scoring):
+    """Options of `score_cam_pp`: those of `iscam.engine.scoring.Scoring`, and `baseline`.
+
+    - `baseline`: "zeros" subtracts C(0), the score of the mean-grey image. None subtracts nothing.
+    """
+
+    baseline: str | None = "zeros"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("baseline", self.baseline, BASELINES)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SmoothOptions:
     """Options of `smooth_grad_cam_pp`: the number of noisy copies, the noise level `sigma` and the noise's `seed`."""
 

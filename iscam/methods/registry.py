@@ -6,6 +6,7 @@ from iscam.methods import ablation, controls, gradient, score
 from iscam.methods.method import Method
 from iscam.methods.options import (
     AblationOptions,
+    GatedOptions,
     IsCamOptions,
     RandomOptions,
     ReciproOptions,
@@ -51,6 +52,10 @@ def is_cam_passes(channels: int, options: IsCamOptions) -> int:
     return 1 + scored(channels, options) * len(quadrature(options.steps, options.schedule, options.nodes)[0])
 
 
+def gated_passes(channels: int, options: GatedOptions) -> int:
+    return 1 + channels + (options.baseline is not None)
+
+
 def ablation_passes(channels: int, options: AblationOptions) -> int:
     return 2 + CHECK_PASSES + channels
 
@@ -92,6 +97,14 @@ METHODS: dict[str, Method] = {
         "logit lost without the channel",
         ablation_passes,
         options=AblationOptions,
+    ),
+    "score_cam_pp": Method(
+        score.score_cam_pp,
+        "Score-CAM++",
+        "probability of the image behind each gate",
+        gated_passes,
+        options=GatedOptions,
+        kind="map",
     ),
     "recipro_cam": Method(
         ablation.recipro_cam,

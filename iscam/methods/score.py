@@ -1,4 +1,4 @@
-r"""Weights from forward passes alone: Score-CAM, SS-CAM and IS-CAM.
+r"""Methods that score masked images with forward passes alone: Score-CAM, SS-CAM, IS-CAM and Score-CAM++.
 
 In all docstrings, A is the layer's output (K, h, w), X is the image, and C(.) is the probability (or logit) of the
 explained class. H_k = s(up(A_k)) is the mask of channel k: A_k is upsampled to the size of the image, and scaled to
@@ -12,11 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from iscam.engine.batching import group_that_fits
+from iscam.engine.batching import CPU_BATCH, group_that_fits
 from iscam.engine.first_layer import split_network
-from iscam.engine.scoring import masked_scores
-from iscam.maps import active, upsampled_masks
-from iscam.methods.options import IsCamOptions, ScoreOptions, SsCamOptions
+from iscam.engine.scoring import Scoring, masked_scores
+from iscam.maps import active, scaled_map, upsample, upsampled_masks, weighted_sum
+from iscam.methods.options import GatedOptions, IsCamOptions, ScoreOptions, SsCamOptions
 from iscam.methods.schedules import quadrature
 from iscam.record import ForwardRecord
 from iscam.rng import noises
@@ -92,10 +92,45 @@ def is_cam(record: ForwardRecord, options: IsCamOptions) -> Tensor:
     return channel_weights(record, t, w, options)
 
 
+def score_cam_pp(record: ForwardRecord, options: GatedOptions) -> Tensor:
+    r"""Return the map of Score-CAM++, which uses gates G_k = tanh(up(A_k)) as masks and in the sum:
+
+    L = s(ReLU(Σ_k α_k G_k)),  α_k = C(X ∘ G_k) - C(0).
+
+    C(0) is the score of the mean-grey image; `baseline=None` leaves it out, as the authors' code does.
+
+    The gates are not scaled to [0, 1]. A gate is close to 1 wherever the activation is large, and negative where the
+    activation is negative (before a ReLU, or in a vision transformer). A channel of zeros adds nothing and costs no
+    pass.
+
+    Returns a map (height, width).
+
+    Source: Mitra et al. 2024, arXiv 2404.19341 ("ScoreCAM++: Gated Score-Weighted Visual Explanations for CNNs"), and
+    the class `ScoreCAM_both` of the authors' code. Another paper of 2022 has the name Score-CAM++, too.
+    """
+    activations = record.activations.detach()
+    activations = activations[activations.flatten(1).any(1)]
+
+    def gates(passes: range) -> Tensor:
+        return upsample(activations[passes.start : passes.stop], record.image.shape[1:]).tanh()
+
+    def images(passes: range) -> tuple[Tensor]:
+        return (record.image * gates(passes)[:, None],)
+
+    weights = masked_scores(record.net, images, len(activations), record.target, options)
+    if options.baseline == "zeros":
+        weights = weights - blank_score(record, options)
+    total = record.image.new_zeros(record.image.shape[1:], dtype=torch.float32)
+    for start in range(0, len(activations), CPU_BATCH):  # in parts, so that the gates of all channels need no memory
+        span = range(start, min(start + CPU_BATCH, len(activations)))
+        total += weighted_sum(weights[span.start : span.stop], gates(span))
+    return scaled_map(total, total.shape)[0]
+
+
 def channel_weights(
     record: ForwardRecord, t: Tensor, w: Tensor, options: ScoreOptions, perturb: Perturb | None = None
 ) -> Tensor:
-    r"""Compute the weights of all three methods,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
+    r"""Compute the weights of Score-CAM, SS-CAM and IS-CAM,  α_k = Σ_n w_n C(t_n X ∘ H_k + ε_kn),  (K,).
 
     `t` (N,) holds the factors of the scored inputs, and `w` (N,) holds the weights of their scores. If `w` has the
     shape (N, R), the result holds R sums of the same scores, (K, R). `perturb` adds the noise ε. Without noise, the
@@ -180,7 +215,7 @@ class MaskedInputs:
         return self.record.image * masks[:, None], self.t[n].reshape(-1, self.group_size)
 
 
-def blank_score(record: ForwardRecord, options: ScoreOptions) -> Tensor:
+def blank_score(record: ForwardRecord, options: Scoring) -> Tensor:
     """Compute C(0), (1,), the score of the image that is zero in normalised space."""
     blank = torch.zeros_like(record.image)[None]
     return masked_scores(record.net, lambda passes: (blank,), 1, record.target, options)

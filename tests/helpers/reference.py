@@ -273,6 +273,21 @@ def integrated(
     return np.array([alpha.get(k, 0.0) for k in range(len(activations))])
 
 
+def score_cam_pp(
+    net: Split, x: np.ndarray, target: int, *, score: str = "probability", baseline: str | None = "zeros"
+) -> np.ndarray:
+    """The map: gates tanh(up(A_k)) mask the image, and the map sums the same gates."""
+    c = {"probability": net.probability, "logit": net.logit}[score]
+    total = np.zeros(x.shape[1:])
+    for a in net.activations(x):
+        gate = np.tanh(upsample(a, *x.shape[1:]))
+        alpha = c(x * gate, target)
+        if baseline == "zeros":
+            alpha -= c(np.zeros_like(x), target)
+        total += alpha * gate
+    return min_max(np.maximum(total, 0))
+
+
 def schedule_of(steps: int, schedule, nodes: int | None) -> tuple[list[float], list[float]]:
     """The numbers t and the weights w in IS-CAM's sum over C(t X o H)."""
     if not isinstance(schedule, str):
