@@ -268,6 +268,8 @@ def test_every_entry_is_complete(method):
         ("ablation_cam", {}, 14),
         ("score_cam_pp", {}, 10),
         ("score_cam_pp", {"baseline": None}, 9),
+        ("grad_pp_score_cam", {}, 11),
+        ("grad_pp_score_cam", {"channels": 2}, 5),
         ("recipro_cam", {}, 54),
     ],
 )
@@ -277,7 +279,15 @@ def test_passes_of_a_method(method, options, passes):
 
 def test_the_registries_name_what_they_hold():
     papers = ["cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam"]
-    assert list(METHODS) == [*papers, "layer_cam", "xgrad_cam", "ablation_cam", "score_cam_pp", "recipro_cam"]
+    assert list(METHODS) == [
+        *papers,
+        "layer_cam",
+        "xgrad_cam",
+        "ablation_cam",
+        "score_cam_pp",
+        "grad_pp_score_cam",
+        "recipro_cam",
+    ]
     assert list(CONTROLS) == ["identity", "random"]
 
 

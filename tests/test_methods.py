@@ -62,6 +62,8 @@ MAP_METHODS = [
     ("score_cam_pp", {}),
     ("score_cam_pp", {"baseline": None}),
     ("score_cam_pp", {"score": "logit"}),
+    ("grad_pp_score_cam", {}),
+    ("grad_pp_score_cam", {"score": "logit", "channels": 4}),
     ("recipro_cam", {}),
     ("recipro_cam", {"score": "logit", "gaussian": True}),
 ]
@@ -718,6 +720,7 @@ def test_the_registries_name_what_they_hold():
         "xgrad_cam",
         "ablation_cam",
         "score_cam_pp",
+        "grad_pp_score_cam",
         "recipro_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}

@@ -56,6 +56,10 @@ def gated_passes(channels: int, options: GatedOptions) -> int:
     return 1 + channels + (options.baseline is not None)
 
 
+def grad_pp_score_passes(channels: int, options: ScoreOptions) -> int:
+    return GRADIENT_PASSES + scored(channels, options)
+
+
 def ablation_passes(channels: int, options: AblationOptions) -> int:
     return 2 + CHECK_PASSES + channels
 
@@ -104,6 +108,14 @@ METHODS: dict[str, Method] = {
         "probability of the image behind each gate",
         gated_passes,
         options=GatedOptions,
+        kind="map",
+    ),
+    "grad_pp_score_cam": Method(
+        score.grad_pp_score_cam,
+        "Grad++ScoreCAM (reconstruction)",
+        "sum of the maps of Grad-CAM++ and Score-CAM",
+        grad_pp_score_passes,
+        options=ScoreOptions,
         kind="map",
     ),
     "recipro_cam": Method(

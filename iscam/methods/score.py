@@ -1,4 +1,4 @@
-r"""Methods that score masked images with forward passes alone: Score-CAM, SS-CAM, IS-CAM and Score-CAM++.
+r"""Methods that score masked images: Score-CAM, SS-CAM, IS-CAM, Score-CAM++ and Grad++ScoreCAM.
 
 In all docstrings, A is the layer's output (K, h, w), X is the image, and C(.) is the probability (or logit) of the
 explained class. H_k = s(up(A_k)) is the mask of channel k: A_k is upsampled to the size of the image, and scaled to
@@ -15,8 +15,9 @@ from torch import Tensor
 from iscam.engine.batching import CPU_BATCH, group_that_fits
 from iscam.engine.first_layer import split_network
 from iscam.engine.scoring import Scoring, masked_scores
-from iscam.maps import active, scaled_map, upsample, upsampled_masks, weighted_sum
-from iscam.methods.options import GatedOptions, IsCamOptions, ScoreOptions, SsCamOptions
+from iscam.maps import active, min_max, scaled_map, upsample, upsampled_masks, weighted_map, weighted_sum
+from iscam.methods.gradient import grad_cam_pp
+from iscam.methods.options import GatedOptions, IsCamOptions, NoOptions, ScoreOptions, SsCamOptions
 from iscam.methods.schedules import quadrature
 from iscam.record import ForwardRecord
 from iscam.rng import noises
@@ -125,6 +126,23 @@ def score_cam_pp(record: ForwardRecord, options: GatedOptions) -> Tensor:
         span = range(start, min(start + CPU_BATCH, len(activations)))
         total += weighted_sum(weights[span.start : span.stop], gates(span))
     return scaled_map(total, total.shape)[0]
+
+
+def grad_pp_score_cam(record: ForwardRecord, options: ScoreOptions) -> Tensor:
+    r"""Return the map of Grad++ScoreCAM, reconstructed from the paper's abstract: the sum of two maps,
+
+    L = s(s(L_Grad-CAM++) + s(L_Score-CAM)).
+
+    The abstract says that Grad-CAM++ gives a coarse map, which is incremented by that of Score-CAM. Neither equations
+    nor code were found, so the paper's own maps may differ. `options` are those of Score-CAM.
+
+    Returns a map (height, width). Raises `InputError` if the logits carry no gradient to the layer.
+
+    Source: Soomro, Niaz and Choi 2024, doi 10.1109/ACCESS.2024.3392853 (abstract only).
+    """
+    weights = (grad_cam_pp(record, NoOptions()), score_cam(record, options))
+    maps = [weighted_map(each, record.activations.detach(), record.image.shape[1:]) for each in weights]
+    return min_max(maps[0] + maps[1])
 
 
 def channel_weights(

@@ -288,6 +288,14 @@ def score_cam_pp(
     return min_max(np.maximum(total, 0))
 
 
+def grad_pp_score_cam(net: Split, x: np.ndarray, target: int, **options) -> np.ndarray:
+    """The sum of both maps, scaled again."""
+    total = np.zeros(x.shape[1:])
+    for weights in (grad_cam_pp(net, x, target), score_cam(net, x, target, **options)):
+        total += saliency(weights, net.activations(x), *x.shape[1:])
+    return min_max(total)
+
+
 def schedule_of(steps: int, schedule, nodes: int | None) -> tuple[list[float], list[float]]:
     """The numbers t and the weights w in IS-CAM's sum over C(t X o H)."""
     if not isinstance(schedule, str):
