@@ -146,6 +146,8 @@ OPTIONS = [
     ("ablation_cam", {"batch_size": 0}, "batch_size"),
     ("score_cam_pp", {"baseline": "ones"}, "baseline must be one of None, zeros"),
     ("score_cam_pp", {"precision": "fp16"}, "fp32, bf16"),
+    ("opti_cam", {"steps": 0}, "steps must be an integer from 1 to 1,000,000"),
+    ("opti_cam", {"learning_rate": -1}, "learning_rate must be a number of at least 0"),
     ("recipro_cam", {"gaussian": 1}, "gaussian must be one of False, True"),
     ("recipro_cam", {"score": "odds"}, "probability, logit"),
     ("recipro_cam", {"batch_size": 0}, "batch_size"),
@@ -200,6 +202,7 @@ UNKNOWN = {
     "is_cam": ["steps", "schedule", "nodes", "score", "batch_size"],
     "ablation_cam": ["score", "batch_size"],
     "score_cam_pp": ["score", "precision", "compile", "batch_size", "baseline"],
+    "opti_cam": ["steps", "learning_rate"],
     "recipro_cam": ["score", "batch_size", "gaussian"],
 }
 

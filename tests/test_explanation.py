@@ -271,6 +271,7 @@ def test_every_entry_is_complete(method):
         ("grad_pp_score_cam", {}, 11),
         ("grad_pp_score_cam", {"channels": 2}, 5),
         ("recipro_cam", {}, 54),
+        ("opti_cam", {"steps": 10}, 31),
     ],
 )
 def test_passes_of_a_method(method, options, passes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 
 import numpy as np
@@ -17,6 +18,7 @@ import iscam
 from helpers import reference
 from helpers.images import array, smooth_images
 from helpers.networks import CASES, Case, bias_free, pooled
+from iscam.methods.optimisation import masked_logit
 from iscam.methods.schedules import quadrature
 from iscam.record import forward_record
 from iscam.rng import noise, noises
@@ -57,6 +59,9 @@ METHODS = [
     ("xgrad_cam", {}),
     ("ablation_cam", {}),
     ("ablation_cam", {"score": "probability"}),
+    ("opti_cam", {"steps": 1}),
+    ("opti_cam", {"steps": 6}),
+    ("opti_cam", {"steps": 3, "learning_rate": 0.7}),
 ]
 MAP_METHODS = [
     ("score_cam_pp", {}),
@@ -286,6 +291,26 @@ def test_ablation_cam_of_a_dead_channel_is_0(bias_free_case):
     weights = weights_of(bias_free_case.net, bias_free_case.images[0], 2, "ablation_cam")
     assert ((weights == 0) == ~activations.any((1, 2))).all()
     assert weights[3] == 0
+
+
+def test_the_logit_that_opti_cam_optimises_does_not_fall(pooled_case):
+    for image, target in zip(pooled_case.images, pooled_case.targets.tolist(), strict=True):
+        record = forward_record(pooled_case.net, image, target)
+        found = [iscam.METHODS["opti_cam"](record, steps=steps) for steps in (1, 2, 5, 20, 50)]
+        channels = found[0] > 0
+        assert_allclose(array(found[0][channels]), 1 / 7, rtol=1e-6)  # one of the 8 channels is constant
+        assert_allclose([float(weights.sum()) for weights in found], 1, rtol=1e-5)
+        activations = record.activations[channels]
+        logits = [float(masked_logit(record, activations, weights[channels].log())[0]) for weights in found]
+        assert all(later >= earlier - 1e-4 for earlier, later in itertools.pairwise(logits))
+        assert logits[-1] > logits[0] + 0.01
+
+
+def test_opti_cam_refuses_a_model_without_gradients():
+    model = bias_free()
+    model.features.forward = torch.no_grad()(model.features.forward)
+    with pytest.raises(iscam.InputError, match="carry no gradient to the image, which opti_cam needs; use a score"):
+        iscam.explain(iscam.Network(model, "features"), smooth_images(1, 20, 16), method="opti_cam")
 
 
 # ----------------------------------------------------------------------------------------------------------- identities
@@ -722,6 +747,7 @@ def test_the_registries_name_what_they_hold():
         "score_cam_pp",
         "grad_pp_score_cam",
         "recipro_cam",
+        "opti_cam",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}
     assert {"insertion", "deletion", "average_drop", "average_increase", "win", "energy"} <= set(iscam.METRICS)

@@ -122,6 +122,22 @@ class ReciproOptions(AblationOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptiOptions:
+    """Options of `opti_cam`.
+
+    - `steps`: the number of steps of the optimisation, at most 1,000,000.
+    - `learning_rate`: the learning rate of Adam.
+    """
+
+    steps: int = 50
+    learning_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_int("steps", self.steps, maximum=MOST_STEPS)
+        check_non_negative("learning_rate", self.learning_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomOptions:
     """Option of the control `random`: the `seed` of its noise."""
 
@@ -155,3 +171,4 @@ class MethodOptions(TypedDict, total=False):
     sigma: float
     seed: int
     gaussian: bool
+    learning_rate: float

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from iscam.methods import ablation, controls, gradient, score
+from iscam.methods import ablation, controls, gradient, optimisation, score
 from iscam.methods.method import Method
 from iscam.methods.options import (
     AblationOptions,
     GatedOptions,
     IsCamOptions,
+    OptiOptions,
     RandomOptions,
     ReciproOptions,
     ScoreOptions,
@@ -68,6 +69,10 @@ def recipro_passes(positions: int, options: ReciproOptions) -> int:
     return 1 + CHECK_PASSES + positions
 
 
+def opti_passes(channels: int, options: OptiOptions) -> int:
+    return 1 + GRADIENT_PASSES * options.steps
+
+
 #: The methods by name.
 METHODS: dict[str, Method] = {
     "cam": Method(gradient.cam, "CAM", "weights of the class in the last layer", one_pass),
@@ -126,6 +131,13 @@ METHODS: dict[str, Method] = {
         options=ReciproOptions,
         kind="map",
         cost_of="position",
+    ),
+    "opti_cam": Method(
+        optimisation.opti_cam,
+        "Opti-CAM",
+        "weights optimised for the logit behind the map",
+        opti_passes,
+        options=OptiOptions,
     ),
 }
 

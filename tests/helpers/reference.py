@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.polynomial import legendre
 from torch import Tensor, nn
 
@@ -197,6 +198,32 @@ def recipro_cam(
             kept[:, i, j] = a[:, i, j]
         scores[i, j] = net.score_behind(kept, target, score)
     return min_max(upsample(scores, *x.shape[1:]))
+
+
+# ------------------------------------------------------------------------------------------------------------- Opti-CAM
+
+
+def opti_cam(net: Split, x: np.ndarray, target: int, *, steps: int = 50, learning_rate: float = 0.1) -> np.ndarray:
+    """softmax(w) of the step with the highest logit, from torch's Adam. Constant channels have no weight."""
+    activations = net.activations(x)
+    channels = [k for k, each in enumerate(activations) if each.max() > each.min()]
+    image, a = torch.tensor(x), torch.tensor(activations[channels])
+    w = torch.full((len(a),), 0.5, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([w], lr=learning_rate, maximize=True)
+    best, weights = -math.inf, None
+    for _ in range(steps):
+        total = sum(alpha * each for alpha, each in zip(w.softmax(0), a, strict=True))
+        large = F.interpolate(total[None, None], x.shape[1:], mode="bilinear", align_corners=False)[0, 0]
+        mask = (large - large.min()) / (large.max() - large.min())
+        logit = net.back(net.front((image * mask)[None]))[0, target]
+        if logit.item() > best:
+            best, weights = logit.item(), w.detach().softmax(0).numpy()
+        adam.zero_grad()
+        logit.backward()
+        adam.step()
+    alpha = np.zeros(len(activations))
+    alpha[channels] = weights
+    return alpha
 
 
 # -------------------------------------------------------------------------------------------------------- score methods

@@ -1,0 +1,72 @@
+"""Opti-CAM: weights that are optimised for each image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from iscam.capture import call_model, checked_finite, eval_mode, grad_enabled, model_errors
+from iscam.errors import InputError
+from iscam.maps import active, min_max, upsample, weighted_sum
+from iscam.methods.options import OptiOptions
+from iscam.record import ForwardRecord
+
+#: Decay rates of Adam's two means, and the number that it adds to the denominator.
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+
+
+def opti_cam(record: ForwardRecord, options: OptiOptions) -> Tensor:
+    r"""Return the weights of Opti-CAM: those whose own map keeps the logit S of the class highest,
+
+    α = softmax(w),  where w maximises  F(w) = S(X ∘ s(up(Σ_k softmax(w)_k A_k))).
+
+    Adam takes `steps` steps from equal weights with the given `learning_rate`. The result is the w with the largest
+    F(w) of all steps, so F never ends below that of equal weights.
+
+    Constant channels do not change F. They have weight 0, and the softmax leaves them out.
+
+    Average drop and average increase measure what Opti-CAM optimises. Therefore, they do not compare it fairly with
+    other methods.
+
+    Returns weights (K,). Raises `InputError` if the logits carry no gradient to the image.
+
+    Source: Zhang et al. 2023, arXiv 2301.07002. The authors' code normalises the image inside the network, so a masked
+    pixel becomes black; here it becomes mean grey, as in all methods of this package. Their code also applies a ReLU to
+    A, and returns the weights of the last step, or of an earlier one if F has stopped growing.
+    """
+    activations = record.activations.detach()
+    channels = active(activations)
+    w = torch.full((int(channels.sum()),), 0.5, dtype=torch.float32, device=activations.device)
+    best, highest = w, w.new_tensor(-torch.inf)
+    mean, square = torch.zeros_like(w), torch.zeros_like(w)
+    for step in range(1, options.steps + 1):
+        logit, gradient = masked_logit(record, activations[channels], w)
+        best, highest = torch.where(logit > highest, w, best), torch.maximum(logit, highest)
+        mean = BETA_1 * mean + (1 - BETA_1) * gradient
+        square = BETA_2 * square + (1 - BETA_2) * gradient**2
+        direction = mean / (1 - BETA_1**step) / ((square / (1 - BETA_2**step)).sqrt() + EPSILON)
+        w = w + options.learning_rate * direction
+    return w.new_zeros(len(activations)).masked_scatter_(channels, best.softmax(0))
+
+
+def masked_logit(record: ForwardRecord, activations: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute F(w), the logit of the image under the map of the weights softmax(w), and its gradient with respect to w.
+
+    `activations` (n, h, w) are the channels to which w (n,) belongs.
+    """
+    net = record.net
+    with grad_enabled(), eval_mode(net.model):  # clones, because autograd rejects tensors of `torch.inference_mode`
+        w = w.clone().requires_grad_()
+        total = weighted_sum(w.softmax(0), activations.clone())
+        mask = min_max(upsample(total[None], record.image.shape[1:]))
+        images = (record.image.clone() * mask)[None].to(net.dtype)
+        with model_errors(images):
+            logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0].float()
+        logit = logits[record.target]
+        (gradient,) = torch.autograd.grad(logit, w, allow_unused=True) if logit.requires_grad else (None,)
+    if gradient is None:
+        raise InputError(
+            f"the logits of {type(net.model).__name__} carry no gradient to the image, which opti_cam needs; use a "
+            f"score method (score_cam, ss_cam, is_cam)"
+        )
+    return logit.detach(), gradient
