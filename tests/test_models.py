@@ -459,7 +459,9 @@ def test_ambiguous_layout_lists_its_readings():
         assert (maps[wrong] - expected).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "score_cam", "is_cam"])
+@pytest.mark.parametrize(
+    "method", ["grad_cam", "grad_cam_pp", "score_cam", "is_cam", "layer_cam", "ablation_cam", "recipro_cam"]
+)
 @pytest.mark.filterwarnings("ignore:the map of class . is all zeros")
 def test_layout_as_function_equals_the_named_one(method):
     images = smooth_images(2, 64, 64)
