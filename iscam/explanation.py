@@ -126,7 +126,7 @@ def explain(
 
     A (K, h, w) are the layer's activations, up(.) resizes them bilinearly to the size of the image, α are the weights
     that the method assigns to the channels, and s(.) is min-max scaling to [0, 1]. A map that would be constant is all
-    zeros, never NaN.
+    zeros, never NaN. Attribution methods (`saliency`, `rise`, ...) compute L in another way and do not use the layer.
 
     - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
     - `images` (batch, channels, height, width): a floating point tensor, normalised like the output of

@@ -142,6 +142,26 @@ OPTIONS = [
     ("smooth_grad_cam_pp", {"sigma": -0.1}, "sigma"),
     ("smooth_grad_cam_pp", {"seed": -1}, "seed"),
     ("random", {"seed": -1}, "seed"),
+    ("saliency", {"colours": "max"}, "max_abs, sum_abs, abs_sum, positive_sum"),
+    ("guided_backprop", {"colours": None}, "max_abs, sum_abs, abs_sum, positive_sum"),
+    ("smoothgrad", {"colours": 3}, "colours"),
+    ("smoothgrad", {"samples": 0}, "samples"),
+    ("smoothgrad", {"sigma": -0.1}, "sigma"),
+    ("integrated_gradients", {"steps": 0}, "steps must be an integer from 1 to 1,000"),
+    ("integrated_gradients", {"steps": 1001}, "steps must be an integer from 1 to 1,000"),
+    ("integrated_gradients", {"colours": "sum"}, "positive_sum"),
+    ("rise", {"masks": 0}, "masks must be an integer from 1 to 1,000,000"),
+    ("rise", {"cells": 0}, "cells"),
+    ("rise", {"keep": 0}, "keep must be a number between 0 and 1"),
+    ("rise", {"keep": 1}, "keep must be a number between 0 and 1"),
+    ("rise", {"keep": "half"}, "keep"),
+    ("rise", {"seed": -1}, "seed"),
+    ("rise", {"batch_size": 0}, "batch_size"),
+    ("rise", {"score": "odds"}, "probability, logit"),
+    ("mask", {"iterations": 0}, "iterations"),
+    ("mask", {"l1": -1}, "l1"),
+    ("mask", {"tv": float("nan")}, "tv"),
+    ("mask", {"seed": 0.5}, "seed"),
     *[
         (method, option, word)
         for method in ("score_cam", "ss_cam", "is_cam")
@@ -180,6 +200,12 @@ UNKNOWN = {
     "score_cam": ["score", "channel_softmax", "baseline", "normalise", "precision", "compile", "batch_size"],
     "ss_cam": ["samples", "sigma", "seed", "score", "batch_size"],
     "is_cam": ["steps", "schedule", "nodes", "score", "batch_size"],
+    "saliency": ["colours"],
+    "guided_backprop": ["colours"],
+    "smoothgrad": ["samples", "sigma", "seed", "colours"],
+    "integrated_gradients": ["steps", "colours"],
+    "rise": ["masks", "cells", "keep", "seed", "score", "batch_size"],
+    "mask": ["iterations", "l1", "tv", "seed"],
 }
 
 

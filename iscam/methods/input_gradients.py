@@ -21,7 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from iscam.capture import call_model, checked_finite, depends_on, eval_mode, grad_enabled, model_errors, traced
+from iscam.capture import (
+    call_model,
+    checked_finite,
+    checked_gradient,
+    eval_mode,
+    grad_enabled,
+    model_errors,
+    traced,
+)
 from iscam.engine.first_layer import copy_with_shared_weights
 from iscam.errors import InputError
 from iscam.maps import unit_map
@@ -65,8 +73,9 @@ def guided_backprop(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
     The hooks are placed on a copy of the modules, which shares the weights of the model. A model that cannot be copied
     gets the hooks itself, until the pass ends.
 
-    Returns a map (height, width) in [0, 1]. Raises `InputError` if the model has no ReLU, where the result would be the
-    vanilla gradient, and if it applies a ReLU as a function, which Captum cannot guide. Raises the errors of `saliency`.
+    Returns a map (height, width) in [0, 1]. Raises the errors of `saliency`. Raises `InputError` if the model has no
+    ReLU, where the result would be the vanilla gradient, and if it applies a ReLU as a function, which Captum cannot
+    guide.
 
     Source: Springenberg et al. 2015, arXiv 1412.6806.
     """
@@ -145,13 +154,8 @@ class Logits(nn.Module):
         self.net, self.model = net, model
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = checked_finite(self.net.read_output(call_model(self.model, images), len(images)))
-        if not depends_on(logits, images):
-            raise InputError(
-                "the logits carry no gradient to the image: the model turns gradients off, or an operation on the image "
-                "is not differentiable; use a score method (score_cam, ss_cam, is_cam) or rise"
-            )
-        return logits
+        logits = self.net.read_output(call_model(self.model, images), len(images))
+        return checked_gradient(checked_finite(logits), images)
 
 
 def merged_map(values: Tensor, colours: str) -> Tensor:
@@ -192,10 +196,9 @@ def check_relus(record: ForwardRecord) -> None:
 
     One more forward pass counts the ReLUs, because the graph of autograd does not tell a module from a function.
     """
-    name = type(record.net.model).__name__
-    images = record.image[None]
-    with torch.no_grad(), model_errors(images), traced(record.net.model) as calls, CountedReLUs() as relus:
-        call_model(record.net.model, images)
+    name, logits = type(record.net.model).__name__, Logits(record.net, record.net.model)
+    with traced(record.net.model) as calls, CountedReLUs() as relus:
+        logits(leaf(record.image[None]))
     modules = sum(isinstance(call.module, nn.ReLU) for call in calls)
     if relus.count > modules:
         raise InputError(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from iscam.capture import call_model, checked_finite, eval_mode, grad_enabled, model_errors
+from iscam.capture import call_model, checked_finite, checked_gradient, eval_mode, grad_enabled, model_errors
 from iscam.engine.scoring import masked_scores
 from iscam.maps import is_constant, unit_map, upsample
 from iscam.methods.options import MaskOptions, RiseOptions
@@ -133,7 +133,7 @@ def mask(record: ForwardRecord, options: MaskOptions) -> Tensor:
             (m.grad,) = torch.autograd.grad(loss, m)
             adam.step()
             m.data.clamp_(0, 1)
-    return unit_map(1 - game.at_image_size(m.detach()))
+    return unit_map(game.at_image_size(1 - m.detach()))  # equals 1 - m̂, and is exactly 0 for m = 1
 
 
 class Deletion:
@@ -164,6 +164,8 @@ class Deletion:
         net, images = self.record.net, self.perturbed(m[None], shift)
         with model_errors(images):
             logits = checked_finite(net.read_output(call_model(net.model, images), 1))
+        if m.requires_grad:
+            checked_gradient(logits, m)
         return net.scores_to_probabilities(logits.float())[0, self.record.target]
 
     def penalty(self, m: Tensor) -> Tensor:
@@ -207,7 +209,7 @@ def repeated(pixels: int, like: Tensor) -> Tensor:
 
 
 def gaussian(pixels: int, sigma: float, like: Tensor) -> Tensor:
-    """Return the matrix (pixels, pixels) that smooths one axis with a Gaussian. Its rows sum to 1, also at the border."""
+    """Return the matrix (pixels, pixels) that smooths one axis with a Gaussian. Each of its rows sums to 1."""
     place = torch.arange(pixels, device=like.device, dtype=like.dtype)
     weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
     return weights / weights.sum(1, keepdim=True)

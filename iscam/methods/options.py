@@ -110,7 +110,7 @@ class SmoothGradOptions(SmoothOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradientsOptions:
-    """Options of `integrated_gradients`: the number of `steps`, at most 1,000, and `colours` (see `SaliencyOptions`)."""
+    """Options of `integrated_gradients`: the number of `steps` (at most 1,000) and `colours`, see `SaliencyOptions`."""
 
     steps: int = 50
     colours: str = "positive_sum"
