@@ -69,9 +69,8 @@ def test_guided_backprop_is_the_equation(name):
 
 def numpy_masks(options: RiseOptions, size: tuple[int, int]) -> list[np.ndarray]:
     """The masks that the authors' code makes of our grids and shifts."""
-    cell = tuple(-(-side // options.cells) for side in size)
-    draws = (occlusion.grid_and_shift(options, n, cell) for n in range(options.masks))
-    return [reference.rise_mask(array(grid), shift, *size) for grid, shift in draws]
+    draws = (occlusion.grid_and_shift(options, n, torch.Size(size)) for n in range(options.masks))
+    return [reference.rise_mask(array(grid), shift.tolist(), *size) for grid, shift in draws]
 
 
 @SMALL_CASES
@@ -87,9 +86,9 @@ def test_rise_is_the_equation(name, options):
 
 def test_masks_of_rise_are_those_of_an_independent_implementation():
     options = RiseOptions(masks=20)
-    found = occlusion.rise_masks(range(20), torch.Size((224, 160)), options)
+    found = occlusion.rise_masks(range(20), torch.Size((224, 160)), options, "cpu")
     assert_allclose(array(found), np.stack(numpy_masks(options, (224, 160))), atol=1e-5)
-    later = occlusion.rise_masks(range(7, 9), torch.Size((224, 160)), options)
+    later = occlusion.rise_masks(range(7, 9), torch.Size((224, 160)), options, "cpu")
     assert torch.equal(later, found[7:9]), "a mask depends only on the seed and its number"
 
 
@@ -204,7 +203,7 @@ def test_rise_tends_to_the_mean_score_of_the_masks_that_show_a_pixel(pooled_case
     record, options = record_of(pooled_case), RiseOptions(masks=4000)
     found = occlusion.expected_scores(record, options)
     size = record.image.shape[1:]
-    masks = occlusion.rise_masks(range(options.masks), size, options)
+    masks = occlusion.rise_masks(range(options.masks), size, options, "cpu")
     with torch.no_grad():
         scores = pooled_case.net.model.eval()(record.image * masks[:, None]).softmax(1)[:, record.target]
     conditional = torch.einsum("n,nhw->hw", scores, masks) / masks.sum(0)
@@ -222,8 +221,9 @@ def test_mask_lowers_its_objective(pooled_case):
     for iterations in (1, 100):
         options = MaskOptions(iterations=iterations)
         game = occlusion.Deletion(record, options)
-        m = found_mask(record, options).detach()
-        losses.append(float(game.penalty(m) + game.probability(m, (0, 0))))
+        m = found_mask(record, options)
+        with torch.no_grad():
+            losses.append(float(game.penalty(m) + game.probability(m, (0, 0))))
     assert losses[1] < losses[0]
 
 

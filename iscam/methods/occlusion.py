@@ -67,7 +67,7 @@ def expected_scores(record: ForwardRecord, options: RiseOptions) -> Tensor:
     image, size = record.image, record.image.shape[1:]
 
     def masks(numbers: range) -> Tensor:
-        return rise_masks(numbers, size, options).to(image.device)
+        return rise_masks(numbers, size, options, image.device)
 
     def masked_images(passes: range) -> tuple[Tensor]:
         return (image * masks(passes).to(image)[:, None],)
@@ -82,23 +82,39 @@ def expected_scores(record: ForwardRecord, options: RiseOptions) -> Tensor:
     return total / (options.masks * options.keep)
 
 
-def rise_masks(numbers: range, size: torch.Size, options: RiseOptions) -> Tensor:
-    """Return the masks M_n with these numbers, (masks, height, width) float32 in [0, 1], on the CPU."""
-    height, width = size
-    cell = (math.ceil(height / options.cells), math.ceil(width / options.cells))
-    draws = [grid_and_shift(options, number, cell) for number in numbers]
-    grids = torch.stack([grid for grid, _ in draws])
-    upsampled = upsample(grids, [(options.cells + 1) * side for side in cell])
-    cut = [mask[y : y + height, x : x + width] for mask, (_, (y, x)) in zip(upsampled, draws, strict=True)]
-    return torch.stack(cut)
+def rise_masks(numbers: range, size: torch.Size, options: RiseOptions, device: torch.device | str) -> Tensor:
+    """Return the masks M_n with these numbers, (masks, height, width) float32 in [0, 1]."""
+    draws = [grid_and_shift(options, number, size) for number in numbers]
+    grids = torch.stack([grid for grid, _ in draws]).to(device)
+    shifts = torch.stack([shift for _, shift in draws], 1).to(device)
+    rows, columns = (upsampling(shift, side, options.cells) for shift, side in zip(shifts, size, strict=True))
+    return rows @ grids @ columns.mT
 
 
-def grid_and_shift(options: RiseOptions, number: int, cell: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """Draw the grid (cells, cells) of zeros and ones of one mask, and its shift in pixels, below the size of a cell."""
+def upsampling(shifts: Tensor, side: int, cells: int) -> Tensor:
+    """Return the matrices (masks, side, cells) that upsample one axis of each grid and cut it at its shift."""
+    one_hot = torch.eye(cells, dtype=torch.float32, device=shifts.device)
+    matrix = upsample(one_hot[None], ((cells + 1) * cell_size(side, cells), cells))[0]
+    return matrix[shifts[:, None] + torch.arange(side, device=shifts.device)]
+
+
+def cell_size(side: int, cells: int) -> int:
+    """Return the number of pixels of a cell along an axis of the image with this number of pixels."""
+    return math.ceil(side / cells)
+
+
+def grid_and_shift(options: RiseOptions, number: int, size: torch.Size) -> tuple[Tensor, Tensor]:
+    """Draw the grid (cells, cells) of zeros and ones of one mask, and its shift (2,) in pixels, below a cell's size.
+
+    The numbers are drawn on the CPU, so they are the same for all devices.
+    """
     random = generator(options.seed, number)
     grid = torch.rand(options.cells, options.cells, generator=random, dtype=torch.float32, device="cpu") < options.keep
-    y, x = (int(torch.randint(side, (1,), generator=random, device="cpu")) for side in cell)
-    return grid.float(), (y, x)
+    shift = [
+        torch.randint(cell_size(side, options.cells), (1,), generator=random, dtype=torch.int64, device="cpu")
+        for side in size
+    ]
+    return grid.float(), torch.cat(shift)
 
 
 def mask(record: ForwardRecord, options: MaskOptions) -> Tensor:

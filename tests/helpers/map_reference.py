@@ -102,7 +102,7 @@ def guided_backprop(model: nn.Module, x: np.ndarray, target: int, *, colours: st
     return min_max(merged(image.grad.numpy(), colours))
 
 
-def rise_mask(grid: np.ndarray, shift: tuple[int, int], height: int, width: int) -> np.ndarray:
+def rise_mask(grid: np.ndarray, shift: list[int], height: int, width: int) -> np.ndarray:
     """One mask as in the authors' code, with their library: resize to (s + 1) cells, then cut at the shift."""
     from skimage.transform import resize
 
