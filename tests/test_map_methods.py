@@ -264,6 +264,11 @@ def test_seed_of_mask_gives_its_shifts():
     assert not torch.equal(maps[0], maps[2])
 
 
+def test_many_masks_warn_on_a_cpu(pooled_case):
+    with pytest.warns(UserWarning, match=r"RISE of 1 images takes up to 5,001 forward passes on the CPU"):
+        iscam.explain(pooled_case.net, pooled_case.images[:1], method="rise", masks=5000)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 def test_batch_size_of_rise_changes_no_map(pooled_case, batch_size):
     arguments = (pooled_case.net, pooled_case.images, pooled_case.targets, "rise")
