@@ -236,7 +236,7 @@ def is_unchanged(argument: Any, version_before: int | None, output: Any) -> bool
 
 
 def depends_on(output: Tensor, images: Tensor) -> bool:
-    """Return True if autograd's graph leads from the output to the images. The images must require gradients."""
+    """Return True if autograd's graph leads from the output to the images, a leaf that requires gradients."""
     seen: set[Any] = set()
     nodes: list[Any] = [output.grad_fn]
     while nodes:
@@ -247,6 +247,19 @@ def depends_on(output: Tensor, images: Tensor) -> bool:
             seen.add(node)
             nodes += [following for following, _ in node.next_functions]
     return False
+
+
+def checked_gradient(logits: Tensor, source: Tensor) -> Tensor:
+    """Return the logits, which are computed from `source`, a leaf of autograd's graph.
+
+    Raises InputError if the graph does not lead from the logits to `source`.
+    """
+    if not depends_on(logits, source):
+        raise InputError(
+            "the logits carry no gradient to the image: the model turns gradients off, or an operation on the image is "
+            "not differentiable; use a score method (score_cam, ss_cam, is_cam) or rise"
+        )
+    return logits
 
 
 def is_constant(model: nn.Module, layer: str, images: Tensor) -> bool:

@@ -126,7 +126,7 @@ def explain(
 
     A (K, h, w) are the layer's activations, up(.) resizes them bilinearly to the size of the image, α are the weights
     that the method assigns to the channels, and s(.) is min-max scaling to [0, 1]. A map that would be constant is all
-    zeros, never NaN.
+    zeros, never NaN. Attribution methods (`saliency`, `rise`, ...) compute L in another way and do not use the layer.
 
     - `net`: a `Network`, or a model, which is wrapped in `Network(model)`.
     - `images` (batch, channels, height, width): a floating point tensor, normalised like the output of
@@ -186,17 +186,28 @@ def explain_record(record: ForwardRecord, method: Method, options: Any) -> Part:
     """Compute the map of one image from the record of its forward pass."""
     found = method.function(record, options)
     probability = record.net.scores_to_probabilities(record.logits.detach()[None])[0, record.target]
+    weights = None
     if method.kind == "map":
-        if not found.any() and record.net.caches.first_time("zero map"):
-            reason = f"{method.title} finds no evidence for the class; choose another layer, class or method"
-            warnings.warn(f"the map of class {record.target} is all zeros: {reason}", stacklevel=3)
-        return Part(found, found, None, record.target, probability)
-    weights = check_weights(found, record.activations, method.title)
-    total = weighted_sum(weights, record.activations.detach())
-    saliency, raw = scaled_map(total, record.image.shape[1:])
+        saliency = raw = check_map(found, record.image, method.title)
+    else:
+        weights = check_weights(found, record.activations, method.title)
+        saliency, raw = scaled_map(weighted_sum(weights, record.activations.detach()), record.image.shape[1:])
     if not saliency.any() and record.net.caches.first_time("zero map"):
         warn_of_zero_map(record, weights)
     return Part(saliency, raw, weights, record.target, probability)
+
+
+def check_map(found: object, image: Tensor, name: str) -> Tensor:
+    """Return `found` if it is a finite map (height, width) of the image (channels, height, width).
+
+    Raises `InputError` for any other value.
+    """
+    if not isinstance(found, Tensor) or found.shape != image.shape[1:]:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"{name} must return a map of shape {tuple(image.shape[1:])}; got {got}")
+    if not found.isfinite().all():
+        raise InputError(f"{name} returned a map with NaN or infinite values")
+    return found.detach()
 
 
 def check_weights(weights: object, activations: Tensor, name: str) -> Tensor:
@@ -213,9 +224,11 @@ def check_weights(weights: object, activations: Tensor, name: str) -> Tensor:
     return weights.detach()
 
 
-def warn_of_zero_map(record: ForwardRecord, weights: Tensor) -> None:
+def warn_of_zero_map(record: ForwardRecord, weights: Tensor | None) -> None:
     layer = record.net.layer
-    if record.activations[0].numel() == 1:
+    if weights is None:
+        reason = "the method finds no difference between the pixels; choose another class or method"
+    elif record.activations[0].numel() == 1:
         reason = f"layer {layer!r} has one spatial position, so its maps are constant; choose an earlier layer"
     elif not weights.any():
         reason = f"all weights of layer {layer!r} are zero; choose another layer, another class or score='logit'"

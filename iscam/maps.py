@@ -43,8 +43,13 @@ def scaled_map(total: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     if is_constant(total):  # checked before upsampling, whose rounding errors could turn a constant into noise
         return total.new_zeros(tuple(size)), total.mean().expand(tuple(size)).clone()
     raw = upsample(total[None], size)[0]
-    rectified = raw.relu()
-    return torch.zeros_like(rectified) if is_constant(rectified) else min_max(rectified), raw
+    return unit_map(raw.relu()), raw
+
+
+def unit_map(values: Tensor) -> Tensor:
+    """Compute s(values), (height, width) float32. The map is all zeros if the values are constant up to rounding."""
+    values = values.float()
+    return torch.zeros_like(values) if is_constant(values) else min_max(values)
 
 
 def is_constant(x: Tensor) -> bool:

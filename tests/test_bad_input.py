@@ -151,6 +151,26 @@ OPTIONS = [
     ("recipro_cam", {"gaussian": 1}, "gaussian must be one of False, True"),
     ("recipro_cam", {"score": "odds"}, "probability, logit"),
     ("recipro_cam", {"batch_size": 0}, "batch_size"),
+    ("saliency", {"colours": "max"}, "max_abs, sum_abs, abs_sum, positive_sum"),
+    ("guided_backprop", {"colours": None}, "max_abs, sum_abs, abs_sum, positive_sum"),
+    ("smoothgrad", {"colours": 3}, "colours"),
+    ("smoothgrad", {"samples": 0}, "samples"),
+    ("smoothgrad", {"sigma": -0.1}, "sigma"),
+    ("integrated_gradients", {"steps": 0}, "steps must be an integer from 1 to 1,000"),
+    ("integrated_gradients", {"steps": 1001}, "steps must be an integer from 1 to 1,000"),
+    ("integrated_gradients", {"colours": "sum"}, "positive_sum"),
+    ("rise", {"masks": 0}, "masks must be an integer from 1 to 1,000,000"),
+    ("rise", {"cells": 0}, "cells"),
+    ("rise", {"keep": 0}, "keep must be a number between 0 and 1"),
+    ("rise", {"keep": 1}, "keep must be a number between 0 and 1"),
+    ("rise", {"keep": "half"}, "keep"),
+    ("rise", {"seed": -1}, "seed"),
+    ("rise", {"batch_size": 0}, "batch_size"),
+    ("rise", {"score": "odds"}, "probability, logit"),
+    ("mask", {"iterations": 0}, "iterations"),
+    ("mask", {"l1": -1}, "l1"),
+    ("mask", {"tv": float("nan")}, "tv"),
+    ("mask", {"seed": 0.5}, "seed"),
     *[
         (method, option, word)
         for method in ("score_cam", "ss_cam", "is_cam")
@@ -204,6 +224,12 @@ UNKNOWN = {
     "score_cam_pp": ["score", "precision", "compile", "batch_size", "baseline"],
     "opti_cam": ["steps", "learning_rate"],
     "recipro_cam": ["score", "batch_size", "gaussian"],
+    "saliency": ["colours"],
+    "guided_backprop": ["colours"],
+    "smoothgrad": ["samples", "sigma", "seed", "colours"],
+    "integrated_gradients": ["steps", "colours"],
+    "rise": ["masks", "cells", "keep", "seed", "score", "batch_size"],
+    "mask": ["iterations", "l1", "tv", "seed"],
 }
 
 

@@ -27,7 +27,13 @@ pytestmark = [
 SCORE_METHODS = ("score_cam", "is_cam", "ss_cam")
 
 #: Noise depends on the kind of device, so maps of two devices are compared without it.
-WITHOUT_NOISE = {"ss_cam": {"sigma": 0.0}, "smooth_grad_cam_pp": {"sigma": 0.0}}
+WITHOUT_NOISE = {
+    "ss_cam": {"sigma": 0.0},
+    "smooth_grad_cam_pp": {"sigma": 0.0},
+    "smoothgrad": {"sigma": 0.0},
+    "rise": {"masks": 300},
+    "mask": {"iterations": 5},
+}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from torch import nn
 import iscam
 from helpers.errors import refused
 from helpers.images import array, smooth_images
+from helpers.methods import FEW
 from helpers.networks import bias_free, pooled
 from iscam.maps import weighted_map
 from iscam.methods import CONTROLS, METHODS
@@ -100,8 +101,8 @@ def test_targets_of_wrong_type_are_refused(net, targets):
 @ZERO_MAPS
 @pytest.mark.parametrize("method", all_methods())
 def test_details_hold_the_same_maps(net, method):
-    found = iscam.explain(net, IMAGES, [0, 1, 2], method, details=True)
-    assert torch.equal(found.maps, iscam.explain(net, IMAGES, [0, 1, 2], method))
+    found = iscam.explain(net, IMAGES, [0, 1, 2], method, details=True, **FEW.get(method, {}))
+    assert torch.equal(found.maps, iscam.explain(net, IMAGES, [0, 1, 2], method, **FEW.get(method, {})))
     assert found.targets.tolist() == [0, 1, 2]
     assert_allclose(array(found.probabilities), array(net(IMAGES).softmax(1)[range(3), range(3)]), atol=1e-6)
     assert found.method == method
@@ -203,17 +204,19 @@ def test_few_passes_do_not_warn(net):
 
 
 @ZERO_MAPS
-@pytest.mark.parametrize("method", ["cam", "grad_cam", "score_cam", "ss_cam", "is_cam"])
+@pytest.mark.parametrize(
+    "method", ["cam", "grad_cam", "score_cam", "ss_cam", "is_cam", "guided_backprop", "rise", "mask"]
+)
 def test_threads_give_the_same_maps(method):
     model = pooled().train()
     net = iscam.Network(model, "relu")
     images = smooth_images(8, 25, 31)
-    expected = [iscam.explain(net, image[None], 1, method) for image in images]
+    expected = [iscam.explain(net, image[None], 1, method, **FEW.get(method, {})) for image in images]
     found: dict[int, torch.Tensor] = {}
 
     def work(i: int) -> None:
         for j in range(i, 8, 4):
-            found[j] = iscam.explain(net, images[j][None], 1, method)
+            found[j] = iscam.explain(net, images[j][None], 1, method, **FEW.get(method, {}))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
@@ -228,7 +231,7 @@ def test_threads_give_the_same_maps(method):
 def test_a_map_method_warns_once_of_a_map_of_zeros(net):
     with torch.no_grad():
         net.model.last.weight.zero_()
-    with pytest.warns(UserWarning, match="the map of class 1 is all zeros: Recipro-CAM finds no evidence"):
+    with pytest.warns(UserWarning, match="the map of class 1 is all zeros: the method finds no difference"):
         iscam.explain(net, IMAGES, 1, "recipro_cam")
     iscam.explain(net, IMAGES, 1, "recipro_cam")
 
@@ -272,6 +275,12 @@ def test_every_entry_is_complete(method):
         ("grad_pp_score_cam", {"channels": 2}, 5),
         ("recipro_cam", {}, 54),
         ("opti_cam", {"steps": 10}, 31),
+        ("saliency", {}, 4),
+        ("guided_backprop", {}, 5),
+        ("smoothgrad", {"samples": 4}, 13),
+        ("integrated_gradients", {"steps": 4}, 13),
+        ("rise", {"masks": 100}, 101),
+        ("mask", {"iterations": 10}, 66),
     ],
 )
 def test_passes_of_a_method(method, options, passes):
@@ -280,15 +289,11 @@ def test_passes_of_a_method(method, options, passes):
 
 def test_the_registries_name_what_they_hold():
     papers = ["cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "score_cam", "ss_cam", "is_cam"]
-    assert list(METHODS) == [
-        *papers,
-        "layer_cam",
-        "xgrad_cam",
-        "ablation_cam",
-        "score_cam_pp",
-        "grad_pp_score_cam",
-        "recipro_cam",
-    ]
+    cams = ["layer_cam", "xgrad_cam", "ablation_cam", "score_cam_pp", "grad_pp_score_cam", "recipro_cam", "opti_cam"]
+    others = ["saliency", "guided_backprop", "smoothgrad", "integrated_gradients", "rise", "mask"]
+    assert list(METHODS) == papers + cams + others
+    maps = ["score_cam_pp", "grad_pp_score_cam", "recipro_cam", *others]
+    assert [name for name, entry in METHODS.items() if entry.kind == "map"] == maps
     assert list(CONTROLS) == ["identity", "random"]
 
 
@@ -298,11 +303,11 @@ def test_the_registries_name_what_they_hold():
 @ZERO_MAPS
 @pytest.mark.parametrize("method", all_methods())
 def test_default_dtype_changes_no_map(net, method):
-    expected = iscam.explain(net, IMAGES[:1], 1, method)
+    expected = iscam.explain(net, IMAGES[:1], 1, method, **FEW.get(method, {}))
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        found = iscam.explain(net, IMAGES[:1], 1, method)
+        found = iscam.explain(net, IMAGES[:1], 1, method, **FEW.get(method, {}))
     finally:
         torch.set_default_dtype(before)
     assert found.dtype == torch.float32
@@ -312,7 +317,7 @@ def test_default_dtype_changes_no_map(net, method):
 @ZERO_MAPS
 @pytest.mark.parametrize("method", all_methods())
 def test_default_device_changes_no_map(net, method):
-    expected = iscam.explain(net, IMAGES[:1], [1], method)
+    expected = iscam.explain(net, IMAGES[:1], [1], method, **FEW.get(method, {}))
     with torch.device("meta"):
-        found = iscam.explain(net, IMAGES[:1], [1], method)
+        found = iscam.explain(net, IMAGES[:1], [1], method, **FEW.get(method, {}))
     assert_allclose(array(found), array(expected), atol=1e-6)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import iscam
 from helpers import reference
 from helpers.images import array, smooth_images
+from helpers.methods import FEW
 from helpers.networks import CASES, Case, bias_free, pooled
 from iscam.methods.optimisation import masked_logit
 from iscam.methods.schedules import quadrature
@@ -484,9 +485,7 @@ def test_gauss_rule_of_the_cumulative_steps(rule):
 def test_a_map_never_depends_on_its_batch_mates(method):
     net = iscam.Network(pooled(), "relu")
     images, targets = smooth_images(3, 25, 31), torch.tensor([2, 3, 4])
-    options = (
-        {"steps": 3} if method == "is_cam" else {"samples": 2} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
-    )
+    options = FEW.get(method, {})
     together = iscam.explain(net, images, targets, method, **options)
     reverse = iscam.explain(net, images.flip(0), targets.flip(0), method, **options).flip(0)
     alone = [iscam.explain(net, images[i : i + 1], targets[i : i + 1], method, **options)[0] for i in range(3)]
@@ -535,7 +534,7 @@ def test_random_states_stay_as_they_are(pooled_case):
     before = states()
     for method in [*iscam.METHODS, *iscam.CONTROLS]:
         net = iscam.Network(pooled_case.net.model, "relu")
-        iscam.explain(net, pooled_case.images[:1], method=method)
+        iscam.explain(net, pooled_case.images[:1], method=method, **FEW.get(method, {}))
     iscam.load_model("squeezenet1_0", weights=None)
     assert states() == before
 
@@ -611,7 +610,7 @@ def test_nothing_to_see_is_a_map_of_zeros(method):
         model.last.weight.zero_()
         model.last.bias.fill_(-1)
     net = iscam.Network(model, "relu")
-    maps = iscam.explain(net, smooth_images(2, 25, 31), method=method)
+    maps = iscam.explain(net, smooth_images(2, 25, 31), method=method, **({"masks": 40} if method == "rise" else {}))
     if method != "random":
         assert torch.equal(maps, torch.zeros(2, 25, 31))
     assert (
@@ -647,7 +646,7 @@ def test_a_layer_finer_than_the_image():
 @pytest.mark.filterwarnings("ignore:the map of class")
 def test_a_layer_as_coarse_as_one_cell_gives_a_map_of_zeros():
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    for method in iscam.METHODS:
+    for method in (name for name, entry in iscam.METHODS.items() if entry.kind == "weights"):
         assert iscam.explain(iscam.Network(model, "1"), smooth_images(1, 9, 9), method=method).eq(0).all()
 
 
@@ -690,13 +689,17 @@ def test_schedules_of_numbers(bias_free_case, schedule):
     )
 
 
+def option_names(method: str) -> list[str]:
+    return {**iscam.METHODS, **iscam.CONTROLS}[method].option_names
+
+
 @pytest.mark.filterwarnings("ignore:the map of class")
 @pytest.mark.parametrize("method", [*iscam.METHODS, *iscam.CONTROLS])
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_models_of_other_precision(method, kind):
     """float64 gives the same map. bfloat16 gives a finite map in float32."""
     images, targets = smooth_images(2, 25, 31), torch.tensor([2, 3])
-    options = {"sigma": 0.0} if method in ("ss_cam", "smooth_grad_cam_pp") else {}
+    options = FEW.get(method, {}) | ({"sigma": 0.0} if "sigma" in option_names(method) else {})
     single, other = (iscam.Network(pooled().to(kind), "relu") for kind in (torch.float32, kind))
     maps = iscam.explain(other, images.to(kind), targets, method, **options)
     assert maps.dtype == torch.float32
@@ -748,6 +751,12 @@ def test_the_registries_name_what_they_hold():
         "grad_pp_score_cam",
         "recipro_cam",
         "opti_cam",
+        "saliency",
+        "guided_backprop",
+        "smoothgrad",
+        "integrated_gradients",
+        "rise",
+        "mask",
     ]
     assert set(iscam.CONTROLS) == {"identity", "random"}
     assert {"insertion", "deletion", "average_drop", "average_increase", "win", "energy"} <= set(iscam.METRICS)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import iscam
 from helpers.images import array, smooth_images
+from helpers.methods import FEW
 from helpers.networks import bias_free, pooled
 from iscam.probe import layer_names
 from iscam.record import forward_record
@@ -25,7 +26,7 @@ def call(name: str, net: iscam.Network, images: Tensor, targets=None) -> Tensor:
     if name in ("insertion", "deletion", "confidence"):
         found = getattr(iscam, name)(net, images, torch.ones_like(images[:, 0]), targets)
         return found[1]
-    return iscam.explain(net, images, targets, name)
+    return iscam.explain(net, images, targets, name, **FEW.get(name, {}))
 
 
 def state(model: nn.Module) -> list:
@@ -153,8 +154,9 @@ def test_in_place_relu_behind_the_layer_changes_nothing(method):
             return m.head(m.drop(self.relu(m.last(m.first(x)))).mean((2, 3)))
 
     arguments = (smooth_images(2, 25, 31), torch.tensor([2, 3]), method)
-    in_place = iscam.explain(iscam.Network(pooled(), "last"), *arguments)
-    plain = iscam.explain(iscam.Network(Plain(pooled()), "model.last"), *arguments)
+    few = FEW.get(method, {})
+    in_place = iscam.explain(iscam.Network(pooled(), "last"), *arguments, **few)
+    plain = iscam.explain(iscam.Network(Plain(pooled()), "model.last"), *arguments, **few)
     assert torch.equal(in_place, plain)
 
 

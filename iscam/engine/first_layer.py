@@ -85,13 +85,20 @@ def split_first_convolution(model: nn.Module) -> SplitModel | None:
 
     Returns None if the model cannot be copied or has no convolution.
     """
-    tensors = {id(x): x for x in [*model.parameters(), *model.buffers()]}
-    try:
-        rest = copy.deepcopy(model, tensors)
-    except Exception:  # some models cannot be copied
+    rest = copy_with_shared_weights(model)
+    if rest is None:
         return None
     for name, module in rest.named_modules():
         if isinstance(module, nn.Conv2d) and name:
             rest.set_submodule(name, nn.Identity())
             return SplitModel(module, rest)
     return None
+
+
+def copy_with_shared_weights(model: nn.Module) -> nn.Module | None:
+    """Return a copy of the model's modules that shares the model's weights. Returns None if it cannot be copied."""
+    tensors = {id(x): x for x in [*model.parameters(), *model.buffers()]}
+    try:
+        return copy.deepcopy(model, tensors)
+    except Exception:  # the model holds an object that cannot be copied
+        return None

@@ -1,4 +1,7 @@
-"""The saliency methods. Each is a function from a `ForwardRecord` to the weights α of  L = ReLU(Σ_k α_k A_k)."""
+"""The saliency methods. Each is a function from a `ForwardRecord` to the weights α of  L = ReLU(Σ_k α_k A_k).
+
+Attribution methods return the map L itself.
+"""
 
 from iscam.methods.method import Method as Method
 from iscam.methods.method import find_method as find_method

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iscam.engine.behind import activation_scores
 from iscam.engine.scoring import Scoring
-from iscam.maps import is_constant, min_max, upsample
+from iscam.maps import unit_map, upsample
 from iscam.methods.options import AblationOptions, ReciproOptions
 from iscam.record import ForwardRecord
 
@@ -76,5 +76,4 @@ def recipro_cam(record: ForwardRecord, options: ReciproOptions) -> Tensor:
 
     scoring = Scoring(score=options.score, batch_size=options.batch_size)
     scores = activation_scores(record, kept, len(cells), scoring).view(height, width)
-    size = record.image.shape[1:]
-    return scores.new_zeros(size) if is_constant(scores) else min_max(upsample(scores[None], size)[0])
+    return unit_map(upsample(scores[None], record.image.shape[1:])[0])

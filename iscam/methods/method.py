@@ -20,8 +20,9 @@ class Method:
     """A saliency method: a function with its options and its description for readers.
 
     - `function` takes a `ForwardRecord` and an instance of `options`. It returns weights, (K,) per channel or (K, h, w)
-      per channel and position. With `kind="map"` it returns a map (height, width) in [0, 1].
-    - `title` is the method's name for readers. `summary` is one line on the origin of the weights.
+      per channel and position. With `kind="map"` it returns the map itself, (height, width) in [0, 1]. `explain`
+      applies no ReLU and no scaling to it, so the method decides whether evidence against the class counts.
+    - `title` is the method's name for readers. `summary` is one line on the origin of the weights or the map.
     - `options` is a frozen dataclass. Its fields are the valid options, and its constructor checks their values.
     - `passes` returns the number of forward passes of one map, given the number of channels K and the options. A
       backward pass counts as two forward passes, and a pass through a part of the network counts as one.

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from iscam.engine.scoring import Scoring
-from iscam.methods.schedules import MOST_STEPS, Schedule, quadrature
+from iscam.errors import InputError
+from iscam.methods.schedules import MOST_NODES, MOST_STEPS, Schedule, quadrature
 from iscam.validation import check_choice, check_int, check_non_negative
 
 BASELINES = (None, "zeros")
 NORMALISATIONS = ("upsampled", "layer")
+COLOURS = ("max_abs", "sum_abs", "abs_sum", "positive_sum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,88 @@ class OptiOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaliencyOptions:
+    """Option of `saliency` and `guided_backprop`.
+
+    `colours` merges the values w_c of the image's channels at one pixel into one value:
+
+    - "max_abs": max_c |w_c|, as in Simonyan et al.
+    - "sum_abs": Σ_c |w_c|.
+    - "abs_sum": |Σ_c w_c|.
+    - "positive_sum": max(0, Σ_c w_c).
+    """
+
+    colours: str = "max_abs"
+
+    def __post_init__(self) -> None:
+        check_choice("colours", self.colours, COLOURS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothGradOptions(SmoothOptions):
+    """Options of `smoothgrad`: those of `SmoothOptions`, and `colours` (see `SaliencyOptions`)."""
+
+    samples: int = 50
+    colours: str = "sum_abs"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("colours", self.colours, COLOURS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedGradientsOptions:
+    """Options of `integrated_gradients`: the number of `steps` (at most 1,000) and `colours`, see `SaliencyOptions`."""
+
+    steps: int = 50
+    colours: str = "positive_sum"
+
+    def __post_init__(self) -> None:
+        check_int("steps", self.steps, maximum=MOST_NODES)
+        check_choice("colours", self.colours, COLOURS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiseOptions(Scoring):
+    """Options of `rise`, in addition to those of `iscam.engine.scoring.Scoring`.
+
+    - `masks`: the number of masks N, at most 1,000,000.
+    - `cells`: the number of cells s per side of a mask's grid.
+    - `keep`: the probability p, between 0 and 1, that a cell is kept.
+    - `seed`: the seed of the grids and shifts.
+    """
+
+    masks: int = 4000
+    cells: int = 7
+    keep: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("masks", self.masks, maximum=MOST_STEPS)
+        check_int("cells", self.cells, maximum=MOST_NODES)
+        if not 0 < check_non_negative("keep", self.keep) < 1:
+            raise InputError(f"keep must be a number between 0 and 1, both excluded, not {self.keep!r}")
+        check_int("seed", self.seed, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions:
+    """Options of `mask`: the number of `iterations`, the factors `l1` and `tv` of the penalties, and the `seed`."""
+
+    iterations: int = 300
+    l1: float = 1e-4
+    tv: float = 1e-2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_int("iterations", self.iterations, maximum=MOST_STEPS)
+        check_non_negative("l1", self.l1)
+        check_non_negative("tv", self.tv)
+        check_int("seed", self.seed, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomOptions:
     """Option of the control `random`: the `seed` of its noise."""
 
@@ -172,3 +256,10 @@ class MethodOptions(TypedDict, total=False):
     seed: int
     gaussian: bool
     learning_rate: float
+    colours: str
+    masks: int
+    cells: int
+    keep: float
+    iterations: int
+    l1: float
+    tv: float

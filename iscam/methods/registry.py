@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from iscam.methods import ablation, controls, gradient, optimisation, score
+from iscam.methods import ablation, controls, gradient, input_gradients, occlusion, optimisation, score
 from iscam.methods.method import Method
 from iscam.methods.options import (
     AblationOptions,
     GatedOptions,
+    IntegratedGradientsOptions,
     IsCamOptions,
+    MaskOptions,
     OptiOptions,
     RandomOptions,
     ReciproOptions,
+    RiseOptions,
+    SaliencyOptions,
     ScoreOptions,
+    SmoothGradOptions,
     SmoothOptions,
     SsCamOptions,
 )
@@ -73,7 +78,31 @@ def opti_passes(channels: int, options: OptiOptions) -> int:
     return 1 + GRADIENT_PASSES * options.steps
 
 
-#: The methods by name.
+def saliency_passes(channels: int, options: SaliencyOptions) -> int:
+    return 1 + GRADIENT_PASSES
+
+
+def guided_passes(channels: int, options: SaliencyOptions) -> int:
+    return 2 + GRADIENT_PASSES  # one more forward pass counts the ReLUs
+
+
+def smoothgrad_passes(channels: int, options: SmoothGradOptions) -> int:
+    return 1 + GRADIENT_PASSES * options.samples
+
+
+def integrated_passes(channels: int, options: IntegratedGradientsOptions) -> int:
+    return 1 + GRADIENT_PASSES * options.steps
+
+
+def rise_passes(channels: int, options: RiseOptions) -> int:
+    return 1 + options.masks
+
+
+def mask_passes(channels: int, options: MaskOptions) -> int:
+    return 1 + len(occlusion.RADII) + GRADIENT_PASSES * options.iterations
+
+
+#: The methods by name. Those with `kind="map"` return a map, and the others return the weights of a layer's channels.
 METHODS: dict[str, Method] = {
     "cam": Method(gradient.cam, "CAM", "weights of the class in the last layer", one_pass),
     "grad_cam": Method(gradient.grad_cam, "Grad-CAM", "mean gradient of the class's logit", gradient_passes),
@@ -138,6 +167,54 @@ METHODS: dict[str, Method] = {
         "weights optimised for the logit behind the map",
         opti_passes,
         options=OptiOptions,
+    ),
+    "saliency": Method(
+        input_gradients.saliency,
+        "Saliency",
+        "gradient with respect to the image",
+        saliency_passes,
+        options=SaliencyOptions,
+        kind="map",
+    ),
+    "guided_backprop": Method(
+        input_gradients.guided_backprop,
+        "Guided backpropagation",
+        "the same, only positive values through ReLUs",
+        guided_passes,
+        options=SaliencyOptions,
+        kind="map",
+    ),
+    "smoothgrad": Method(
+        input_gradients.smoothgrad,
+        "SmoothGrad",
+        "image gradient, averaged over noisy copies",
+        smoothgrad_passes,
+        options=SmoothGradOptions,
+        kind="map",
+    ),
+    "integrated_gradients": Method(
+        input_gradients.integrated_gradients,
+        "Integrated Gradients",
+        "image times its gradient on a path from grey",
+        integrated_passes,
+        options=IntegratedGradientsOptions,
+        kind="map",
+    ),
+    "rise": Method(
+        occlusion.rise,
+        "RISE",
+        "mean of random masks, weighted by the score",
+        rise_passes,
+        options=RiseOptions,
+        kind="map",
+    ),
+    "mask": Method(
+        occlusion.mask,
+        "Mask",
+        "smallest smooth blur that hides the class",
+        mask_passes,
+        options=MaskOptions,
+        kind="map",
     ),
 }
 

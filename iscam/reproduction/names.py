@@ -32,7 +32,7 @@ def method_title(name: str) -> str:
 
 
 def method_summary(name: str) -> str:
-    """Return one line on the origin of a method's weights."""
+    """Return one line on the origin of a method's weights or map."""
     return METHODS[name].summary
 
 
