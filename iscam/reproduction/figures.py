@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from iscam.data import LabelledImage
 from iscam.menagerie.draw import Drawing
 from iscam.plots import COLOURS, LINE_COLOURS, new_figure, show_image, show_overlay, to_pixels
+from iscam.reproduction.comparator import View
 from iscam.reproduction.names import method_summary, method_title
 
 
@@ -115,4 +117,43 @@ def truth_beside_map(
     right.axvline(0, color="black", linewidth=0.8)
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     figure.suptitle(title)
+    return figure
+
+
+def contours(views: Mapping[str, View], maps: Mapping[str, Mapping[str, Tensor]], levels: Sequence[float]) -> Figure:
+    """Draw a row per network: the image with the prediction, and each method's map with a contour at every level."""
+    methods = list(dict.fromkeys(method for row in maps.values() for method in row))
+    figure, axes = grid(len(views), 1 + len(methods), 2.2 * (1 + len(methods)), 2.5 * len(views))
+    hide_axes(axes)
+    for row, (name, view) in zip(axes, views.items(), strict=True):
+        title = f"{name}\n{view.category()} ({float(view.probabilities.max()):.2f})"
+        show_image(row[0], view.image, transform=view.net.transform)
+        row[0].set_title(title, fontsize=9, parse_math=False)
+        for axis, method in zip(row[1:], methods, strict=True):
+            if method in maps[name]:
+                show_contours(axis, view, maps[name][method], levels)
+                axis.set_title(method_title(method), fontsize=9)
+    return figure
+
+
+def show_contours(axis: Any, view: View, saliency_map: Tensor, levels: Sequence[float]) -> None:
+    """Draw the contours of a map at several levels over the image of a view."""
+    show_image(axis, view.image, transform=view.net.transform)
+    lines = axis.contour(saliency_map.numpy(), levels=sorted(levels), cmap=COLOURS, vmin=0, vmax=1, linewidths=1.5)
+    axis.clabel(lines, fontsize=7)
+
+
+def matrices(shown: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw matrices of rank correlations side by side, with one colour scale from -1 to 1."""
+    side = 0.75 * max(len(matrix) for matrix in shown.values()) + 1.6
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure, axes = grid(rows, columns, side * columns, side * rows)
+    for axis, (title, matrix) in zip(axes.flat, shown.items(), strict=False):
+        sns.heatmap(matrix, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".2f", square=True, cbar=False, ax=axis)
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(axis="x", rotation=45)
+        axis.tick_params(axis="y", rotation=0)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
     return figure
