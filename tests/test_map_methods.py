@@ -308,7 +308,7 @@ def captum_smoothgrad(attr, model, image, target):
     """NoiseTunnel with our noise in place of its draws."""
     draws = iscam.rng.noises(image[0].detach(), [(0, n) for n in range(6)])
     tunnel = attr.NoiseTunnel(attr.Saliency(model))
-    std = float(0.15 * (image.max() - image.min()))
+    std = 0.15 * float(image.detach().max() - image.detach().min())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "normal", lambda mean, std: mean + std * draws)
         found = tunnel.attribute(image, nt_samples=6, stdevs=std, target=target, abs=False)
