@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ COLOURS = "inferno"
 
 #: Colours of lines, safe for colour-blind readers.
 LINE_COLOURS = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133")
+
+#: Maximum number of characters in a line of the titles of a gallery. Longer titles have several lines.
+TITLE_WIDTH = 24
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -165,7 +169,7 @@ def gallery(
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
         show_image(axes[row, 0], image, label, transform)
         for column, (method, its_maps) in enumerate(maps.items(), start=1):
-            title = title_of(method) if row == 0 else ""
+            title = textwrap.fill(title_of(method), TITLE_WIDTH) if row == 0 else ""
             show_overlay(axes[row, column], image, its_maps[row], title, transform)
     for axis in axes.flat:
         axis.title.set_fontsize(9)

@@ -114,6 +114,8 @@ def test_gallery_has_a_row_per_image_and_a_column_per_method():
     images = [torch.zeros(3, 3, 4)] * 2
     figure = plots.gallery(images, {"score_cam": [RAMP, RAMP], "mine": [RAMP, RAMP]}, ["fox", "hound"])
     assert [axes.get_title() for axes in figure.axes] == ["fox", "Score-CAM", "mine", "hound", "", ""]
+    long = plots.gallery(images[:1], {"grad_pp_score_cam": [RAMP]}, ["fox"])
+    assert long.axes[1].get_title() == "Grad++ScoreCAM\n(reconstruction)"
 
 
 def test_names_with_dollar_signs_are_plain_text():

@@ -23,6 +23,8 @@ def opti_cam(record: ForwardRecord, options: OptiOptions) -> Tensor:
     Adam takes `steps` steps from equal weights with the given `learning_rate`. The result is the w with the largest
     F(w) of all steps, so F never ends below that of equal weights.
 
+    F may exceed the logit of the complete image. The map then also marks background that raises the logit.
+
     Constant channels do not change F. They have weight 0, and the softmax leaves them out.
 
     Average drop and average increase measure what Opti-CAM optimises. Therefore, they do not compare it fairly with
