@@ -145,15 +145,19 @@ def show_contours(axis: Any, view: View, saliency_map: Tensor, levels: Sequence[
 
 def matrices(shown: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw matrices of rank correlations side by side, with one colour scale from -1 to 1."""
-    side = 0.75 * max(len(matrix) for matrix in shown.values()) + 1.6
-    columns = min(len(shown), 3)
+    side = 0.62 * max(len(matrix) for matrix in shown.values()) + 0.5
+    columns = min(len(shown), 4)
     rows = -(-len(shown) // columns)
-    figure, axes = grid(rows, columns, side * columns, side * rows)
+    figure, axes = grid(rows, columns, side * columns + 1.5, (side + 1.1) * rows)
     for axis, (title, matrix) in zip(axes.flat, shown.items(), strict=False):
         sns.heatmap(matrix, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".2f", square=True, cbar=False, ax=axis)
         axis.set_title(title, fontsize=10)
-        axis.tick_params(axis="x", rotation=45)
-        axis.tick_params(axis="y", rotation=0)
+        axis.set_xticks(axis.get_xticks(), matrix.columns, rotation=45, ha="right", fontsize=9)
+        axis.set_yticks(axis.get_yticks(), matrix.index, rotation=0, fontsize=9)
+    for number, matrix in enumerate(shown.values()):
+        left = number - number % columns
+        if number > left and list(matrix.index) == list(list(shown.values())[left].index):
+            axes.flat[number].set_yticks([])  # the labels on the left hold for the whole row
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
     return figure
