@@ -468,7 +468,7 @@ def test_energy_equals_the_reference(drawn):
 
 
 def test_energy_of_single_boxes_equals_hand_computed_values(device):
-    """One box of half of the pixels; one of more; two boxes; no box; a box that reaches beyond the image; a zero map."""
+    """One box of half of the pixels; one of more; two boxes; no box; one that reaches beyond the image; a zero map."""
     maps = torch.tensor([[[1.0, 2], [3, 4]]], device=device).repeat(6, 1, 1)
     maps[5] = 0
     boxes = [[[0, 0, 1, 2]], [[0, 0, 2, 1.6]], [[0, 0, 1, 1], [1, 1, 2, 2]], [], [[1, 0, 9, 9]], [[0, 0, 1, 1]]]

@@ -43,8 +43,9 @@ def confidence(
 
     Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook uses the top class of the masked
     image for both Y and O. `keep=0.5` follows Wang et al. 2020 (Score-CAM), arXiv 1910.01279, section 4.2: "limiting
-    the number of positive pixels in the saliency map (50% of pixels of the image are muted)". The paper does not say
-    whether a kept pixel keeps the map's value or becomes 1, and the code is not public. Here it keeps the map's value.
+    the number of positive pixels in the saliency map (50% of pixels of the image are muted in our experiment)". The
+    paper does not say whether a kept pixel has the map's value or 1, and its code is not public. Here it has the map's
+    value.
     """
     net = as_network(net)
     images = check_images(net, images)

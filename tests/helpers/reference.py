@@ -407,7 +407,7 @@ def confidence(net: Split, x: np.ndarray, saliency_map: np.ndarray, target: int)
 
 
 def upper_pixels(saliency_map: np.ndarray, keep: float) -> np.ndarray:
-    """The map with zeros at all pixels but the n of largest value. Of equal pixels, the first in row-major order stay."""
+    """The map with zeros at all pixels but the n of largest value. Of equal pixels, the first row by row stay."""
     height, width = saliency_map.shape
     n = max(1, round(keep * height * width))
     pixels = sorted((-saliency_map[i, j], i, j) for i in range(height) for j in range(width))
