@@ -30,7 +30,7 @@ PAPER_METRICS = (
     "energy",
 )
 
-#: The metrics that measure as Tables 1 and 2 of the Score-CAM paper do, by the metric in `published_table("score_cam")`.
+#: Metrics that measure as Tables 1 and 2 of the Score-CAM paper do, by their names in `published_table("score_cam")`.
 SCORE_CAM_METRICS = {
     "average_drop": "average_drop:half",
     "average_increase": "average_increase:half",
