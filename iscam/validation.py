@@ -77,6 +77,16 @@ def check_non_negative(name: str, value: object) -> float:
     return float(value)
 
 
+def check_share(name: str, value: object) -> float:
+    """Return `value` as a float in (0, 1].
+
+    Raises `InputError` for any other value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= 1:
+        raise InputError(f"{name} must be a number above 0 and at most 1, not {value!r}")
+    return float(value)
+
+
 def check_targets(targets: Any, count: int) -> list[int]:
     """Return one class per image. An int is the class of all images.
 

@@ -564,6 +564,23 @@ def test_boxes_that_do_not_match_the_maps_are_refused(kind, metric):
         metric(torch.ones(2, 30, 40), boxes)
 
 
+@pytest.mark.parametrize("keep", [0, -0.5, 1.5, float("nan"), True, "half", None, 50])
+def test_share_of_kept_pixels_outside_the_unit_range_is_refused(small, keep):
+    with refused("keep must be a number above 0 and at most 1", repr(keep)):
+        iscam.confidence(small.net, small.images, torch.ones(3, 20, 16), small.targets, keep=keep)
+
+
+def test_energy_of_a_single_mask_is_refused():
+    with refused("single=True needs boxes, not masks"):
+        iscam.energy(torch.ones(1, 30, 40), torch.ones(1, 30, 40, dtype=torch.bool), single=True)
+
+
+@pytest.mark.parametrize("single", [1, None, "yes"])
+def test_energy_with_another_value_of_single_is_refused(single):
+    with refused("single must be one of False, True", repr(single)):
+        iscam.energy(torch.ones(1, 30, 40), [torch.tensor([[0, 0, 2, 2]])], single=single)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_energy_of_negative_or_infinite_maps_is_refused(value):
     with refused("maps"):

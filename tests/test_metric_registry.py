@@ -73,7 +73,10 @@ def test_registry_has_the_known_names_in_order():
     assert iscam.METRICS is METRICS
 
 
-@pytest.mark.parametrize("text", [*NAMES[:6], *NAMES[7:], "insertion:zeros", "insertion:blur", "win:score_cam"])
+ARGUMENTS = ("insertion:zeros", "insertion:blur", "average_drop:half", "average_increase:half", "energy:single")
+
+
+@pytest.mark.parametrize("text", [*NAMES[:6], *NAMES[7:], *ARGUMENTS, "win:score_cam"])
 def test_parse_metric_reads_name_and_argument(text):
     call = parse_metric(text)
     assert (call.name, call.argument) == tuple(f"{text}:".split(":")[:2])
@@ -88,7 +91,9 @@ def test_parse_metric_reads_name_and_argument(text):
         ("", ("insertion",)),
         ("insertion:black", ("insertion:black", "insertion, insertion:zeros, insertion:blur")),
         ("insertion:", ("insertion, insertion:zeros",)),
-        ("energy:zeros", ("energy:zeros",)),
+        ("energy:zeros", ("energy:zeros", "energy, energy:single")),
+        ("average_drop:0.5", ("average_drop:0.5", "average_drop, average_drop:half")),
+        ("average_gain:half", ("average_gain:half",)),
         ("win", ("win:score_cam",)),
         ("win:", ("win:score_cam",)),
         ("win:cam", ("win:cam", "win:a, win:b")),
@@ -145,25 +150,31 @@ def test_values_equal_those_of_the_functions(net):
     inputs = inputs_of(net)
     net, images, targets, maps = net, inputs.batch.images, inputs.batch.targets, inputs.maps
     y, o = iscam.confidence(net, images, maps, targets)
+    _, half = iscam.confidence(net, images, maps, targets, keep=0.5)
     again = iscam.explain(net, images * maps[:, None], targets, "grad_cam")
     expected = {
         "insertion": iscam.insertion(net, images, maps, targets).auc,
         "insertion:blur": iscam.insertion(net, images, maps, targets, start="blur").auc,
         "deletion": iscam.deletion(net, images, maps, targets).auc,
         "average_drop": iscam.average_drop(y, o),
+        "average_drop:half": iscam.average_drop(y, half),
         "average_increase": iscam.average_increase(y, o),
+        "average_increase:half": iscam.average_increase(y, half),
         "average_gain": iscam.average_gain(y, o),
         "explained_confidence": o,
         "complexity": iscam.complexity(maps),
         "coherency": iscam.coherency(maps, again),
         "adcc": iscam.adcc(y, o, maps, again),
         "energy": iscam.energy(maps, BOXES),
+        "energy:single": iscam.energy(maps, BOXES, single=True),
         "mask_energy": iscam.energy(maps, inputs.masks),
         "pointing_game": iscam.pointing_game(maps, BOXES).float(),
     }
     for text, values in expected.items():
-        assert torch.equal(parse_metric(text).compute(inputs), values), text
+        torch.testing.assert_close(parse_metric(text).compute(inputs), values, rtol=0, atol=0, equal_nan=True, msg=text)
     assert not torch.equal(expected["insertion"], expected["insertion:blur"])
+    assert not torch.equal(half, o)
+    assert expected["energy:single"].isnan().tolist() == [False, True]  # the second box covers 80 % of the image
 
 
 def test_values_of_ground_truth_metrics_equal_the_functions():
@@ -183,6 +194,9 @@ def test_probabilities_are_computed_once_for_all_metrics(net):
     for name in ("average_drop", "average_increase", "average_gain", "explained_confidence"):
         parse_metric(name).compute(inputs)
     assert net.model.images - before == 4  # two images, each with and without its mask
+    for name in ("average_drop:half", "average_increase:half"):
+        parse_metric(name).compute(inputs)
+    assert net.model.images - before == 6  # two images with the upper half of their masks
 
 
 def test_probabilities_of_images_are_shared_by_methods(net):
@@ -231,10 +245,19 @@ def test_pointing_game_without_a_box_is_nan():
     assert found[1] == 1
 
 
+def test_reason_of_an_undefined_value_may_depend_on_the_argument():
+    assert "no box" in parse_metric("energy").undefined
+    assert "exactly one box" in parse_metric("energy:single").undefined
+    assert parse_metric("win:cam").undefined == METRICS["win"].undefined
+    assert parse_metric("insertion:blur").undefined == ""
+    assert all(set(metric.undefined_with) <= set(metric.arguments) for metric in METRICS.values())
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [
         ("energy", "boxes"),
+        ("energy:single", "boxes"),
         ("pointing_game", "boxes"),
         ("mask_energy", "masks"),
         ("part_correlation", "drawings"),
@@ -244,7 +267,7 @@ def test_pointing_game_without_a_box_is_nan():
     ],
 )
 def test_value_without_its_annotation_is_refused(net, name, word):
-    assert METRICS[name].needs
+    assert parse_metric(name).metric.needs
     with refused(word):
         parse_metric(name).compute(MetricInputs(batch_of(net), torch.rand(2, 25, 31)))
 

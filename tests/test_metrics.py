@@ -16,6 +16,7 @@ import iscam
 from helpers import reference
 from helpers.images import array, smooth_images
 from helpers.networks import CASES
+from iscam.metrics.confidence import upper_pixels
 
 
 def maps_for(images: Tensor, seed: int = 0) -> Tensor:
@@ -299,6 +300,62 @@ def test_drop_increase_win_equal_hand_computed_values():
     assert iscam.win(y[:1], torch.tensor([0.95]), torch.tensor([0.9])).tolist() == [True], "O is not clipped at Y"
 
 
+@pytest.mark.parametrize("name", ["bias-free", "pooled"])
+@pytest.mark.parametrize("keep", [0.001, 0.1, 0.5, 0.77, 1])
+def test_confidence_with_the_upper_pixels_equals_the_reference(name, keep, device):
+    case = CASES[name]()
+    maps = maps_for(case.images)
+    maps[1] = (4 * maps[1]).round() / 4  # ties between values that are not 0
+    arguments = (case.net.to(device), case.images.to(device), maps.to(device), case.targets.to(device))
+    y, o = iscam.confidence(*arguments, keep=keep)
+    for i, target in enumerate(case.targets.tolist()):
+        saliency = reference.upper_pixels(array(maps[i]), keep)
+        expected = reference.confidence(case.split, array(case.images[i]), saliency, target)
+        assert_allclose([float(y[i]), float(o[i])], expected, atol=1e-5)
+
+
+def test_confidence_with_half_of_four_pixels_equals_hand_computed_values():
+    """The red channel is (.4 .3; .2 .1), and the probability is the mean of red times the map.
+
+    The map (.5 1; 1 1) keeps the first two of its three ones: (.3 + .2) / 4. Without `keep`, (.2 + .3 + .2 + .1) / 4.
+    """
+    red = torch.tensor([[0.4, 0.3], [0.2, 0.1]])
+    image = torch.stack([red, red * 0, red * 0])[None]
+    maps = torch.tensor([[[0.5, 1], [1, 1]]])
+    for keep, kept in (1, 0.8), (0.5, 0.5), (0.75, 0.6), (0.25, 0.3), (0.01, 0.3):
+        y, o = iscam.confidence(by_mean(), image, maps, 0, keep=keep)
+        assert_allclose([float(y), float(o)], [0.25, kept / 4], atol=1e-6)
+
+
+@settings(max_examples=50)
+@given(keep=st.floats(0.01, 1), seed=st.integers(0, 999), dtype=st.sampled_from([torch.float64, torch.float16]))
+def test_upper_pixels_are_the_largest(keep, seed, dtype):
+    maps = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(seed)).to(dtype) + 0.01
+    found = upper_pixels(maps, keep)
+    assert found.dtype == dtype
+    for before, after in zip(maps, found, strict=True):
+        kept = after > 0
+        assert int(kept.sum()) == max(1, round(keep * 35))
+        assert torch.equal(after[kept], before[kept])
+        assert kept.all() or before[kept].min() >= before[~kept].max()
+
+
+def test_map_with_few_positive_pixels_is_the_same_with_its_upper_half(pooled_case):
+    maps = maps_for(pooled_case.images) * (torch.rand(pooled_case.images[:, 0].shape) < 0.4)
+    arguments = (pooled_case.net, pooled_case.images, maps, pooled_case.targets)
+    assert torch.equal(iscam.confidence(*arguments, keep=0.5)[1], iscam.confidence(*arguments)[1])
+
+
+def test_identity_map_with_its_upper_half_shows_the_upper_rows(pooled_case):
+    """All pixels of the identity control are equal, so the first in row-major order are kept."""
+    ones = torch.ones_like(pooled_case.images[:, 0])
+    rows = torch.zeros_like(ones)
+    rows.flatten(1)[:, : round(ones[0].numel() / 2)] = 1
+    arguments = (pooled_case.net, pooled_case.images)
+    found, expected = iscam.confidence(*arguments, ones, 0, keep=0.5), iscam.confidence(*arguments, rows, 0)
+    assert all(map(torch.equal, found, expected))
+
+
 def test_identity_map_has_neither_drop_nor_increase(bias_free_case, pooled_case):
     """Both are exactly 0. If Y and O came from batches of different shapes, rounding would raise a quarter of them."""
     for each in (bias_free_case, pooled_case):
@@ -406,6 +463,20 @@ def test_energy_equals_the_reference(drawn):
     everywhere = reference.energy(np.ones_like(saliency), boxes)  # 0 if no pixel's centre is inside
     expected = reference.energy(np.float64(saliency), boxes) if everywhere else math.nan
     assert_allclose(float(found), expected, atol=1e-5)
+    single = iscam.energy(torch.from_numpy(saliency)[None], [torch.from_numpy(boxes)], single=True)
+    assert_allclose(float(single), reference.single_box_energy(np.float64(saliency), boxes), atol=1e-5)
+
+
+def test_energy_of_single_boxes_equals_hand_computed_values(device):
+    """One box of half of the pixels; one of more; two boxes; no box; one that reaches beyond the image; a zero map."""
+    maps = torch.tensor([[[1.0, 2], [3, 4]]], device=device).repeat(6, 1, 1)
+    maps[5] = 0
+    boxes = [[[0, 0, 1, 2]], [[0, 0, 2, 1.6]], [[0, 0, 1, 1], [1, 1, 2, 2]], [], [[1, 0, 9, 9]], [[0, 0, 1, 1]]]
+    boxes = [torch.tensor(each, dtype=torch.float32).reshape(-1, 4) for each in boxes]
+    assert_allclose(array(iscam.energy(maps, boxes)), [0.4, 1, 0.5, math.nan, 0.6, 0], atol=1e-6)
+    found = iscam.energy(maps, boxes, single=True)
+    assert found.device.type == device
+    assert_allclose(array(found), [0.4, math.nan, math.nan, math.nan, 0.6, 0], atol=1e-6)
 
 
 def test_energy_of_a_batch_equals_hand_computed_values(device):

@@ -12,15 +12,17 @@ import pytest
 import torch
 
 import iscam
+from helpers.repository import ROOT
 from helpers.study_frames import study_rows
 from iscam.plots import intervals
 from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table, speedups
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
 from iscam.reproduction.figures import truth_beside_map
-from iscam.reproduction.names import lower_is_better, method_title
-from iscam.reproduction.published import PAPER_METHODS, data_folder
+from iscam.reproduction.names import column_heading, lower_is_better, method_title
+from iscam.reproduction.published import PAPER_METHODS, SCORE_CAM_METRICS, data_folder, published_table
 from iscam.reproduction.styles import table
 from iscam.reproduction.tables import NOT_RUN, Estimate, by_family, by_metric, by_network, comparison, sort_rows
+from iscam.study.spec import read_study
 from iscam.study.statistics import (
     blocks,
     holm,
@@ -276,6 +278,45 @@ def test_comparison_worked_example():
     html = table(found).to_html()
     assert "+10.00" in html and "–" in html and "nan" not in html
     assert comparison(printed, ours[:0])["energy", "reproduced"].tolist() == [NOT_RUN, NOT_RUN]
+
+
+def test_score_cam_paper_is_compared_by_its_own_protocol():
+    """Each of its values has a metric that measures as the paper does and a method of the package."""
+    printed = published_table("score_cam")
+    assert printed.groupby("metric").size().to_dict() == {
+        "average_drop": 5, "average_increase": 5, "energy": 8, "insertion": 3, "deletion": 3,
+    }  # fmt: skip
+    assert not printed.duplicated(["model", "method", "metric"]).any()
+    assert set(printed["method"]) <= set(iscam.METHODS)
+    assert printed["value"].between(0, 100).all()
+    protocol = printed.replace({"metric": SCORE_CAM_METRICS})
+    ours = [study_rows({"score_cam": [0.25, np.nan]}, metric, "vgg16") for metric in SCORE_CAM_METRICS.values()]
+    found = comparison(protocol, pd.concat(ours)).set_index("method").loc["score_cam"]
+    for metric, value in {"average_drop:half": 31.5, "average_increase:half": 30.6, "energy:single": 63.7}.items():
+        assert found[metric, "published"] == value
+        assert str(found[metric, "reproduced"]).startswith("25.00")
+        assert found[metric, "difference"] == pytest.approx(25 - value)
+    assert found["insertion", "reproduced"] == NOT_RUN
+
+
+def test_study_of_the_score_cam_paper_has_its_methods_and_metrics():
+    study, printed = read_study(ROOT / "studies/score_cam_tables.yaml"), published_table("score_cam")
+    assert set(printed["method"]) <= set(study.methods)
+    assert set(SCORE_CAM_METRICS) | set(SCORE_CAM_METRICS.values()) == set(study.metrics)
+
+
+def test_headings_of_metrics_with_an_argument():
+    headings = [
+        "average drop, half kept (%) ↓",
+        "average increase, half kept (%) ↑",
+        "energy inside a single box (%) ↑",
+    ]
+    assert [column_heading(name) for name in SCORE_CAM_METRICS.values()] == headings
+    for name, heading in zip(SCORE_CAM_METRICS.values(), headings, strict=True):
+        assert lower_is_better(name) == heading.endswith("↓")
+    names = {f"{name}:{each}" for name, metric in iscam.METRICS.items() for each in metric.arguments}
+    plain = {name for name in names if column_heading(name) == column_heading(name.partition(":")[0])}
+    assert plain == {"insertion:zeros"}, "it is the default"
 
 
 def test_by_family_worked_example():

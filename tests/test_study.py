@@ -280,6 +280,28 @@ def test_layer_of_each_model(tmp_path):
     assert (frame["error"] == "").all()
 
 
+def test_study_with_the_protocol_of_the_score_cam_paper(tmp_path):
+    metrics = ("average_drop:half", "average_increase:half", "average_drop", "energy:single", "energy")
+    study = iscam.Study(count=12, methods={"grad_cam": {}}, metrics=metrics)
+    assert passes(study, channels=4)["metrics"].tolist() == [2]  # with the whole map, and with its upper half
+    frame = iscam.run_study(study, tmp_path).set_index(["image", "metric"])
+    net = iscam.load_model("menagerie/resnet")
+    large = 0
+    for item in iscam.load_images("menagerie", count=12):
+        maps = iscam.explain(net, item.image[None], method="grad_cam")
+        y, o = iscam.confidence(net, item.image[None], maps, keep=0.5)
+        assert frame["value"][item.name, "average_drop:half"] == pytest.approx(
+            float(iscam.average_drop(y, o)), abs=1e-5
+        )
+        assert frame["value"][item.name, "average_increase:half"] == float(iscam.average_increase(y, o))
+        single = float(iscam.energy(maps, [item.boxes], single=True))
+        assert frame["value"][item.name, "energy:single"] == pytest.approx(single, abs=1e-6, nan_ok=True)
+        assert ("does not have exactly one box" in frame["error"][item.name, "energy:single"]) == (single != single)
+        large += single != single
+    assert 0 < large < 12
+    assert (frame["error"].drop(index="energy:single", level="metric") == "").all()
+
+
 def test_rank_explains_another_class_than_the_metrics_judge(tmp_path):
     methods = {"first": {"method": "grad_cam"}, "second": {"method": "grad_cam", "rank": 2}}
     study = iscam.Study(count=1, methods=methods, metrics=("explained_confidence", "complexity"))

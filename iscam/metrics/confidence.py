@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from iscam.engine.scoring import masked_scores
 from iscam.metrics.checks import check_dense, check_unit_range
+from iscam.metrics.curves import pixel_ranks
 from iscam.model import Network, as_network, check_images, predicted_classes
-from iscam.validation import check_maps, check_probabilities
+from iscam.validation import check_maps, check_probabilities, check_share
 
 
 def confidence(
-    net: Network | nn.Module, images: Tensor, maps: Tensor, targets: Tensor | Sequence[int] | int | None = None
+    net: Network | nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor | Sequence[int] | int | None = None,
+    keep: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Compute the class probability of the image, Y = C(X), and of the masked image, O = C(X ∘ L).
 
@@ -26,22 +31,41 @@ def confidence(
     - `images` (batch, channels, height, width).
     - `maps` (batch, height, width) in [0, 1].
     - `targets`: one class per image, an int for all images, or None for the predicted class.
+    - `keep`: the share of the pixels at which the map keeps its value, in (0, 1]. It is 0 at the others:
+      L'_p = L_p if rank(p) < n, and 0 otherwise, with n = keep · pixels, rounded, and at least 1. The pixel of highest
+      saliency has rank 0. Pixels of equal saliency are ranked row by row, as in `insertion`, so all maps keep the same
+      number of pixels.
 
     Returns Y and O, two tensors (batch,) float32 in [0, 1].
 
-    Raises `InputError` for other shapes, for maps outside [0, 1], and if the model fails on the images.
+    Raises `InputError` for other shapes, for maps outside [0, 1], for a share outside (0, 1], and if the model fails on
+    the images.
 
     Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM authors' notebook uses the top class of the masked
-    image for both Y and O.
+    image for both Y and O. `keep=0.5` follows Wang et al. 2020 (Score-CAM), arXiv 1910.01279, section 4.2: "limiting
+    the number of positive pixels in the saliency map (50% of pixels of the image are muted in our experiment)". The
+    paper does not say whether a kept pixel has the map's value or 1, and its code is not public. Here it has the map's
+    value.
     """
     net = as_network(net)
     images = check_images(net, images)
     check_maps(images, check_dense(maps))
     check_unit_range(maps)
+    maps = upper_pixels(maps, check_share("keep", keep))
     classes = predicted_classes(net, images, targets)
     original = [masked_confidence(net, x, torch.ones_like(x[0]), c) for x, c in zip(images, classes, strict=True)]
     explained = [masked_confidence(net, x, mask, c) for x, mask, c in zip(images, maps, classes, strict=True)]
     return torch.cat(original), torch.cat(explained)
+
+
+def upper_pixels(maps: Tensor, keep: float) -> Tensor:
+    """Set the maps (batch, height, width) to 0, except at the share `keep` of the pixels, those of highest saliency.
+
+    >>> upper_pixels(torch.tensor([[[0.1, 0.7], [0.7, 0.7]]]), 0.5)
+    tensor([[[0.0000, 0.7000],
+             [0.7000, 0.0000]]])
+    """
+    return torch.where(pixel_ranks(maps) < max(1, round(keep * maps[0].numel())), maps, 0)
 
 
 def masked_confidence(net: Network, image: Tensor, mask: Tensor, target: int) -> Tensor:
@@ -58,7 +82,8 @@ def average_drop(original: Tensor, explained: Tensor) -> Tensor:
 
     Raises `InputError` unless both arguments are tensors of the same shape with values in [0, 1].
 
-    Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM paper prints the sum without the factor 1/N.
+    Source: Chattopadhay et al. 2018, arXiv 1710.11063. The IS-CAM paper prints the sum without the factor 1/N. The
+    Score-CAM paper measures it with half of the pixels of the map: `confidence(..., keep=0.5)`.
 
     >>> iscam.average_drop(torch.tensor([0.8, 0.5, 0.0]), torch.tensor([0.2, 0.9, 0.3]))
     tensor([0.7500, 0.0000, 0.0000])

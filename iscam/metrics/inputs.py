@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iscam.errors import InputError
 from iscam.menagerie.draw import Drawing
-from iscam.metrics.confidence import masked_confidence
+from iscam.metrics.confidence import masked_confidence, upper_pixels
 from iscam.metrics.ground_truth import part_importance
 from iscam.model import Network
 
@@ -82,6 +82,11 @@ class MetricInputs:
     def explained(self) -> Tensor:
         """Class probability of each masked image, O (batch,)."""
         return self.batch.confidence(self.maps)
+
+    @cached_property
+    def explained_by_half(self) -> Tensor:
+        """O (batch,) with the map of which only the upper half of the pixels is kept."""
+        return self.batch.confidence(upper_pixels(self.maps, 0.5))
 
     @cached_property
     def maps_again(self) -> Tensor:

@@ -9,28 +9,33 @@ from torch import Tensor
 
 from iscam.errors import InputError
 from iscam.metrics.checks import check_map_batch
+from iscam.validation import check_choice
 
 #: Maximum side of an image, in pixels, for which boxes in [0, 1] are interpreted as pixel coordinates.
 SMALL_IMAGE = 16
 
 
-def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
+def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor, single: bool = False) -> Tensor:
     r"""Compute the energy-based pointing game: the share of the map inside the boxes,  Σ_{inside} L / Σ L.
 
     - `maps` (batch, height, width) with finite values >= 0.
     - `boxes`: one tensor (n, 4) per image with the corners xmin, ymin, xmax, ymax in pixels of the map. A pixel is
       inside if its centre lies in [xmin, xmax) x [ymin, ymax) of any box. Masks (batch, height, width) bool are also
       accepted, one per image.
+    - `single`: True restricts the metric to images with exactly one box that covers at most half of the pixels. The
+      value of every other image is NaN. This needs boxes, not masks.
 
     Returns a tensor (batch,) in [0, 1], summed in float32 or better; higher is better. The value is 0 for an all-zero
     map. It is NaN if no pixel is inside: the image has no box, its boxes contain no pixel centre, or its mask is empty.
     Exclude NaN values and report their count.
 
     Raises `InputError` for other shapes, for negative or NaN maps, for a box that is empty or lies outside the image,
-    and for boxes given as fractions of the image.
+    for boxes given as fractions of the image, and for masks with `single=True`.
 
-    Source: Wang et al. 2020, arXiv 1910.01279; the IS-CAM paper, section 4.3. The authors' code instead counts pixels
-    above a threshold in a box with swapped axes.
+    Source: Wang et al. 2020 (Score-CAM), arXiv 1910.01279; the IS-CAM paper, section 4.3. The authors' code instead
+    counts pixels above a threshold in a box with swapped axes. The Score-CAM paper uses only images with one box of the
+    class and an object that covers at most half of the image, as `single=True` does. It does not say whether the half
+    refers to the original or to the resized image; here it refers to the map.
 
     >>> iscam.energy(torch.ones(1, 4, 4), [torch.tensor([[0, 0, 2, 4]])])
     tensor([0.5000])
@@ -39,10 +44,24 @@ def energy(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
     if (maps < 0).any():
         raise InputError(f"energy needs maps with values >= 0; the smallest value is {float(maps.min()):.3g}")
     inside = inside_masks(maps, boxes)
+    defined = inside.any(2).any(1)
+    if check_choice("single", single, (False, True)):
+        defined &= has_one_small_box(inside, boxes)
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))  # the sum of a float16 map may overflow
     total = maps.sum((1, 2))
     share = torch.where(total > 0, (maps * inside).sum((1, 2)) / total, 0)
-    return torch.where(inside.any(2).any(1), share, torch.nan)
+    return torch.where(defined, share, torch.nan)
+
+
+def has_one_small_box(inside: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:
+    """Return True (batch,) for each image with exactly one box that covers at most half of the pixels.
+
+    `inside` are the masks that `inside_masks` returns for the boxes.
+    """
+    if isinstance(boxes, Tensor) and boxes.dtype == torch.bool:
+        raise InputError("single=True needs boxes, not masks: a mask does not tell how many objects there are")
+    one = torch.tensor([len(each) == 1 for each in boxes], device=inside.device)
+    return one & (2 * inside.sum((1, 2)) <= inside[0].numel())
 
 
 def pointing_game(maps: Tensor, boxes: Sequence[Tensor] | Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
@@ -19,6 +19,10 @@ from iscam.metrics.inputs import MetricInputs
 from iscam.metrics.localisation import energy, inside_masks, pointing_game
 from iscam.validation import check_choice, unknown_choice
 
+#: Arguments that measure as the Score-CAM paper does: "average_drop:half" keeps the upper half of the map's pixels, and
+#: "energy:single" uses only images with one box that covers at most half of the image.
+HALF, SINGLE = "half", "single"
+
 #: Points of an insertion or deletion curve over 224x224 pixels in steps of 224.
 CURVE_POINTS = 225
 
@@ -26,7 +30,7 @@ CURVE_POINTS = 225
 class Need(Enum):
     """Values that a metric needs besides the map."""
 
-    CONFIDENCE = "the class probability of the masked image: one forward pass per map, shared by all metrics"
+    CONFIDENCE = "the class probability of the masked image: one forward pass per mask, shared by all metrics"
     MAPS_AGAIN = "the same method's map of the masked image: as expensive as the map"
     OTHER_METHOD = "another method of the same study, which the metric's argument names"
     BOXES = "boxes of the target class"
@@ -46,6 +50,7 @@ class Metric:
     - `arguments`: the valid arguments after the name and a colon, as in "insertion:blur". A metric with
       `Need.OTHER_METHOD` instead requires a method's name, as in "win:score_cam".
     - `undefined`: the reason why a value can be NaN. The string is empty if no value can be NaN.
+    - `undefined_with`: the reasons for arguments that have their own, by argument.
     - `passes`: the number of forward passes per map of 224x224 pixels, without those of `needs`.
     """
 
@@ -57,6 +62,7 @@ class Metric:
     arguments: tuple[str, ...] = ()
     undefined: str = ""
     passes: int = 0
+    undefined_with: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_choice("better", self.better, ("higher", "lower"))
@@ -70,6 +76,23 @@ def insertion_auc(inputs: MetricInputs, start: str = "zeros") -> Tensor:
 def deletion_auc(inputs: MetricInputs) -> Tensor:
     batch = inputs.batch
     return deletion(batch.net, batch.images, inputs.maps, batch.targets, compile=batch.compile).auc
+
+
+def explained_by(inputs: MetricInputs, kept: str) -> Tensor:
+    """Return O of the image masked with the whole map, or with its upper half of the pixels."""
+    return inputs.explained_by_half if kept == HALF else inputs.explained
+
+
+def drop(inputs: MetricInputs, kept: str = "") -> Tensor:
+    return drops.average_drop(inputs.batch.original, explained_by(inputs, kept))
+
+
+def increase(inputs: MetricInputs, kept: str = "") -> Tensor:
+    return drops.average_increase(inputs.batch.original, explained_by(inputs, kept))
+
+
+def box_energy(inputs: MetricInputs, images: str = "") -> Tensor:
+    return energy(inputs.maps, inputs.boxes, single=images == SINGLE)
 
 
 def win_over(inputs: MetricInputs, method: str) -> Tensor:
@@ -103,18 +126,20 @@ METRICS: dict[str, Metric] = {
     ),
     "deletion": Metric(deletion_auc, "deletion", "deletion AUC (%) ↓", "lower", passes=CURVE_POINTS),
     "average_drop": Metric(
-        lambda inputs: drops.average_drop(inputs.batch.original, inputs.explained),
+        drop,
         "average drop",
         "average drop (%) ↓",
         "lower",
         CONFIDENCE,
+        arguments=(HALF,),
     ),
     "average_increase": Metric(
-        lambda inputs: drops.average_increase(inputs.batch.original, inputs.explained),
+        increase,
         "average increase",
         "average increase (%) ↑",
         "higher",
         CONFIDENCE,
+        arguments=(HALF,),
     ),
     "average_gain": Metric(
         lambda inputs: drops.average_gain(inputs.batch.original, inputs.explained),
@@ -157,12 +182,14 @@ METRICS: dict[str, Metric] = {
         undefined="the coherency is not defined",
     ),
     "energy": Metric(
-        lambda inputs: energy(inputs.maps, inputs.boxes),
+        box_energy,
         "energy inside the box",
         "energy inside the box (%) ↑",
         "higher",
         frozenset({Need.BOXES}),
+        arguments=(SINGLE,),
         undefined=NO_BOX,
+        undefined_with={SINGLE: "the image does not have exactly one box, or the box covers more than half of it"},
     ),
     "part_correlation": Metric(
         lambda inputs: part_correlation(inputs.maps, inputs.batch.drawn, inputs.batch.importances),
@@ -210,6 +237,11 @@ class MetricCall:
     def metric(self) -> Metric:
         """The entry in `METRICS`."""
         return METRICS[self.name]
+
+    @property
+    def undefined(self) -> str:
+        """The reason why a value can be NaN."""
+        return self.metric.undefined_with.get(self.argument, self.metric.undefined)
 
     def compute(self, inputs: MetricInputs) -> Tensor:
         """Compute the values (batch,) of the metric."""

@@ -17,6 +17,9 @@ HEADINGS = {
     "tie": "ties (%)",
     "passes a channel": "passes per channel",
     "insertion:blur": "insertion from a blur (%) ↑",
+    "average_drop:half": "average drop, half kept (%) ↓",
+    "average_increase:half": "average increase, half kept (%) ↑",
+    "energy:single": "energy inside a single box (%) ↑",
 }
 
 

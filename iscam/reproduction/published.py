@@ -30,6 +30,13 @@ PAPER_METRICS = (
     "energy",
 )
 
+#: Metrics that measure as Tables 1 and 2 of the Score-CAM paper do, by their names in `published_table("score_cam")`.
+SCORE_CAM_METRICS = {
+    "average_drop": "average_drop:half",
+    "average_increase": "average_increase:half",
+    "energy": "energy:single",
+}
+
 
 def data_folder() -> Path:
     """Return the folder with the published tables and recorded runs of a checkout or an installed package.

@@ -14,6 +14,7 @@ import torch
 from iscam.engine.scoring import masked_scores
 from iscam.methods import CONTROLS, METHODS
 from iscam.metrics import Need
+from iscam.metrics.registry import HALF
 from iscam.model import Network
 from iscam.study.spec import MethodEntry, Study
 
@@ -36,10 +37,11 @@ def passes(study: Study, channels: int, positions: int = 49) -> pd.DataFrame:
     channels need no pass. A gradient counts as two additional passes. Two or three passes per image that all methods
     share are not counted.
     """
-    metrics = [call.metric for call in study.metric_calls]
+    calls = study.metric_calls
+    metrics = [call.metric for call in calls]
     maps = 1 + any(Need.MAPS_AGAIN in metric.needs for metric in metrics)
-    confidences = any(Need.CONFIDENCE in metric.needs for metric in metrics)
-    of_metrics = confidences + sum(metric.passes for metric in metrics)
+    masks = {call.argument == HALF for call in calls if Need.CONFIDENCE in call.metric.needs}
+    of_metrics = len(masks) + sum(metric.passes for metric in metrics)
     rows = [
         {"method": name, "map": maps * map_passes(entry, channels, positions), "metrics": of_metrics}
         for name, entry in study.method_entries.items()

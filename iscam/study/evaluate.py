@@ -234,7 +234,7 @@ def measure(call: MetricCall, inputs: MetricInputs) -> tuple[float, str]:
         return float("nan"), error
     value = float(values)
     if value != value:
-        return value, f"{call} is not defined for this image: {call.metric.undefined}"
+        return value, f"{call} is not defined for this image: {call.undefined}"
     return value, ""
 
 

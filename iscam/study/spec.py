@@ -38,7 +38,8 @@ class Study:
       is the name in the table. "layer" is the layer to explain: one for all models, or a mapping from model to layer.
       "temperature": the logits are divided by it before the map is computed.
     - `metrics`: names in `METRICS`. An argument follows a colon: "win:score_cam" compares with that entry of `methods`,
-      and "insertion:blur" starts from the blurred image. "coherency" and "adcc" compute a second map per image.
+      and "insertion:blur" starts from the blurred image. "average_drop:half", "average_increase:half" and
+      "energy:single" measure as the Score-CAM paper does. "coherency" and "adcc" compute a second map per image.
     - `precision`: the precision of the score methods, "fp32" or "bf16". Metrics are always computed in float32.
 
     The predicted class of each image is explained, as in the papers' tables. With the option "rank" of a method, the

@@ -406,6 +406,17 @@ def confidence(net: Split, x: np.ndarray, saliency_map: np.ndarray, target: int)
     return net.probability(x, target), net.probability(x * saliency_map, target)
 
 
+def upper_pixels(saliency_map: np.ndarray, keep: float) -> np.ndarray:
+    """The map with zeros at all pixels but the n of largest value. Of equal pixels, the first row by row stay."""
+    height, width = saliency_map.shape
+    n = max(1, round(keep * height * width))
+    pixels = sorted((-saliency_map[i, j], i, j) for i in range(height) for j in range(width))
+    out = np.zeros_like(saliency_map)
+    for _, i, j in pixels[:n]:
+        out[i, j] = saliency_map[i, j]
+    return out
+
+
 def average_drop(y: float, o: float) -> float:
     return max(0, y - o) / y if y > 0 else 0
 
@@ -458,3 +469,9 @@ def energy(saliency_map: np.ndarray, boxes: np.ndarray) -> float:
             if any(xmin <= j + 0.5 < xmax and ymin <= i + 0.5 < ymax for xmin, ymin, xmax, ymax in boxes):
                 inside += saliency_map[i, j]
     return inside / total if total > 0 else 0.0
+
+
+def single_box_energy(saliency_map: np.ndarray, boxes: np.ndarray) -> float:
+    """The energy if there is one box and at most half of the pixels are inside it, else NaN."""
+    share = energy(np.ones(saliency_map.shape), boxes)
+    return energy(saliency_map, boxes) if len(boxes) == 1 and 0 < share <= 0.5 else math.nan
