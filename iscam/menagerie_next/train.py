@@ -29,6 +29,7 @@ from iscam.menagerie.train import export, normalised, probabilities, record
 from iscam.menagerie_next.animals import SPECIES
 from iscam.menagerie_next.networks import WEIGHTS, build
 from iscam.menagerie_next.training_images import (
+    EVIDENCE,
     SEEDS,
     all_part_cells,
     altered,
@@ -61,7 +62,7 @@ class Plan:
 
 
 PLANS = {
-    "menagerie/resnet": Plan(rate=4e-3, epochs=6),
+    "menagerie/resnet": Plan(rate=4e-3, epochs=4),
     "menagerie/squeezenet": Plan(rate=2e-3, epochs=8),
     "menagerie/vgg": Plan(rate=2e-3, epochs=5),
 }
@@ -77,7 +78,7 @@ class Training:
         steps = plan.epochs * (plan.images // plan.batch)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, plan.rate, steps, pct_start=0.2)
         self.log: list[dict[str, Any]] = []
-        digest = hashlib.sha256(f"{plan} {fingerprint()}".encode()).hexdigest()[:12]
+        digest = hashlib.sha256(f"{plan} {EVIDENCE} {fingerprint()}".encode()).hexdigest()[:12]
         self.path = cache_folder() / "menagerie" / f"{name.split('/')[1]}-{digest}.pt"
         if self.path.exists():
             saved = torch.load(self.path, map_location=device)
