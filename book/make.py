@@ -35,7 +35,8 @@ HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PATHS = ("data", "box_data", "weights", "own_image", "record")  # parameters that may name a file
 NO_PATHS = ("", "menagerie", "figures", "default", "none")
-SLOW_METHODS = ("Score-CAM", "SS-CAM", "IS-CAM")  # a page must not show the warning about their number of passes
+#: How warnings begin that a page must not show: on the passes of slow methods, and of a missing progress bar.
+NO_PROBLEMS = ("Score-CAM of", "SS-CAM of", "IS-CAM of", "RISE of", "IProgress not found")
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -123,7 +124,7 @@ def check_type(name: str, value: Any, declaration: dict[str, str]) -> None:
 def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool) -> None:
     """Run the notebooks that are out of date, several at a time. Exits if any of them fails."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # kernels inherit both
-    os.environ.setdefault("PYTHONWARNINGS", ",".join(f"ignore:{title} of" for title in SLOW_METHODS))
+    os.environ.setdefault("PYTHONWARNINGS", ",".join(f"ignore:{start}" for start in NO_PROBLEMS))
     shutil.rmtree(STAGE / "book", ignore_errors=True)
     stamps_file = BUILD / "stamps.json"
     stamps = json.loads(stamps_file.read_text()) if stamps_file.exists() else {}

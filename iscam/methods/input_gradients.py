@@ -58,7 +58,7 @@ MERGE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def saliency(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
-    r"""Return the map of the vanilla gradient,  L = s(max_c |w_c|)  with  w = dS/dX.
+    r"""Return the map of the vanilla gradient,  L = s(max_c abs(w_c))  with  w = dS/dX.
 
     Returns a map (height, width) in [0, 1]. Raises `InputError` if Captum is not installed, and if the class score does
     not depend on the image through differentiable operations.
@@ -69,7 +69,7 @@ def saliency(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
 
 
 def guided_backprop(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
-    r"""Return the map of guided backpropagation,  L = s(max_c |r_c|).
+    r"""Return the map of guided backpropagation,  L = s(max_c abs(r_c)).
 
     r (channels, height, width) is computed like the gradient dS/dX, but each ReLU passes only positive values back:
     R_l = 1[x_l > 0] · max(0, R_{l+1}). Other activation functions pass the gradient back unchanged.
@@ -94,7 +94,7 @@ def guided_backprop(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
 
 
 def smoothgrad(record: ForwardRecord, options: SmoothGradOptions) -> Tensor:
-    r"""Return the map of SmoothGrad,  L = s(Σ_c |w_c|)  with  w = 1/N Σ_n dS/dX at X + ε_n.
+    r"""Return the map of SmoothGrad,  L = s(Σ_c abs(w_c))  with  w = 1/N Σ_n dS/dX at X + ε_n.
 
     `samples` is the number N of noisy copies. `sigma` is the noise's standard deviation as a fraction of the image's
     range max X - min X. The noise of copy n depends only on (`seed`, n). The signed gradients are averaged. Every copy

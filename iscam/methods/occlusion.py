@@ -120,7 +120,7 @@ def grid_and_shift(options: RiseOptions, number: int, size: torch.Size) -> tuple
 def mask(record: ForwardRecord, options: MaskOptions) -> Tensor:
     r"""Return the map of Mask, the meaningful perturbation,  L = s(1 - m̂),  with the mask m that minimises
 
-    λ₁ Σ_u |1 - m_u| + λ₂ Σ_u ‖∇m_u‖³ + E_τ[C(m̂ ∘ X_τ + (1 - m̂) ∘ B_τ)].
+    λ₁ Σ_u abs(1 - m_u) + λ₂ Σ_u ‖∇m_u‖³ + E_τ[C(m̂ ∘ X_τ + (1 - m̂) ∘ B_τ)].
 
     The mask m has 28 x 28 cells in [0, 1]. m̂ is m at the size of the image: each cell is repeated, and a Gaussian of
     σ = 5 pixels smooths the result. B is the image, blurred with a Gaussian of σ = 10 pixels, so m = 1 keeps a pixel
@@ -185,7 +185,7 @@ class Deletion:
         return net.scores_to_probabilities(logits.float())[0, self.record.target]
 
     def penalty(self, m: Tensor) -> Tensor:
-        """Compute  λ₁ Σ |1 - m| + λ₂ Σ ‖∇m‖³  of one mask (h, w)."""
+        """Compute  λ₁ Σ abs(1 - m) + λ₂ Σ ‖∇m‖³  of one mask (h, w)."""
         down, right = F.pad(m.diff(dim=0), (0, 0, 0, 1)), F.pad(m.diff(dim=1), (0, 1))
         roughness = (down**2 + right**2) ** (BETA / 2)
         return self.options.l1 * (1 - m).abs().sum() + self.options.tv * roughness.sum()

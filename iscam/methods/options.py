@@ -145,9 +145,9 @@ class SaliencyOptions:
 
     `colours` merges the values w_c of the image's channels at one pixel into one value:
 
-    - "max_abs": max_c |w_c|, as in Simonyan et al.
-    - "sum_abs": Σ_c |w_c|.
-    - "abs_sum": |Σ_c w_c|.
+    - "max_abs": max_c abs(w_c), as in Simonyan et al.
+    - "sum_abs": Σ_c abs(w_c).
+    - "abs_sum": abs(Σ_c w_c).
     - "positive_sum": max(0, Σ_c w_c).
     """
 
