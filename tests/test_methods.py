@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import iscam
 from helpers import reference
 from helpers.images import array, smooth_images
-from helpers.methods import FEW
+from helpers.methods import FEW, assert_maps_are_the_equation
 from helpers.networks import CASES, Case, bias_free, pooled
 from iscam.methods.optimisation import masked_logit
 from iscam.methods.schedules import quadrature
@@ -113,12 +113,7 @@ def test_fast_code_is_the_equation(name, method, options):
 @pytest.mark.parametrize(("method", "options"), MAP_METHODS, ids=name_of)
 @pytest.mark.parametrize("name", ["bias-free", "pooled"])
 def test_map_is_the_equation(name, method, options):
-    case = CASES[name]()
-    maps = iscam.explain(case.net, case.images, case.targets, method, **options)
-    for image, target, saliency_map in zip(case.images, case.targets.tolist(), maps, strict=True):
-        expected = getattr(reference, method)(case.split, array(image), target, **options)
-        assert_allclose(array(saliency_map), expected, atol=1e-4)
-    assert maps.max() == 1, "the images would show nothing"
+    assert_maps_are_the_equation(reference, CASES[name](), method, options)
 
 
 @pytest.mark.parametrize(("method", "options"), LARGE, ids=name_of)

@@ -1,4 +1,4 @@
-"""The next menagerie's networks and their training. They are not trained yet."""
+"""The next menagerie's networks and their training."""
 
 from __future__ import annotations
 
