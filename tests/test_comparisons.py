@@ -59,7 +59,9 @@ def test_drawings_replace_photographs_that_cannot_be_downloaded(net, monkeypatch
 def test_methods_that_the_network_does_not_allow_are_named():
     net = iscam.load_model("menagerie/vgg")
     shown = example_images.examples(net, "menagerie/vgg", seed=0)
-    maps, missing = example_images.maps_of(net, shown, ["cam", "grad_cam", "rise"], {"rise": {"masks": 8}})
+    maps, missing = example_images.maps_of(
+        net, shown.images, shown.targets, ["cam", "grad_cam", "rise"], {"rise": {"masks": 8}}
+    )
     assert list(maps) == ["grad_cam", "rise"] and "pooling" in missing["cam"]
     expected = iscam.explain(net, shown.images, shown.targets, "grad_cam")
     torch.testing.assert_close(maps["grad_cam"], expected)
@@ -92,7 +94,8 @@ def test_views_show_one_drawing_to_every_network(views):
 
 
 def test_similarities_are_rank_correlations_of_every_pair(views):
-    maps = comparator.maps(views, ["grad_cam", "score_cam"], "Basenji")
+    maps, missing = comparator.maps(views, ["grad_cam", "score_cam"], "Basenji")
+    assert not missing
     networks, methods = comparator.between_networks(maps), comparator.between_methods(maps)
     assert list(networks) == ["Grad-CAM", "Score-CAM"] and list(methods) == ["one", "two"]
     expected = iscam.maps.rank_correlation(maps["one"]["grad_cam"], maps["two"]["grad_cam"])
@@ -106,7 +109,8 @@ def test_similarities_are_rank_correlations_of_every_pair(views):
 
 def test_a_method_that_one_network_refuses_is_compared_among_the_others(net):
     views = comparator.views({"resnet": net, "vgg": iscam.load_model("menagerie/vgg")})
-    maps = comparator.maps(views, ["cam", "grad_cam"], "Whippet")
+    maps, (missing,) = comparator.maps(views, ["cam", "grad_cam"], "Whippet")
+    assert missing.startswith("CAM is left out for vgg: cam needs")
     assert list(maps["vgg"]) == ["grad_cam"] and list(maps["resnet"]) == ["cam", "grad_cam"]
     assert comparator.between_networks(maps)["CAM"].shape == (1, 1)
     drawn = figures.contours(views, maps, [0.25, 0.75])

@@ -297,7 +297,9 @@ def test_the_logit_that_opti_cam_optimises_does_not_fall(pooled_case):
         assert_allclose(array(found[0][channels]), 1 / 7, rtol=1e-6)  # one of the 8 channels is constant
         assert_allclose([float(weights.sum()) for weights in found], 1, rtol=1e-5)
         activations = record.activations[channels]
-        logits = [float(masked_logit(record, activations, weights[channels].log())[0]) for weights in found]
+        logits = [
+            float(masked_logit(record, activations, weights[channels].log().requires_grad_())[0]) for weights in found
+        ]
         assert all(later >= earlier - 1e-4 for earlier, later in itertools.pairwise(logits))
         assert logits[-1] > logits[0] + 0.01
 

@@ -11,9 +11,6 @@ from iscam.maps import active, min_max, upsample, weighted_sum
 from iscam.methods.options import OptiOptions
 from iscam.record import ForwardRecord
 
-#: Decay rates of Adam's two means, and the number that it adds to the denominator.
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-
 
 def opti_cam(record: ForwardRecord, options: OptiOptions) -> Tensor:
     r"""Return the weights of Opti-CAM: those whose own map keeps the logit S of the class highest,
@@ -36,36 +33,34 @@ def opti_cam(record: ForwardRecord, options: OptiOptions) -> Tensor:
     pixel becomes black; here it becomes mean grey, as in all methods of this package. Their code also applies a ReLU to
     A, and returns the weights of the last step, or of an earlier one if F has stopped growing.
     """
-    activations = record.activations.detach()
-    channels = active(activations)
-    w = torch.full((int(channels.sum()),), 0.5, dtype=torch.float32, device=activations.device)
-    best, highest = w, w.new_tensor(-torch.inf)
-    mean, square = torch.zeros_like(w), torch.zeros_like(w)
-    for step in range(1, options.steps + 1):
-        logit, gradient = masked_logit(record, activations[channels], w)
-        best, highest = torch.where(logit > highest, w, best), torch.maximum(logit, highest)
-        mean = BETA_1 * mean + (1 - BETA_1) * gradient
-        square = BETA_2 * square + (1 - BETA_2) * gradient**2
-        direction = mean / (1 - BETA_1**step) / ((square / (1 - BETA_2**step)).sqrt() + EPSILON)
-        w = w + options.learning_rate * direction
-    return w.new_zeros(len(activations)).masked_scatter_(channels, best.softmax(0))
+    channels = active(record.activations.detach())
+    with grad_enabled(), torch.device(record.image.device), eval_mode(record.net.model):
+        activations = record.activations.detach()[channels].clone()  # autograd rejects tensors of inference mode
+        w = torch.full((len(activations),), 0.5, dtype=torch.float32, requires_grad=True)
+        adam = torch.optim.Adam([w], lr=options.learning_rate, maximize=True)
+        best, highest = w.detach().clone(), torch.tensor(-torch.inf)
+        for _ in range(options.steps):
+            logit, w.grad = masked_logit(record, activations, w)
+            best = torch.where(logit > highest, w.detach(), best)
+            highest = torch.maximum(logit, highest)
+            adam.step()
+    weights = torch.zeros(len(channels), dtype=torch.float32, device=channels.device)
+    return weights.masked_scatter_(channels, best.softmax(0))
 
 
 def masked_logit(record: ForwardRecord, activations: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """Compute F(w), the logit of the image under the map of the weights softmax(w), and its gradient with respect to w.
 
-    `activations` (n, h, w) are the channels to which w (n,) belongs.
+    `activations` (n, h, w) are the channels to which w (n,) belongs. w requires gradients.
     """
     net = record.net
-    with grad_enabled(), eval_mode(net.model):  # clones, because autograd rejects tensors of `torch.inference_mode`
-        w = w.clone().requires_grad_()
-        total = weighted_sum(w.softmax(0), activations.clone())
-        mask = min_max(upsample(total[None], record.image.shape[1:]))
-        images = (record.image.clone() * mask)[None].to(net.dtype)
-        with model_errors(images):
-            logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0].float()
-        logit = logits[record.target]
-        (gradient,) = torch.autograd.grad(logit, w, allow_unused=True) if logit.requires_grad else (None,)
+    total = weighted_sum(w.softmax(0), activations)
+    mask = min_max(upsample(total[None], record.image.shape[1:]))
+    images = (record.image.clone() * mask)[None].to(net.dtype)
+    with model_errors(images):
+        logits = checked_finite(net.read_output(call_model(net.model, images), 1))[0].float()
+    logit = logits[record.target]
+    (gradient,) = torch.autograd.grad(logit, w, allow_unused=True) if logit.requires_grad else (None,)
     if gradient is None:
         raise InputError(
             f"the logits of {type(net.model).__name__} carry no gradient to the image, which opti_cam needs; use a "

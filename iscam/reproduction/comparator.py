@@ -11,9 +11,9 @@ from torch import Tensor
 
 from iscam.data import load_images
 from iscam.errors import InputError
-from iscam.explanation import explain
 from iscam.maps import rank_correlation, upsample
 from iscam.model import Network
+from iscam.reproduction.example_images import maps_of
 from iscam.reproduction.names import method_title
 
 #: Side of the maps that are compared, in pixels. Networks may take images of different sizes.
@@ -72,17 +72,16 @@ def predictions(found: Mapping[str, View], category: str) -> pd.DataFrame:
     )
 
 
-def maps(found: Mapping[str, View], methods: Sequence[str], category: str) -> dict[str, dict[str, Tensor]]:
-    """Return the maps of the class by network and method. A method that a network does not allow is left out."""
-    rows: dict[str, dict[str, Tensor]] = {}
+def maps(
+    found: Mapping[str, View], methods: Sequence[str], category: str
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Return the maps of the class by network and method, and a sentence on each that a network does not allow."""
+    rows, missing = {}, []
     for name, view in found.items():
-        rows[name] = {}
-        for method in methods:
-            try:
-                rows[name][method] = explain(view.net, view.image[None], view.class_index(category), method)[0].cpu()
-            except InputError:
-                continue
-    return rows
+        allowed, reasons = maps_of(view.net, view.image[None], view.class_index(category), methods)
+        rows[name] = {method: saliency_maps[0] for method, saliency_maps in allowed.items()}
+        missing += [f"{method_title(method)} is left out for {name}: {reason}." for method, reason in reasons.items()]
+    return rows, missing
 
 
 def between_networks(shown: Maps) -> dict[str, pd.DataFrame]:

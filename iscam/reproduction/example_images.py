@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,6 +18,9 @@ from iscam.metrics.confidence import confidence
 from iscam.model import Network
 from iscam.reproduction import panels
 from iscam.reproduction.names import method_title
+
+#: Method -> its options.
+Options = Mapping[str, Mapping[str, Any]]
 
 #: The species of Figure 2.
 FIGURE_SPECIES = ("Basenji", "Capuchin", "Whippet")
@@ -80,13 +84,13 @@ def predictions(net: Network, shown: Examples) -> pd.DataFrame:
 
 
 def maps_of(
-    net: Network, shown: Examples, methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+    net: Network, images: Tensor, targets: Tensor | int, methods: Sequence[str], options: Options = MappingProxyType({})
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the maps of each method on the CPU, and for each method that the network does not allow, the reason."""
     maps, missing = {}, {}
     for method in methods:
         try:
-            maps[method] = explain(net, shown.images, shown.targets, method, **options.get(method, {})).cpu()
+            maps[method] = explain(net, images, targets, method, **options.get(method, {})).cpu()
         except InputError as error:
             missing[method] = str(error)
     return maps, missing
