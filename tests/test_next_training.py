@@ -15,7 +15,7 @@ from iscam.menagerie_next.networks import NETWORKS, build
 from iscam.record import forward_record
 
 LAYER_OUTPUTS = {
-    "menagerie/vgg": (64, 7, 7),
+    "menagerie/vgg": (64, 14, 14),
     "menagerie/resnet": (64, 14, 14),
     "menagerie/squeezenet": (64, 14, 14),
 }

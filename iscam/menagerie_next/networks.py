@@ -16,13 +16,37 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.squeezenet import Fire
+from torchvision.models.vgg import make_layers
 
-from iscam.menagerie.networks import Recipe, SmallVGG, initialise
+from iscam.menagerie.networks import Recipe, initialise
 from iscam.menagerie_next.animals import SPECIES
 from iscam.rng import seeded
 
 #: Folder of the weights that the package ships.
 WEIGHTS = Path(__file__).parent / "weights"
+
+
+class SmallVGG(nn.Module):
+    """VGG with an eighth of the channels: images (batch, 3, 224, 224) -> logits (batch, classes).
+
+    Layer "features" returns (batch, 64, 14, 14). As in VGG, hidden layers follow it, so CAM is not defined. The last of
+    VGG's five poolings is the adaptive one in front of the classifier, so that the explained layer has finer cells.
+    Batch normalisation (as in torchvision's vgg_bn) makes training from scratch reliable.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.features = make_layers([8, "M", 16, "M", 32, "M", 64, 64, "M", 64, 64], batch_norm=True)
+        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.classifier = nn.Sequential(
+            nn.Linear(64 * 7 * 7, 128), nn.ReLU(True), nn.Dropout(0.2),
+            nn.Linear(128, 128), nn.ReLU(True), nn.Dropout(0.2),
+            nn.Linear(128, classes),
+        )  # fmt: skip
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
 class SmallResNet(nn.Module):

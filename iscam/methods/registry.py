@@ -179,7 +179,7 @@ METHODS: dict[str, Method] = {
     "guided_backprop": Method(
         input_gradients.guided_backprop,
         "Guided backpropagation",
-        "the same, only positive values through ReLUs",
+        "image gradient, only positive values through ReLUs",
         guided_passes,
         options=SaliencyOptions,
         kind="map",

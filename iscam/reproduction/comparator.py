@@ -66,7 +66,7 @@ def predictions(found: Mapping[str, View], category: str) -> pd.DataFrame:
             "prediction": view.category(),
             "probability": float(view.probabilities.max()),
             f"probability of {category}": float(view.probabilities[view.class_index(category)]),
-            "parameters": sum(p.numel() for p in view.net.model.parameters()),
+            "parameters": f"{sum(p.numel() for p in view.net.model.parameters()):,}",
         }
         for name, view in found.items()
     )

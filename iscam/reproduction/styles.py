@@ -24,12 +24,16 @@ NAMES = {
     "paper",
     "convention",
     "class",
+    "explained class",
+    "predicted class",
+    "prediction",
+    "image",
     "of",
     "rule",
 }
 
 #: Columns of longer text, aligned to the left. The text may break into lines.
-SENTENCES = {"line", "claim", "quantity"}
+SENTENCES = {"line", "claim", "quantity", "how it works", "how it fails"}
 
 NO_VALUE = "–"
 NO_BREAK_SPACE = "\u00a0"
