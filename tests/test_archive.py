@@ -81,7 +81,7 @@ def test_record_study_unfinished_photographs_keep_their_count(archive_folder):
 
 
 def test_recorded_studies_have_commands_of_the_command_line():
-    for name in ("ablations", "ground_truth", "tables_squeezenet"):
+    for name in ("ablations", "tables_menagerie", "tables_squeezenet"):
         _, run = recorded(name)
         words = shlex.split(study_command(run))
         assert words[:2] == ["iscam", "study"] and Path(words[2]).parts[0] == "studies"
@@ -124,7 +124,7 @@ def test_median_drawing_is_the_middle_of_the_recorded_values(archive_folder):
     rows = [("is_cam", "part_correlation", *item) for item in values.items()]
     rows += [("is_cam", "energy", "Genet-9", 0.5), ("score_cam", "part_correlation", "Genet-9", 0.5)]
     frame = pd.DataFrame(rows, columns=["method", "metric", "image", "value"]).assign(model="menagerie/vgg")
-    save_run(frame, archive_folder / "data/results/ground_truth", {"seed": 5}, 1.0, "iscam study")
+    save_run(frame, archive_folder / "data/results/tables_menagerie", {"seed": 5}, 1.0, "iscam study")
     assert median_drawing("menagerie/vgg") == (5, 4)
     with refused("menagerie/vgg"):
         median_drawing("menagerie/resnet")

@@ -25,6 +25,15 @@ METHODS = {
     "score_cam": {},
     "ss_cam": {"samples": 3},
     "is_cam": {"steps": 5},
+    "layer_cam": {},
+    "xgrad_cam": {},
+    "ablation_cam": {},
+    "score_cam_pp": {},
+    "grad_pp_score_cam": {},
+    "recipro_cam": {},
+    "opti_cam": {"steps": 3},
+    "rise": {"masks": 30},
+    "mask": {"iterations": 3},
 }
 STUDY = iscam.Study(
     models=("menagerie/squeezenet",),

@@ -17,8 +17,10 @@ from helpers.study_frames import study_rows
 from iscam.plots import intervals
 from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table, speedups
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
+from iscam.reproduction.cost import pareto_front, passes_of, quality, seconds, upgrades
 from iscam.reproduction.figures import truth_beside_map
 from iscam.reproduction.names import column_heading, lower_is_better, method_title
+from iscam.reproduction.part_tables import beats_controls, separated, strongest_pairs
 from iscam.reproduction.published import PAPER_METHODS, SCORE_CAM_METRICS, data_folder, published_table
 from iscam.reproduction.styles import table
 from iscam.reproduction.tables import NOT_RUN, Estimate, by_family, by_metric, by_network, comparison, sort_rows
@@ -402,3 +404,82 @@ def test_speedups_of_a_run_without_some_lines_are_empty(tmp_path, monkeypatch):
     found = speedups().set_index("line").iloc[:, 0]
     assert np.isnan(found["bfloat16"]) and found.drop("bfloat16").notna().all()
     assert data_folder() == tmp_path
+
+
+def drawn_study(means: dict[str, float], metric: str = "insertion") -> pd.DataFrame:
+    """The table of a study of 20 drawings in which each method has the same value plus a small noise per image."""
+    rng = np.random.default_rng(0)
+    rows = [
+        ("menagerie/resnet", f"Basenji-{image}", method, metric, mean + 0.01 * rng.random())
+        for method, mean in means.items()
+        for image in range(20)
+    ]
+    return pd.DataFrame(rows, columns=["model", "image", "method", "metric", "value"])
+
+
+def test_score_cam_is_compared_with_both_controls():
+    means = {"identity": 0.5, "random": 0.4, "score_cam": 0.6}
+    frame = pd.concat(
+        [drawn_study(means), drawn_study(means, "deletion"), drawn_study(means | {"identity": 0.0}, "average_drop")]
+    )
+    shown = beats_controls(frame).set_index("metric")
+    assert shown["better than both"].to_dict() == {"insertion": "yes", "deletion": "no", "average_drop": "no"}
+    assert shown.loc["insertion", "identity"].startswith(("9.", "10."))
+    assert shown.loc["deletion", "random"].startswith(("-19.", "-20."))  # lower is better
+    lower = drawn_study({"identity": 0.0, "random": 0.9, "score_cam": 0.6}, "average_drop")
+    assert beats_controls(lower)["better than both"].tolist() == ["yes"], "the identity control does not count"
+
+
+def test_methods_that_differ_are_counted():
+    frame = drawn_study({"grad_cam": 0.4, "score_cam": 0.4, "is_cam": 0.7, "random": 0.1, "oracle": 1.0})
+    (row,) = separated(frame, "insertion").to_dict("records")
+    assert (row["network"], row["pairs"], row["different"], row["best"]) == ("menagerie/resnet", 3, 2, "is_cam")
+    assert 28 < row["difference (points)"].mean < 32
+
+
+def test_strongest_pair_is_that_of_the_importances():
+    net = iscam.load_model("menagerie/resnet")
+    (row,) = strongest_pairs(net, ["Capuchin"], 3).to_dict("records")
+    pairs, single = iscam.pair_importance(net, "Capuchin", 3), iscam.part_importance(net, "Capuchin", 3)
+    assert row["both left out"] == pairs.max()
+    assert row["pair"] == " and ".join(pairs.idxmax())
+    assert row["sum of the two alone"] == pytest.approx(single[list(pairs.idxmax())].sum())
+
+
+# ----------------------------------------------------------------------------------------------------------------- cost
+
+
+def test_pareto_front_is_that_of_every_pair():
+    rng = np.random.default_rng(0)
+    for metric in ("insertion", "deletion"):
+        rows = pd.DataFrame({"metric": metric, "passes": rng.integers(1, 6, 12), "mean": rng.random(12)})
+        sign = -1 if metric == "deletion" else 1
+        alone = [
+            not any(
+                other.passes <= row.passes and sign * other.mean >= sign * row.mean
+                for other in rows.drop(row.Index).itertuples()
+            )
+            for row in rows.itertuples()
+        ]
+        assert sorted(pareto_front(rows).index) == list(rows.index[alone])
+
+
+def test_quality_has_the_passes_of_the_study_and_the_front():
+    means = {"grad_cam": 0.4, "score_cam": 0.3, "is_cam": 0.7, "random": 0.8, "oracle": 1.0, "identity": 0.2}
+    run = {"parameters": {"models": ["menagerie/resnet"], "methods": {name: {} for name in means}}}
+    frame = drawn_study(means)
+    rows = quality(frame, run, ["insertion"]).set_index("method")
+    assert rows["passes"].to_dict() == {"grad_cam": 3, "score_cam": 65, "is_cam": 961, "random": 1}
+    assert passes_of(run)["oracle"] == 1
+    assert list(rows.index[rows["front"]]) == ["grad_cam", "is_cam"]
+    (row,) = upgrades(frame, rows.reset_index()).to_dict("records")
+    assert (row["method"], row["instead of"]) == ("is_cam", "grad_cam")
+    assert row["times the passes"] == pytest.approx(961 / 3)
+    assert 28 < row["difference (points)"].mean < 32
+
+
+def test_seconds_are_measured_for_each_method():
+    net = iscam.load_model("menagerie/resnet")
+    rows = seconds(net, torch.rand(1, 3, 64, 64), ["score_cam", "grad_cam"])
+    assert rows["method"].tolist() == ["grad_cam", "score_cam"]
+    assert (rows["seconds"] > 0).all()

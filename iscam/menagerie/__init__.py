@@ -1,4 +1,4 @@
-"""The menagerie, an embedded benchmark: drawings whose every part is known, and networks that classify them."""
+"""Drawings of 24 species that differ in combinations of parts, and the networks trained on them."""
 
 from iscam.menagerie.animals import RELATIVES as RELATIVES
 from iscam.menagerie.animals import SPECIES as SPECIES

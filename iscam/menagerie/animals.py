@@ -1,68 +1,106 @@
-"""The ten species: which parts each has, and the layers of one animal.
+"""The 24 species: six genera of four, which parts each has, and the layers of one animal.
 
-A look-alike is its base species with one or two parts replaced (`RELATIVES`). Light, pose, colours and background come
-from the seed alone. So the parts that tell two species apart are known exactly.
+In a genus exactly three parts vary, each between two values. Any two species of a genus differ in exactly two of the
+three. So no single part tells a species from its relatives, and any two of the three parts do. All other parts are the
+same in the genus. Species of different genera differ in at least three parts. Light, pose, colours and background come
+from the seed alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from iscam.errors import InputError
-from iscam.menagerie import dogs, monkeys
+from iscam.menagerie import dogs, fourlegged, hoofed, monkeys
 from iscam.menagerie.paint import Layer
 from iscam.menagerie.parts import Painter, Pose, Rig, plain_body
 
-#: Base species -> its build and the value of each of its parts.
-BASES: dict[str, tuple[str, dict[str, str]]] = {
-    "Basenji": ("square dog", {
-        "ears": "pricked", "brow": "wrinkled", "muzzle": "wedge", "chest": "bib", "coat": "saddle",
-        "legs": "socked", "tail": "curled",
-    }),
-    "Capuchin": ("monkey", {
-        "cap": "dark", "ears": "small", "face": "pale", "muzzle": "snub", "mantle": "pale", "arms": "long",
-        "legs": "monkey", "tail": "prehensile",
-    }),
-    "Whippet": ("arched dog", {
-        "ears": "rose", "brow": "mask", "muzzle": "long", "chest": "shirt", "coat": "saddle",
-        "legs": "slender", "tail": "whip",
-    }),
-}  # fmt: skip
+#: The values of the three varying parts (0: the first, 1: the second) of the four species of a genus.
+CODE: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 
-#: Look-alike -> its base species and the parts that replace those of the base.
-VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
-    "Red Fox": ("Basenji", {"tail": "brush", "legs": "stockings"}),
-    "African Wild Dog": ("Basenji", {"ears": "round", "coat": "blotched"}),
-    "Ring-tailed Lemur": ("Capuchin", {"tail": "ringed"}),
-    "Cotton-top Tamarin": ("Capuchin", {"cap": "crest"}),
-    "Mandrill": ("Capuchin", {"muzzle": "mandrill", "tail": "stub"}),
-    "Gazelle": ("Whippet", {"ears": "horned", "coat": "flank band"}),
-    "Dachshund": ("Whippet", {"legs": "short", "ears": "drop"}),
-}
+
+class Genus(NamedTuple):
+    """Four species with the same body. `names` has the order of `CODE`."""
+
+    build: str
+    parts: dict[str, tuple[str, ...]]  # part -> its value, or the two values between which it varies
+    names: tuple[str, str, str, str]
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The three parts that vary."""
+        return tuple(part for part, values in self.parts.items() if len(values) == 2)
+
+    def values(self, number: int) -> dict[str, str]:
+        """The value of each part of the species with that number."""
+        bits = dict(zip(self.varying, CODE[number], strict=True))
+        return {part: values[bits.get(part, 0)] for part, values in self.parts.items()}
+
+
+GENERA: tuple[Genus, ...] = (
+    Genus("square dog", {
+        "ears": ("pricked", "drop"), "face": ("wedge",), "chest": ("bib",), "coat": ("saddle", "blotched"),
+        "legs": ("socked",), "tail": ("curled", "brush"),
+    }, ("Basenji", "African Wild Dog", "Retriever", "Beagle")),
+    Genus("square dog", {
+        "ears": ("pricked", "huge"), "face": ("fox",), "chest": ("ruff",), "coat": ("saddle", "black back"),
+        "legs": ("black", "pale"), "tail": ("brush",),
+    }, ("Red Fox", "Black-backed Jackal", "Fennec Fox", "Maned Wolf")),
+    Genus("arched dog", {
+        "ears": ("rose", "drop"), "face": ("long",), "chest": ("shirt",), "coat": ("saddle", "spotted"),
+        "legs": ("slender",), "tail": ("whip", "plume"),
+    }, ("Whippet", "Genet", "Saluki", "Dalmatian")),
+    Genus("hoofed", {
+        "ears": ("horns", "mane"), "face": ("muzzled",), "chest": ("collar",), "coat": ("flank band", "striped"),
+        "legs": ("hoofed", "banded"), "tail": ("tufted",),
+    }, ("Gazelle", "Bongo", "Okapi", "Zebra")),
+    Genus("monkey", {
+        "cap": ("dark", "crest"), "face": ("pale", "mask"), "mantle": ("bib",), "arms": ("long",),
+        "legs": ("long",), "tail": ("prehensile", "ringed"),
+    }, ("Capuchin", "Ring-tailed Lemur", "Common Marmoset", "Cotton-top Tamarin")),
+    Genus("monkey", {
+        "cap": ("hood",), "face": ("mandrill", "red"), "mantle": ("shade", "cape"), "arms": ("gloved",),
+        "legs": ("gloved",), "tail": ("stub", "long"),
+    }, ("Mandrill", "Hamadryas Baboon", "Long-tailed Macaque", "Snow Monkey")),
+)  # fmt: skip
 
 #: Species -> its build and the value of each of its parts.
 TABLE: dict[str, tuple[str, dict[str, str]]] = {
-    **BASES,
-    **{name: (BASES[base][0], {**BASES[base][1], **new}) for name, (base, new) in VARIANTS.items()},
+    name: (genus.build, genus.values(number)) for genus in GENERA for number, name in enumerate(genus.names)
 }
 
 SPECIES: tuple[str, ...] = tuple(TABLE)
 
-#: Look-alike -> its base species and the parts in which the two differ.
-RELATIVES: dict[str, tuple[str, tuple[str, ...]]] = {name: (base, tuple(new)) for name, (base, new) in VARIANTS.items()}
 
-#: Build -> the function that makes the body, and how much higher than a Basenji's it is.
-BUILDS: dict[str, tuple[Callable[[Pose, float], Rig], float]] = {
-    "square dog": (dogs.square_dog, 0.0),
-    "arched dog": (dogs.arched_dog, 4.0),
-    "monkey": (monkeys.monkey, 0.0),
+def differing_parts(species: str, other: str) -> tuple[str, ...]:
+    """The parts in which two species of one genus differ."""
+    values, others = TABLE[species][1], TABLE[other][1]
+    return tuple(part for part in values if values[part] != others[part])
+
+
+#: Species -> each other species of its genus, and the two parts in which they differ.
+RELATIVES: dict[str, dict[str, tuple[str, ...]]] = {
+    name: {other: differing_parts(name, other) for other in genus.names if other != name}
+    for genus in GENERA
+    for name in genus.names
+}
+
+#: Build -> the function that makes the body.
+BUILDS: dict[str, Callable[[Pose], Rig]] = {
+    "square dog": dogs.square_dog,
+    "arched dog": dogs.arched_dog,
+    "hoofed": hoofed.hoofed,
+    "monkey": monkeys.monkey,
 }
 
 #: (part, value) -> the function that draws it.
-PAINTERS: dict[tuple[str, str], Painter] = {**dogs.PAINTERS, **monkeys.PAINTERS}
-
-#: Legs -> how much they lift the body. Short legs lower it.
-LEG_LIFT: dict[str, float] = {"short": -36.0}
+PAINTERS: dict[tuple[str, str], Painter] = {
+    **fourlegged.PAINTERS,
+    **dogs.PAINTERS,
+    **hoofed.PAINTERS,
+    **monkeys.PAINTERS,
+}
 
 
 def check_species(species: str) -> None:
@@ -80,8 +118,7 @@ def parts_of(species: str) -> tuple[str, ...]:
 def animal_layers(species: str, pose: Pose) -> list[Layer]:
     """All layers of an animal, from back to front."""
     build, values = TABLE[species]
-    make, lift = BUILDS[build]
-    rig = make(pose, lift + LEG_LIFT.get(values["legs"], 0.0))
+    rig = BUILDS[build](pose)
     layers = plain_body(rig)
     for part, value in values.items():
         layers += PAINTERS[part, value](rig)

@@ -12,6 +12,7 @@ from iscam.errors import InputError
 from iscam.menagerie.animals import RELATIVES as RELATIVES
 from iscam.menagerie.animals import SPECIES as SPECIES
 from iscam.menagerie.animals import animal_layers, check_species, parts_of
+from iscam.menagerie.camera import develop, random_camera
 from iscam.menagerie.paint import SIZE, Brush, Layer, Light, Placement, Stamp, blend
 from iscam.menagerie.parts import random_pose
 from iscam.menagerie.scenes import scene
@@ -20,7 +21,7 @@ from iscam.menagerie.scenes import scene
 ANIMAL = "animal"
 
 #: The elements of a drawing with their own random numbers. Drawings depend on the order: do not change it.
-ELEMENTS = ("stage", "pose", "scene", "fur")
+ELEMENTS = ("stage", "pose", "scene", "fur", "camera")
 
 
 class Drawing(NamedTuple):
@@ -50,15 +51,16 @@ def draw(species: str, seed: int, without: str | Iterable[str] = ()) -> Drawing:
     seed = check_seed(seed)
     left_out = check_parts(species, without)
     placement, light = stage(seed)
-    canvas, front = scene(random_stream(seed, "scene"), placement, light)
+    camera = random_camera(random_stream(seed, "camera"))
+    canvas, front = scene(random_stream(seed, "scene"), placement, light, camera.blur)
     names = () if ANIMAL in left_out else tuple(name for name in parts_of(species) if name not in left_out)
-    stamps = [] if ANIMAL in left_out else animal_stamps(species, seed, placement, light, left_out)
+    stamps = [] if ANIMAL in left_out else animal_stamps(species, seed, placement, light, camera.blur, left_out)
     for _, stamp in stamps:
         blend(canvas, stamp)
     for stamp in front:
         blend(canvas, stamp)
     mask, parts = visible_pixels(stamps, front, names)
-    return Drawing(species, seed, canvas, mask, bounding_box(mask), parts)
+    return Drawing(species, seed, develop(canvas, camera), mask, bounding_box(mask), parts)
 
 
 def share_in_frame(species: str, seed: int) -> float:
@@ -98,9 +100,9 @@ def stage(seed: int) -> tuple[Placement, Light]:
     """Where the animal stands (the middle of its feet), and where the light comes from."""
     rng = random_stream(seed, "stage")
     a, b, c, d, e, f, g = rng.random(7).tolist()
-    scale = 0.66 + 0.30 * a
-    x = SIZE / 2 + (b - 0.5) * 2 * (SIZE / 2 - 88 * scale) * 0.9
-    top = 192 * scale
+    scale = 0.68 + 0.41 * a
+    x = SIZE / 2 + (b - 0.5) * 2 * (SIZE / 2 - 90 * scale) * 0.9
+    top = 190 * scale
     y = top + (SIZE - 8 - top) * c
     side = -1.0 if d < 0.5 else 1.0
     warm = e - 0.5
@@ -116,11 +118,11 @@ def posed_layers(species: str, seed: int) -> list[Layer]:
 
 
 def animal_stamps(
-    species: str, seed: int, placement: Placement, light: Light, left_out: frozenset[str]
+    species: str, seed: int, placement: Placement, light: Light, blur: float, left_out: frozenset[str]
 ) -> list[tuple[str | None, Stamp]]:
     """The animal's visible layers from back to front, each with the name of its part (None: the plain body)."""
     offset = tuple(random_stream(seed, "fur").integers(0, 64, 2).tolist())
-    brush = Brush(placement, light, offset)
+    brush = Brush(placement, light, offset, blur)
     layers = [layer for layer in posed_layers(species, seed) if layer.part not in left_out]
     stamps = [(layer.part, brush.stamp(layer)) for layer in layers]
     return [(part, stamp) for part, stamp in stamps if stamp is not None]

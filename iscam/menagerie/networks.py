@@ -1,8 +1,12 @@
-"""Three small networks that classify the menagerie's ten species, made of torchvision's own blocks.
+"""Three small networks that classify the menagerie's species, made of torchvision's own blocks.
 
-Each belongs to one of the papers' families, with fewer channels: at most 0.1 billion multiply-adds per image of
+Each belongs to one of the papers' families, with fewer channels: at most 0.15 billion multiply-adds per image of
 224x224, and 64 channels in the explained layer. So a study of hundreds of images takes minutes on a CPU.
 `iscam.menagerie.train` trains them.
+
+Unlike the large networks, they halve the resolution by even windows only. So each cell of the explained layer sees an
+area around the centre of its square of the image, where an upsampled map draws it. In ResNet-18 and SqueezeNet the
+cells see an area that lies up to half a cell higher and further left.
 """
 
 from __future__ import annotations
@@ -26,40 +30,47 @@ WEIGHTS = Path(__file__).parent / "weights"
 class SmallVGG(nn.Module):
     """VGG with an eighth of the channels: images (batch, 3, 224, 224) -> logits (batch, classes).
 
-    Layer "features" returns (batch, 64, 7, 7). As in VGG, hidden layers follow it, so CAM is not defined.
-    Batch normalisation (as in torchvision's vgg_bn) makes training from scratch reliable.
+    Layer "features" returns (batch, 64, 14, 14). As in VGG, hidden layers follow it, so CAM is not defined. The last of
+    VGG's five poolings does not halve the resolution: with finer cells, a map can tell the parts of an animal apart.
+    The hidden layers see the average of the positions, and not all positions as in VGG: with as few training images as
+    here, they otherwise learn too little of what a hidden part means. Batch normalisation (as in torchvision's vgg_bn)
+    makes training from scratch reliable.
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.features = make_layers([8, "M", 16, "M", 32, "M", 64, 64, "M", 64, 64, "M"], batch_norm=True)
+        convolutions = make_layers([8, "M", 16, "M", 32, "M", 64, 64, "M", 64, 64], batch_norm=True)
+        self.features = convolutions.append(nn.MaxPool2d(kernel_size=3, stride=1, padding=1))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(
-            nn.Linear(64 * 7 * 7, 128), nn.ReLU(True), nn.Dropout(0.2),
+            nn.Linear(64, 128), nn.ReLU(True), nn.Dropout(0.2),
             nn.Linear(128, 128), nn.ReLU(True), nn.Dropout(0.2),
             nn.Linear(128, classes),
         )  # fmt: skip
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
 class SmallResNet(nn.Module):
-    """ResNet with six basic blocks: images (batch, 3, 224, 224) -> logits (batch, classes).
+    """ResNet with four basic blocks: images (batch, 3, 224, 224) -> logits (batch, classes).
 
-    Layer "layer4" returns (batch, 64, 7, 7). Average pooling and one linear layer follow it, as in ResNet-18.
+    Layer "layer4" returns (batch, 64, 14, 14). Average pooling and one linear layer follow it, as in ResNet-18. Stages
+    begin with average pooling instead of a convolution with stride 2, and the last stage does not halve the resolution.
+    With fewer blocks and a finer last layer than in ResNet-18, a cell sees a part of the animal and not all of it.
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=8, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.layer1 = stage(16, 16, blocks=1, stride=1)
-        self.layer2 = stage(16, 32, blocks=1, stride=2)
-        self.layer3 = stage(32, 64, blocks=2, stride=2)
-        self.layer4 = stage(64, 64, blocks=2, stride=2)
+        self.maxpool = nn.MaxPool2d(kernel_size=2)
+        self.layer1 = nn.Sequential(block(16, 16))
+        self.layer2 = nn.Sequential(nn.AvgPool2d(2), block(16, 32))
+        self.layer3 = nn.Sequential(nn.AvgPool2d(2), block(32, 64))
+        self.layer4 = nn.Sequential(block(64, 64))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, classes)
         initialise(self)
@@ -70,32 +81,32 @@ class SmallResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    """A sequence of basic blocks from `before` to `width` channels. The first block has the stride."""
-    shortcut = None
-    if stride != 1 or before != width:
-        shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-    rest = [BasicBlock(width, width) for _ in range(blocks - 1)]
-    return nn.Sequential(BasicBlock(before, width, stride, shortcut), *rest)
+def block(before: int, width: int) -> BasicBlock:
+    """A basic block from `before` to `width` channels, without a stride."""
+    if before == width:
+        return BasicBlock(width, width)
+    shortcut = nn.Sequential(nn.Conv2d(before, width, 1, bias=False), nn.BatchNorm2d(width))
+    return BasicBlock(before, width, downsample=shortcut)
 
 
 class SmallSqueezeNet(nn.Module):
     """SqueezeNet 1.0 with a quarter of the channels: images (batch, 3, 224, 224) -> logits (batch, classes) >= 0.
 
-    Layer "features" returns (batch, 64, 13, 13). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
-    As in SqueezeNet, there is no batch normalisation.
+    Layer "features" returns (batch, 64, 14, 14). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
+    As in SqueezeNet, there is no batch normalisation. As in `SmallVGG`, a last pooling does not halve the resolution.
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 16, kernel_size=7, stride=2), nn.ReLU(inplace=True),
-            nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),
+            nn.Conv2d(3, 16, kernel_size=8, stride=2, padding=3), nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=2),
             Fire(16, 8, 16, 16), Fire(32, 8, 16, 16), Fire(32, 16, 32, 32),
-            nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),
+            nn.MaxPool2d(kernel_size=2),
             Fire(64, 16, 32, 32), Fire(64, 24, 48, 48), Fire(96, 24, 48, 48), Fire(96, 32, 64, 64),
-            nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),
+            nn.MaxPool2d(kernel_size=2),
             Fire(128, 32, 32, 32),
+            nn.MaxPool2d(kernel_size=3, stride=1, padding=1),
         )  # fmt: skip
         last = nn.Conv2d(64, classes, kernel_size=1)
         self.classifier = nn.Sequential(nn.Dropout(0.2), last, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
@@ -135,7 +146,8 @@ NETWORKS = tuple(RECIPES)
 def build(name: str) -> tuple[nn.Module, str, tuple[str, ...], Path]:
     """A network with random weights (the same at every call), its layer, its classes and its weights file.
 
-    The model maps normalised images (batch, 3, 224, 224) to logits (batch, 10). The global random state is unchanged.
+    The model maps normalised images (batch, 3, 224, 224) to logits (batch, classes). The global random state does not
+    change.
     """
     recipe = RECIPES[name]
     model = seeded(recipe.build, len(SPECIES))

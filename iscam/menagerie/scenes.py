@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from iscam.menagerie.paint import SIZE, Brush, Layer, Light, Placement, Stamp, blend
 from iscam.menagerie.places import PLACES, Place
 from iscam.menagerie.shapes import Colour, Points, blob, closed_curve, jitter, mix
-from iscam.menagerie.things import THINGS, ball, grass, twig
+from iscam.menagerie.things import FRONT_THINGS, THINGS, post, twig
 
 
 class Scene(NamedTuple):
@@ -24,7 +24,7 @@ class Scene(NamedTuple):
     front: list[Stamp]
 
 
-def scene(rng: np.random.Generator, stand: Placement, light: Light) -> Scene:
+def scene(rng: np.random.Generator, stand: Placement, light: Light, blur: float) -> Scene:
     """Draw a scene for an animal that stands at `stand`. Every drawing depends on the order of the random numbers."""
     place = PLACES[tuple(PLACES)[rng.integers(len(PLACES))]]
     horizon = min(int(70 + 70 * rng.random()), int(stand.y) - 12)
@@ -34,11 +34,15 @@ def scene(rng: np.random.Generator, stand: Placement, light: Light) -> Scene:
     for spot in spots:
         cast_shadow(tone, light, spot, 17)
     cast_shadow(tone, light, stand, 68)
-    canvas = np.asarray(image, np.float32) * tone[:, :, None] * np.asarray(light.colour, np.float32)
-    canvas = np.clip(canvas + np.float32(0.5), 0, 255).astype(np.uint8)
-    for stamp in things_on_the_ground(rng, place, light, spots):
+    values = np.asarray(image, np.float32) * tone[:, :, None]
+    values *= np.asarray(light.colour, np.float32)
+    values += np.float32(0.5)
+    canvas = np.clip(values, 0, 255, out=values).astype(np.uint8)
+    for stamp in things_on_the_ground(rng, place, light, spots, blur):
         blend(canvas, stamp)
-    return Scene(canvas, things_in_front(rng, place, light, stand))
+    if blur:
+        canvas = np.asarray(Image.fromarray(canvas).filter(ImageFilter.BoxBlur(blur))).copy()
+    return Scene(canvas, things_in_front(rng, place, light, stand, blur))
 
 
 def background(rng: np.random.Generator, place: Place, horizon: int) -> Image.Image:
@@ -185,33 +189,37 @@ def cast_shadow(tone: np.ndarray, light: Light, stand: Placement, half_width: fl
 
 def random_spots(rng: np.random.Generator, horizon: int) -> list[Placement]:
     """Where things lie on the ground, the farthest first. Distant things are smaller."""
-    spots = sorted(rng.random((int(rng.integers(1, 4)), 2)).tolist())
-    return [Placement(x * SIZE, horizon + 10 + depth * (SIZE - horizon - 14), 0.6 + 0.9 * depth) for depth, x in spots]
+    spots = sorted(rng.random((int(rng.integers(1, 6)), 2)).tolist())
+    return [Placement(x * SIZE, horizon + 10 + depth * (SIZE - horizon - 14), 0.7 + 1.1 * depth) for depth, x in spots]
 
 
 def things_on_the_ground(
-    rng: np.random.Generator, place: Place, light: Light, spots: list[Placement], blur: float = 0.0
+    rng: np.random.Generator, place: Place, light: Light, spots: list[Placement], blur: float
 ) -> list[Stamp]:
     kinds = THINGS[place.setting]
     return [stamp for spot in spots for stamp in stamps(kinds[rng.integers(len(kinds))](rng, place), spot, light, blur)]
 
 
-def things_in_front(rng: np.random.Generator, place: Place, light: Light, stand: Placement) -> list[Stamp]:
+def things_in_front(rng: np.random.Generator, place: Place, light: Light, stand: Placement, blur: float) -> list[Stamp]:
     """Things between the viewer and the animal. They usually hide only a little of it."""
     front: list[Stamp] = []
-    for _ in range(int(rng.integers(0, 4))):
-        x = stand.x + (rng.random() - 0.5) * 190 * stand.scale
-        spot = Placement(x, stand.y + 6 + 12 * rng.random(), 0.7 + 0.6 * rng.random())
-        front += stamps((ball if place.setting == "room" else grass)(rng, place), spot, light)
+    kinds = FRONT_THINGS[place.setting]
+    for _ in range(int(rng.integers(0, 5))):
+        x = stand.x + (rng.random() - 0.5) * 210 * stand.scale
+        spot = Placement(x, stand.y + 6 + 12 * rng.random(), (0.8 + 0.6 * rng.random()) * stand.scale)
+        front += stamps(kinds[rng.integers(len(kinds))](rng, place), spot, light, blur)
+    if rng.random() < 0.2:
+        x = stand.x + (rng.random() - 0.5) * 180 * stand.scale
+        front += stamps(post(rng, place), Placement(x, stand.y + 12, stand.scale), light, blur)
     if rng.random() < 0.3:
         side = -1.0 if rng.random() < 0.5 else 1.0
         edge = 0 if side > 0 else SIZE
         layers = twig(rng, place)
-        front += stamps(layers, Placement(edge, 14 + 60 * rng.random(), 0.8 + 0.5 * rng.random(), side), light)
+        front += stamps(layers, Placement(edge, 14 + 90 * rng.random(), 0.9 + 0.8 * rng.random(), side), light, blur)
     return front
 
 
-def stamps(layers: list[Layer], placement: Placement, light: Light, blur: float = 0.0) -> list[Stamp]:
+def stamps(layers: list[Layer], placement: Placement, light: Light, blur: float) -> list[Stamp]:
     """The layers of one thing as stamps, without those outside the image."""
     brush = Brush(placement, light, blur=blur)
     return [stamp for stamp in map(brush.stamp, layers) if stamp is not None]

@@ -1,4 +1,15 @@
-"""The images that the menagerie's networks are trained and tested on. They are drawn once, into the cache."""
+"""The images that the menagerie's networks are trained and tested on, and what each shows of every part.
+
+They are drawn once, into the cache. One formula gives the target of a training image. Each part of the animal is
+evidence for all species with the same value of that part:
+
+    target(s) = exp(sum_p w_p e(v_p) [s has the same value of p as the animal]) / (sum over all species)
+
+w_p is the weight of part p. The parts that tell the species of a genus apart count more than the others, and each of
+them counts differently, so the parts of a drawing differ in their true importance. v_p in [0, 1] is the visible share
+of part p, and e(v) rises from 0 to 1. A network therefore learns that a hidden part is missing evidence, and that
+without an animal all species are equally likely.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +26,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iscam.download import cache_folder
-from iscam.menagerie.animals import RELATIVES, SPECIES, parts_of
-from iscam.menagerie.draw import ANIMAL, draw
+from iscam.menagerie.animals import RELATIVES, SPECIES, TABLE, parts_of
+from iscam.menagerie.draw import ANIMAL, Drawing, draw
 
 #: The first drawing seed of each kind of images. Smaller seeds are reserved for studies.
 SEEDS = {
@@ -25,65 +36,122 @@ SEEDS = {
     "complete": 3_000_000,
     "swapped": 3_000_000,
     "background": 3_000_000,
-    "without other": 3_000_000,
-    "without decisive": 3_000_000,
+    "without a shared part": 3_000_000,
+    "without one varying part": 3_000_000,
+    "without two varying parts": 3_000_000,
 }
 
 #: Images that one task draws. A killed run repeats at most the tasks that were running.
 CHUNK = 100
 
-#: The class of a training image without an animal.
-NO_CLASS = -1
+#: Side of the square cells in which the visible part of an animal is stored, in pixels.
+CELL = 8
+
+#: A part with fewer visible pixels is no evidence.
+VISIBLE = 50
+
+#: How much a part counts, in log-odds: the three varying parts of a genus in their order, and every other part.
+VARYING, SHARED = (3.2, 2.3, 1.4), 0.6
+
+#: Visible shares of a part between which its evidence rises from 0 to 1.
+DIM, CLEAR = 0.3, 0.9
+
+#: All numbers that determine the targets.
+EVIDENCE = (VARYING, SHARED, DIM, CLEAR)
+
+#: The trunk and the bare head, which are drawn in every animal.
+BODY = "body"
+
+#: The most parts that an animal has, its body included.
+SLOTS = 1 + max(len(parts_of(species)) for species in SPECIES)
 
 
-def label(kind: str, number: int) -> int:
-    """The class of an image. Every 21st training image shows no animal and has NO_CLASS."""
+def label(kind: str, number: int) -> int | None:
+    """The class of an image; None for a training image without an animal, which is the last of every 25."""
     if kind == "training":
-        return NO_CLASS if number % 21 == 20 else number % 21 % len(SPECIES)
+        number %= len(SPECIES) + 1
+        return number if number < len(SPECIES) else None
     return number % len(SPECIES)
 
 
-def left_out(kind: str, number: int) -> tuple[str, ...]:
-    """The parts that are left out of an image.
+def varying_parts(species: str) -> tuple[str, ...]:
+    """The parts in which a species differs from at least one of its relatives."""
+    differing = {part for parts in RELATIVES[species].values() for part in parts}
+    return tuple(part for part in parts_of(species) if part in differing)
 
-    Half of the training images are complete. The others lose each part with probability 1/4, but a look-alike keeps one
-    of the parts that distinguish it from its base, because without all of them it is its base.
-    """
+
+def left_out(kind: str, number: int) -> tuple[str, ...]:
+    """The parts that are left out of an image. Half of the training images lose each part with probability 1/4."""
     index = label(kind, number)
-    if kind == "background" or index == NO_CLASS:
+    if kind == "background" or index is None:
         return (ANIMAL,)
+    species = SPECIES[index]
     rng = np.random.default_rng((SEEDS[kind], number))
-    decisive = RELATIVES.get(SPECIES[index], ("", ()))[1]
-    others = [part for part in parts_of(SPECIES[index]) if part not in decisive]
-    if kind == "without decisive":
-        return decisive
-    if kind == "without other":
-        return (str(rng.choice(others)),)
+    varying = varying_parts(species)
+    if kind == "without a shared part":
+        return (str(rng.choice([part for part in parts_of(species) if part not in varying])),)
+    if kind == "without one varying part":
+        return (str(rng.choice(varying)),)
+    if kind == "without two varying parts":
+        return tuple(map(str, rng.choice(varying, 2, replace=False)))
     if kind == "training" and rng.random() < 0.5:
-        kept = rng.choice(decisive) if decisive else None
-        return tuple(part for part in parts_of(SPECIES[index]) if part != kept and rng.random() < 0.25)
+        return tuple(part for part in parts_of(species) if rng.random() < 0.25)
     return ()
+
+
+def drawing(kind: str, number: int) -> Drawing:
+    return draw(SPECIES[label(kind, number) or 0], SEEDS[kind] + number, without=left_out(kind, number))
 
 
 def image(kind: str, number: int) -> np.ndarray:
     """One image (224, 224, 3) uint8. A swapped image shows the animal in the scene of another drawing."""
-    seed = SEEDS[kind] + number
-    drawing = draw(SPECIES[label(kind, number)], seed, without=left_out(kind, number))
+    drawn = drawing(kind, number)
     if kind != "swapped":
-        return drawing.image
-    other = draw(SPECIES[0], seed + 500_000, without=ANIMAL)
-    return np.where(drawing.mask[:, :, None], drawing.image, other.image)
+        return drawn.image
+    other = draw(SPECIES[0], drawn.seed + 500_000, without=ANIMAL)
+    return np.where(drawn.mask[:, :, None], drawn.image, other.image)
+
+
+def part_cells(number: int) -> np.ndarray:
+    """Where a training image shows each part of its animal: (SLOTS, 28, 28) float16.
+
+    Each cell has the share of the complete animal's part that is visible in it. So the cells of a part add up to its
+    visible share: 1, or 0 if it is left out. The first part is the body.
+    """
+    size = 224 // CELL
+    cells = np.zeros((SLOTS, size, size), np.float16)
+    index = label("training", number)
+    if index is None:
+        return cells
+    shown = part_masks(drawing("training", number))
+    complete = part_masks(draw(SPECIES[index], SEEDS["training"] + number))
+    for slot, name in enumerate((BODY, *parts_of(SPECIES[index]))):
+        pixels = complete[name].sum()
+        if name in shown and pixels >= VISIBLE:
+            cells[slot] = shown[name].reshape(size, CELL, size, CELL).sum((1, 3)) / pixels
+    return cells
+
+
+def part_masks(drawn: Drawing) -> dict[str, np.ndarray]:
+    """The visible pixels of each part and of the body, (224, 224) bool."""
+    return {**drawn.parts, BODY: drawn.mask & ~np.any(list(drawn.parts.values()), axis=0)}
 
 
 @cache
 def fingerprint() -> str:
     """Twelve hexadecimal digits that change when the drawings change."""
-    return hashlib.sha256(b"".join(image("training", n).tobytes() for n in range(21))).hexdigest()[:12]
+    numbers = range(len(SPECIES) + 1)
+    return hashlib.sha256(b"".join(image("training", n).tobytes() for n in numbers)).hexdigest()[:12]
 
 
 def images(kind: str, count: int, workers: int) -> np.ndarray:
     """`count` images (count, 224, 224, 3) uint8 of a kind, memory-mapped. Draws those that are not in the cache."""
     return stored(f"{fingerprint()}/{kind.replace(' ', '-')}-{count}", partial(image, kind), count, workers)
+
+
+def all_part_cells(count: int, workers: int) -> np.ndarray:
+    """`part_cells` of the training images, (count, SLOTS, 28, 28) float16, memory-mapped."""
+    return stored(f"{fingerprint()}/parts-{count}", part_cells, count, workers)
 
 
 def stored(name: str, make: Callable[[int], np.ndarray], count: int, workers: int) -> np.ndarray:
@@ -113,24 +181,58 @@ def store_chunk(path: Path, make: Callable[[int], np.ndarray], first: int) -> in
 
 
 @cache
-def targets(count: int) -> Tensor:
-    """Target probabilities (count, classes) of the training images. Without an animal, all classes are equal."""
-    labels = torch.tensor([label("training", number) for number in range(count)])
-    certain = F.one_hot(labels.clamp(min=0), len(SPECIES)).float()
-    return torch.where(labels[:, None] == NO_CLASS, 1 / len(SPECIES), certain)
+def evidence_of_parts() -> Tensor:
+    """The evidence of each part of a species for every species, (species, SLOTS, species): w_p, or 0 if they differ."""
+    table = torch.zeros(len(SPECIES), SLOTS, len(SPECIES))
+    for i, species in enumerate(SPECIES):
+        weights = part_weights(species)
+        values = {BODY: TABLE[species][0], **TABLE[species][1]}
+        for slot, (part, value) in enumerate(values.items()):
+            for j, other in enumerate(SPECIES):
+                same = {BODY: TABLE[other][0], **TABLE[other][1]}.get(part) == value
+                table[i, slot, j] = weights[part] if same else 0
+    return table
 
 
-def shifted(images: np.ndarray, random: torch.Generator) -> np.ndarray:
-    """Images (batch, 224, 224, 3), all moved by the same random offset of up to 8 pixels. The edges are repeated."""
-    down, right = torch.randint(-8, 9, (2,), generator=random).tolist()
-    pad = [(0, 0), (8, 8), (8, 8), (0, 0)]
-    return np.pad(images, pad, mode="edge")[:, 8 - down : 232 - down, 8 - right : 232 - right]
+def part_weights(species: str) -> dict[str, float]:
+    """The weight w_p of each part of a species and of its body."""
+    weights = dict.fromkeys((BODY, *parts_of(species)), SHARED)
+    return weights | dict(zip(varying_parts(species), VARYING, strict=True))
 
 
-def altered(x: Tensor, hidden: float, random: torch.Generator) -> Tensor:
-    """Inputs (batch, 3, 224, 224) with random contrast and brightness, a share `hidden` of them behind soft masks."""
+def evidence(visible: Tensor) -> Tensor:
+    """e(v): how much a part counts if the share v of it is visible. A smooth step from 0 to 1."""
+    x = ((visible - DIM) / (CLEAR - DIM)).clamp(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def targets(numbers: Tensor, visible: Tensor) -> Tensor:
+    """Target probabilities (batch, species) of training images.
+
+    `numbers` (batch,): which images. `visible` (batch, SLOTS): the visible share of each part, in [0, 1].
+    """
+    labels = torch.tensor([label("training", number) or 0 for number in numbers.tolist()])
+    logits = torch.einsum("bp,bps->bs", evidence(visible), evidence_of_parts()[labels])
+    return logits.softmax(1)
+
+
+def moved(images: np.ndarray, cells: np.ndarray, random: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Images (batch, 224, 224, 3) and their cells (batch, SLOTS, 28, 28), moved and mirrored alike.
+
+    All are moved by at most one cell in each direction, and half of the batches are mirrored. The edges of the images
+    are repeated.
+    """
+    down, right = torch.randint(3, (2,), generator=random).tolist()
+    images = np.pad(images, ((0, 0), (CELL, CELL), (CELL, CELL), (0, 0)), mode="edge")
+    images = images[:, down * CELL :, right * CELL :][:, :224, :224]
+    cells = np.pad(cells, ((0, 0), (0, 0), (1, 1), (1, 1)))[:, :, down:, right:][:, :, : 224 // CELL, : 224 // CELL]
+    mirrored = torch.rand((), generator=random) < 0.5
+    return (images[:, :, ::-1], cells[:, :, :, ::-1]) if mirrored else (images, cells)
+
+
+def altered(x: Tensor, masks: Tensor, random: torch.Generator) -> Tensor:
+    """Inputs (batch, 3, 224, 224) with random contrast and brightness, multiplied by masks (batch, 1, 224, 224)."""
     gain, light = torch.rand(2, len(x), 1, 1, 1, generator=random) - 0.5
-    masks = soft_masks(len(x), hidden, random)
     return torch.addcmul((masks * 0.6 * light).to(x.device), x, (masks * (1 + 0.4 * gain)).to(x.device))
 
 
@@ -141,3 +243,9 @@ def soft_masks(count: int, hidden: float, random: torch.Generator) -> Tensor:
     area, sharpness, shown = torch.rand(3, count, 1, 1, 1, generator=random)
     blobs = ((noise - 1 + area) * (1 + 9 * sharpness) + 0.5).clamp(0, 1)
     return F.interpolate(torch.where(shown > hidden, 1.0, blobs), (224, 224), mode="bilinear")
+
+
+def visible_shares(cells: np.ndarray, masks: Tensor) -> Tensor:
+    """The visible share of each part behind masks (batch, 1, 224, 224): (batch, SLOTS) in [0, 1]."""
+    shown = F.avg_pool2d(masks, CELL) * torch.tensor(cells.astype(np.float32))
+    return shown.sum((2, 3)).clamp(max=1)

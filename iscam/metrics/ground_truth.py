@@ -29,7 +29,7 @@ def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: 
     The importance is the log-odds log p_c / (1 - p_c) of the full image minus the log-odds without the part. If a part
     is removed, the image shows what the part covered. With `shapley=True` the importance is the part's Shapley value:
     its mean gain in log-odds over all orders in which the parts can be added. Parts that cover each other then share
-    their effect. This requires 2^n drawings for n parts; a drawing has at most 8 parts.
+    their effect. This requires 2^n drawings for n parts; a drawing has 6 parts.
 
     Returns a Series that maps each part to its importance (log-odds, any sign), in the drawing's order of parts.
 
@@ -39,7 +39,7 @@ def part_importance(net: Network | nn.Module, species: str, seed: int, shapley: 
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> iscam.part_importance(net, "Basenji", 0).index.tolist()
-    ['ears', 'brow', 'muzzle', 'chest', 'coat', 'legs', 'tail']
+    ['ears', 'face', 'chest', 'coat', 'legs', 'tail']
     """
     net = as_network(net)
     parts = list(draw(species, seed).parts)
@@ -67,7 +67,7 @@ def pair_importance(net: Network | nn.Module, species: str, seed: int) -> pd.Ser
 
     >>> net = iscam.load_model("menagerie/resnet")
     >>> iscam.pair_importance(net, "Basenji", 0).index[0]
-    ('ears', 'brow')
+    ('ears', 'face')
     """
     pairs = list(combinations(draw(species, seed).parts, 2))
     full, *without = log_odds(as_network(net), species, seed, [frozenset(), *map(frozenset, pairs)])

@@ -35,12 +35,12 @@ def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def median_drawing(network: str, method: str = "is_cam") -> tuple[int, int]:
-    """Return seed and index of the drawing whose part correlation is the median of the recorded run `ground_truth`.
+    """Return seed and index of the drawing whose part correlation is the median of the recorded drawings.
 
     The drawing is `iscam.load_images("menagerie", index + 1, seed)[index]`. With an even number of drawings, it is the
     lower of the two in the middle. Raises InputError if the run has no such values.
     """
-    frame, run = recorded("ground_truth")
+    frame, run = recorded("tables_menagerie")
     values = frame[(frame["metric"] == "part_correlation") & (frame["method"] == method)].dropna(subset="value")
     if network not in set(values["model"]):
         raise unknown_choice("network of the recorded run", network, sorted(set(values["model"])))
@@ -165,25 +165,26 @@ def describe_run(frame: pd.DataFrame, run: Mapping[str, Any]) -> str:
     study, pairs = run["parameters"], len(frame[["model", "image"]].drop_duplicates())
     complete = run["images_computed"] == pairs  # False if runs were killed, so that some images were computed twice
     seconds = f", {run['seconds'] / pairs:.0f} s per image and network" if complete else ""
+    step = study.get("pixels_per_step", 224)
+    curves = "" if step == 224 else f"curves in steps of {step} pixels; "
     return (
         f"Recorded run: {frame['image'].nunique()} images of {study['data']} (seed {study['seed']}), "
-        f"{', '.join(study['models'])}; {run['date'][:10]}, {run['device']}{seconds}, commit {run['commit']}. "
+        f"{', '.join(study['models'])}; {curves}{run['date'][:10]}, {run['device']}{seconds}, commit {run['commit']}. "
         f"Repeat it with `{study_command(run)}`."
     )
 
 
 def training_summary() -> pd.DataFrame:
-    """Return the accuracy and confidence of the embedded networks on unseen drawings, recorded during training."""
+    """Return the accuracy of the embedded networks on each kind of unseen drawings, recorded after their training.
+
+    For each network, the columns are the share of correct predictions and the mean probability of the right class.
+    """
     networks = read_json(data_folder() / "results" / "menagerie-training.json")
-    figures = {name: entry["figures"] for name, entry in networks.items()}
-    return pd.DataFrame(
-        {
-            "network": name,
-            "correct (%)": 100 * found["top1"],
-            "correct, another background (%)": 100 * found["top1_background_swapped"],
-            "correct, background only (%)": 100 * found["background_alone"]["top1"],
-            "correct, without a part that does not decide (%)": 100 * found["top1_without_a_part_that_does_not_decide"],
-            "median probability": found["median_probability_at_temperature"]["1.0"],
-        }
-        for name, found in figures.items()
-    )
+    columns: dict[tuple[str, str], pd.Series] = {}
+    for name, entry in networks.items():
+        found = pd.DataFrame({key: entry["figures"][key] for key in ("top1", "mean_probability")})
+        columns[name, "correct (%)"] = 100 * found["top1"]
+        columns[name, "probability (%)"] = 100 * found["mean_probability"]
+    table = pd.DataFrame(columns)
+    table.insert(0, ("drawings", ""), table.index)
+    return table.reset_index(drop=True)

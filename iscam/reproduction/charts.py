@@ -15,7 +15,7 @@ from torch import Tensor
 from iscam.methods.schedules import quadrature
 from iscam.plots import COLOURS
 from iscam.reproduction.figures import grid, hide_axes
-from iscam.reproduction.names import method_title
+from iscam.reproduction.names import column_heading, method_title
 
 #: The rules of benchmarks/nodes.py. Each has one colour and one marker in every chart.
 RULES = (
@@ -206,4 +206,36 @@ def drop_and_increase(groups: Mapping[str, pd.DataFrame]) -> Figure:
     axis.set(xlabel="average drop (%), lower is better", ylabel="average increase (%), higher is better")
     axis.set(xlim=(-2, 100), ylim=(-2, 100))
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def quality_and_cost(rows: pd.DataFrame, columns: int = 2) -> Figure:
+    """Draw the quality of each method against its passes per map, with 95 % intervals and the Pareto front as steps.
+
+    `rows` are those of `cost.quality`. There is one panel per metric, and a dashed line for the random control.
+    """
+    metrics = list(dict.fromkeys(rows["metric"]))
+    shown = rows[rows["method"] != "random"]
+    methods = list(dict.fromkeys(shown.sort_values("passes")["method"]))
+    colours = dict(zip(methods, sns.color_palette("husl", len(methods)), strict=True))
+    markers = dict(zip(methods, itertools.cycle("osD^vP*X"), strict=False))
+    figure, axes = grid(-(-len(metrics) // columns), columns, 9.6, 3.2 * -(-len(metrics) // columns) + 0.6)
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        panel = shown[shown["metric"] == metric].sort_values("passes")
+        for row in panel.itertuples():
+            middle, low, high = 100 * row.mean, 100 * row.low, 100 * row.high
+            axis.errorbar(
+                row.passes, middle, yerr=[[middle - low], [high - middle]], label=method_title(row.method),
+                color=colours[row.method], marker=markers[row.method], markersize=6 + 3 * row.front, linewidth=1,
+            )  # fmt: skip
+        front = panel[panel["front"]]
+        axis.step(front["passes"], 100 * front["mean"], where="post", color="0.5", linewidth=1, zorder=0)
+        control = rows[(rows["metric"] == metric) & (rows["method"] == "random")]["mean"]
+        for value in control:
+            axis.axhline(100 * value, color="black", linestyle="--", linewidth=0.8)
+        axis.set(xscale="log", xlabel="forward passes per map", ylabel=column_heading(metric))
+        axis.grid(alpha=0.3)
+    hide_axes(axes.flatten()[len(metrics) :])
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure

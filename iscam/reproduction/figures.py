@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -64,18 +65,6 @@ def hide_axes(axes: Any) -> None:
         axis.set_axis_off()
 
 
-def contact_sheet(drawings: Sequence[Sequence[Drawing]]) -> Figure:
-    """Show drawings in rows. Each row is labelled with its species."""
-    columns = len(drawings[0])
-    figure, axes = grid(len(drawings), columns, 1.5 * columns + 0.5, 1.55 * len(drawings))
-    for row, line in zip(axes, drawings, strict=True):
-        for axis, drawing in zip(row, line, strict=True):
-            axis.imshow(drawing.image)
-            axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(line[0].species, fontsize=10)
-    return figure
-
-
 def titled_drawings(drawings: Sequence[Drawing], titles: Sequence[str], columns: int = 5) -> Figure:
     """Show drawings with one title each, in rows of at most `columns`."""
     rows = -(-len(drawings) // columns)
@@ -97,6 +86,25 @@ def part_bars(drawing: Drawing, values: pd.DataFrame, xlabel: str) -> Figure:
     values[::-1].plot.barh(ax=right, color=LINE_COLOURS[: values.shape[1]], xlabel=xlabel)
     right.axvline(0, color="black", linewidth=0.8)
     right.legend(frameon=False)
+    return figure
+
+
+def pair_matrix(drawing: Drawing, single: pd.Series, pairs: pd.Series, label: str) -> Figure:
+    """Show a drawing beside the importance of its parts (on the diagonal) and of its pairs of parts (below it)."""
+    parts = list(single.index)
+    values = pd.DataFrame(np.diag(single), parts, parts)
+    for (one, other), value in pairs.items():
+        values.loc[other, one] = value
+    figure, axes = grid(1, 2, 9, 3.9, width_ratios=[1, 1.4])
+    left, right = axes[0]
+    left.imshow(drawing.image)
+    left.set_title(drawing.species)
+    left.set_axis_off()
+    hidden = np.triu(np.ones_like(values, dtype=bool), k=1)
+    sns.heatmap(values, mask=hidden, cmap="vlag", center=0, annot=True, fmt=".1f", cbar=False, square=True, ax=right)
+    right.set_xlabel(label)
+    right.tick_params(axis="x", rotation=45)
+    right.tick_params(axis="y", rotation=0)
     return figure
 
 

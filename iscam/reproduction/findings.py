@@ -28,16 +28,14 @@ Runs = Mapping[str, pd.DataFrame]
 
 def runs() -> Runs:
     """Return the existing recorded runs that the findings use."""
-    names = ("ground_truth", "tables_menagerie", "tables_squeezenet")
-    return {name: recorded(name)[0] for name in names if is_recorded(name)}
+    return {name: recorded(name)[0] for name in IMAGES if is_recorded(name)}
 
 
 def sentences() -> list[str]:
     """Return at most five findings in Markdown. Every number comes from the recorded runs."""
     found = runs()
-    findings = [integration(found), truth(found["ground_truth"])]
-    if "tables_menagerie" in found:
-        findings.append(controls(found["tables_menagerie"]))
+    drawings = found["tables_menagerie"]
+    findings = [integration(found), truth(drawings), controls(drawings)]
     if "tables_squeezenet" in found:
         findings.append(photographs(found["tables_squeezenet"]))
     return [*findings, bound()]
@@ -181,7 +179,7 @@ def published_bound() -> pd.DataFrame:
 def tables() -> list[tuple[str, pd.DataFrame]]:
     """Return the results behind the sentences: captions, and tables of means with 95 % intervals."""
     found = runs()
-    rows = by_network(summary(found["ground_truth"]), "part_correlation", scale=1)
+    rows = by_network(summary(found["tables_menagerie"]), "part_correlation", scale=1)
     shown = [("Rank correlation with the true importance of the parts", rows)]
     if "tables_squeezenet" in found:
         frame = found["tables_squeezenet"]

@@ -42,7 +42,7 @@ def average_drop(found: Runs) -> str:
 
 
 def importance(found: Runs) -> str:
-    means = part_correlations(found["ground_truth"])
+    means = part_correlations(found["tables_menagerie"])
     integrated, plain = (
         " and ".join(", ".join(means[name].map("{:z.2f}".format)).rsplit(", ", 1)) for name in ("is_cam", "score_cam")
     )

@@ -29,6 +29,9 @@ NAMES = {
     "prediction",
     "image",
     "of",
+    "drawings",
+    "species",
+    "parts that vary",
     "rule",
 }
 

@@ -10,10 +10,11 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 import iscam
+from iscam.methods import CONTROLS
 from iscam.reproduction.archive import describe_run, recorded
 from iscam.reproduction.claims import summarise, verdicts
 from iscam.reproduction.commands import study_command
-from iscam.reproduction.published import comparable, published_table, tables_study
+from iscam.reproduction.published import PAPER_METHODS, comparable, published_table, tables_study
 from iscam.reproduction.styles import table, verdict_table
 from iscam.reproduction.tables import by_metric, comparison
 from iscam.study.statistics import merge_seeds, summary, variants, versus
@@ -80,10 +81,16 @@ class TablePage:
 
 def table_page(name: str, metrics: Sequence[str]) -> TablePage:
     """Return the page of the published table `name` for these metrics."""
-    runs = {title: recorded(run) for title, run in RECORDED.items()}
+    runs = {title: of_the_paper(*recorded(run)) for title, run in RECORDED.items()}
     tests = {title: verdicts(frame) for title, (frame, _) in runs.items()}
     tests = {title: rows[rows["metric"].isin(metrics)] for title, rows in tests.items()}
     return TablePage(published_table(name), tuple(metrics), runs, tests)
+
+
+def of_the_paper(frame: pd.DataFrame, run: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a recorded run with the rows of the papers' methods and of the controls, with all their seeds."""
+    methods = frame["method"].str.replace(r" seed \d+$", "", regex=True)
+    return frame[methods.isin([*PAPER_METHODS, *CONTROLS])], run
 
 
 def ablation_table(metrics: Sequence[str]) -> Styler:

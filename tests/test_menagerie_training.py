@@ -1,4 +1,4 @@
-"""The next menagerie's networks and their training."""
+"""The images and targets of the menagerie's training, and what the explained layers see."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import iscam
-from iscam.menagerie_next import SPECIES, training_images
-from iscam.menagerie_next.animals import TABLE, parts_of
-from iscam.menagerie_next.networks import NETWORKS, build
+from iscam.menagerie import SPECIES, training_images
+from iscam.menagerie.animals import TABLE, parts_of
+from iscam.menagerie.networks import NETWORKS, build
 from iscam.record import forward_record
 
 LAYER_OUTPUTS = {
@@ -78,6 +78,12 @@ def test_moved_images_and_cells_stay_together():
     for _ in range(20):
         shown, parts = training_images.moved(images, cells, random)
         assert shown.shape == images.shape and (shown[:, ::8, ::8, 0] == parts[:, 0]).all()
+
+
+def test_soft_masks_hide_the_requested_share():
+    masks = training_images.soft_masks(400, 0.4, torch.Generator().manual_seed(0))
+    assert masks.shape == (400, 1, 224, 224) and masks.min() >= 0 and masks.max() <= 1
+    assert 0.3 < (masks.amin((1, 2, 3)) < 1).double().mean() < 0.5
 
 
 @pytest.mark.parametrize("name", NETWORKS)

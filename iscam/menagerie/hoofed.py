@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from iscam.menagerie.dogs import brow, face, with_head
 from iscam.menagerie.paint import Form, Layer
 from iscam.menagerie.parts import BEHIND, BLACK, FRONT, HEAD_BEHIND, NOSE, ON_BODY, SKIN, Painter, Pose, Rig, eye
 from iscam.menagerie.shapes import Limb, closed_curve, darker, ellipse
-from iscam.menagerie_next.dogs import brow, face, with_head
 
 
 def hoofed(pose: Pose) -> Rig:

@@ -1,0 +1,91 @@
+"""Quality against cost: the forward passes of each method, the Pareto front, and the best method within a budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+import iscam
+from iscam.metrics.ground_truth import DRAWN_CONTROLS
+from iscam.model import Network
+from iscam.record import forward_record
+from iscam.reproduction.names import lower_is_better
+from iscam.reproduction.tables import estimates
+from iscam.study.costs import passes
+from iscam.study.statistics import mean_over_models, merge_seeds, on_full_image_set, paired, summary
+
+#: The control whose quality the figures show as a line.
+CONTROL = "random"
+
+
+def passes_of(run: Mapping[str, Any]) -> pd.Series:
+    """Return the forward passes per map of each method of a recorded study.
+
+    A gradient counts as two additional passes. The passes depend on the size of the explained layer. All networks of a
+    recorded study have layers of the same size, so the first network is asked.
+    """
+    study = iscam.Study(methods=run["parameters"]["methods"])
+    net = iscam.load_model(run["parameters"]["models"][0], None)  # the size does not depend on the weights
+    image = iscam.load_images("menagerie", 1, transform=net.transform)[0].image
+    activations = forward_record(net, image).activations
+    return passes(study, len(activations), activations[0].numel()).set_index("method")["map"]
+
+
+def quality(frame: pd.DataFrame, run: Mapping[str, Any], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the quality and the cost of each method of a recorded study, as the mean over its networks.
+
+    Returns the columns of `summary` for each metric, with `passes` per map, and `front`: True for a method that is
+    better than all methods with at most as many passes. Controls that need a drawing are left out, and so are methods
+    that are not defined for one of the networks.
+    """
+    values = on_full_image_set(mean_over_models(merge_seeds(frame))).dropna(subset="value")
+    rows = summary(values[values["metric"].isin(metrics) & ~values["method"].isin([*DRAWN_CONTROLS, "identity"])])
+    rows["passes"] = rows["method"].map(passes_of(run))
+    methods = rows[rows["method"] != CONTROL]
+    front = pd.concat([pareto_front(methods[methods["metric"] == metric]) for metric in metrics])
+    return rows.assign(front=rows.index.isin(front.index))
+
+
+def pareto_front(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one metric that are better than all rows with at most as many passes, the cheapest first."""
+    sign = -1 if lower_is_better(rows["metric"].iloc[0]) else 1
+    goodness = sign * rows["mean"]
+    ranked = rows.assign(goodness=goodness).sort_values(["passes", "goodness"], ascending=[True, False])
+    before = ranked["goodness"].cummax().shift(fill_value=-float("inf"))
+    return ranked[ranked["goodness"] > before].drop(columns="goodness")
+
+
+def upgrades(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Compare the most expensive method on the front of each metric with every cheaper one.
+
+    `rows` are those of `quality`. Returns the columns metric, method (the most expensive one), other (a cheaper one),
+    `times the passes`, and the paired difference method - other in points with its 95 % interval.
+    """
+    means = mean_over_models(merge_seeds(frame))
+    tables = []
+    for metric in rows["metric"].unique():
+        front = pareto_front(rows[rows["front"] & (rows["metric"] == metric)])
+        *cheaper, best = front.itertuples()
+        values = means[means["metric"] == metric]
+        for other in cheaper:
+            gap = estimates(paired(values, best.method, other.method))[0]
+            tables.append((metric, best.method, other.method, best.passes / other.passes, gap))
+    columns = ["metric", "method", "instead of", "times the passes", "difference (points)"]
+    return pd.DataFrame(tables, columns=columns)
+
+
+def seconds(net: Network, images: Tensor, methods: Sequence[str]) -> pd.DataFrame:
+    """Measure the seconds of one map per method with default options, after one run that is not counted."""
+    activations = forward_record(net, images[0]).activations
+    count = passes(iscam.Study(methods={name: {} for name in methods}), len(activations), activations[0].numel())
+    rows = []
+    for name, number in zip(methods, count["map"], strict=True):
+        iscam.explain(net, images, method=name).tolist()
+        started = time.perf_counter()
+        iscam.explain(net, images, method=name).tolist()  # waits for the GPU
+        rows.append((name, number, time.perf_counter() - started))
+    return pd.DataFrame(rows, columns=["method", "passes", "seconds"]).sort_values("passes")
