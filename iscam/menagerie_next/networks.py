@@ -90,7 +90,7 @@ class SmallSqueezeNet(nn.Module):
     """SqueezeNet 1.0 with a quarter of the channels: images (batch, 3, 224, 224) -> logits (batch, classes) >= 0.
 
     Layer "features" returns (batch, 64, 14, 14). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
-    As in SqueezeNet, there is no batch normalisation.
+    As in SqueezeNet, there is no batch normalisation. As in `SmallVGG`, a last pooling does not halve the resolution.
     """
 
     def __init__(self, classes: int) -> None:
@@ -103,6 +103,7 @@ class SmallSqueezeNet(nn.Module):
             Fire(64, 16, 32, 32), Fire(64, 24, 48, 48), Fire(96, 24, 48, 48), Fire(96, 32, 64, 64),
             nn.MaxPool2d(kernel_size=2),
             Fire(128, 32, 32, 32),
+            nn.MaxPool2d(kernel_size=3, stride=1, padding=1),
         )  # fmt: skip
         last = nn.Conv2d(64, classes, kernel_size=1)
         self.classifier = nn.Sequential(nn.Dropout(0.2), last, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
