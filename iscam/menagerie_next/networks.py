@@ -31,16 +31,18 @@ class SmallVGG(nn.Module):
 
     Layer "features" returns (batch, 64, 14, 14). As in VGG, hidden layers follow it, so CAM is not defined. The last of
     VGG's five poolings does not halve the resolution: with finer cells, a map can tell the parts of an animal apart.
-    Batch normalisation (as in torchvision's vgg_bn) makes training from scratch reliable.
+    The hidden layers see the average of the positions, and not all positions as in VGG: with as few training images as
+    here, they otherwise learn too little of what a hidden part means. Batch normalisation (as in torchvision's vgg_bn)
+    makes training from scratch reliable.
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         convolutions = make_layers([8, "M", 16, "M", 32, "M", 64, 64, "M", 64, 64], batch_norm=True)
         self.features = convolutions.append(nn.MaxPool2d(kernel_size=3, stride=1, padding=1))
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(
-            nn.Linear(64 * 7 * 7, 128), nn.ReLU(True), nn.Dropout(0.2),
+            nn.Linear(64, 128), nn.ReLU(True), nn.Dropout(0.2),
             nn.Linear(128, 128), nn.ReLU(True), nn.Dropout(0.2),
             nn.Linear(128, classes),
         )  # fmt: skip

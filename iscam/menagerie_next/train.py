@@ -64,7 +64,7 @@ class Plan:
 PLANS = {
     "menagerie/resnet": Plan(rate=4e-3, epochs=4),
     "menagerie/squeezenet": Plan(rate=2e-3, epochs=9),
-    "menagerie/vgg": Plan(rate=2e-3, epochs=3),
+    "menagerie/vgg": Plan(rate=4e-3, epochs=5),
 }
 
 
