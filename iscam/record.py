@@ -122,34 +122,33 @@ def forward_records(net: Network, images: Tensor, targets: Sequence[int | None])
 
 
 def run(net: Network, images: Tensor) -> tuple[Recording, Tensor]:
-    """Run the model on images (batch, channels, height, width).
+    """Run the model on images (batch, channels, height, width). Only the part behind the layer has an autograd graph.
 
     Returns the recorded layer and the logits (batch, classes).
     """
-    check = dependence_check(net)
-    unchecked = check not in net.caches.warned
-    with (
-        torch.inference_mode(False),
-        torch.set_grad_enabled(unchecked),
-        model_errors(images),
-        recording(net.model, net.layer, reader(net, images)) as recorded,
-    ):
-        images = images.detach().clone().requires_grad_(unchecked)
-        logits = checked_finite(net.read_output(call_model(net.model, images), len(images)))
+    check_dependence(net, images[:1])
+    record = recording(net.model, net.layer, reader(net, images))
+    with torch.inference_mode(False), torch.no_grad(), model_errors(images), record as recorded:
+        logits = checked_finite(net.read_output(call_model(net.model, images.detach()), len(images)))
     if not recorded.activations:
         raise InputError(
             f"layer {net.layer!r} did not run in the forward pass; valid layers: {listed(layer_names(net.model))}"
         )
-    output, recorded.output = recorded.output, None  # frees the autograd graph of the output
-    if images.requires_grad and output is not None and not sees_images(net.model, net.layer, output, images):
-        raise InputError(f"the output of layer {net.layer!r} does not depend on the image; choose another layer")
-    net.caches.first_time(check)
     return recorded, logits
 
 
-def dependence_check(net: Network) -> str:
-    """Return the name of the check whether the layer depends on the image, which is made once per network and layer."""
-    return f"layer {net.layer} depends on the image"
+def check_dependence(net: Network, images: Tensor) -> None:
+    """Raise InputError if the output of the layer does not depend on the images. This is checked once per layer."""
+    check = f"layer {net.layer} depends on the image"
+    if check in net.caches.warned:
+        return
+    record = recording(net.model, net.layer, reader(net, images))
+    with grad_enabled(), model_errors(images), record as recorded:
+        images = images.detach().clone().requires_grad_()
+        call_model(net.model, images)
+    if recorded.output is not None and not sees_images(net.model, net.layer, recorded.output, images):
+        raise InputError(f"the output of layer {net.layer!r} does not depend on the image; choose another layer")
+    net.caches.first_time(check)
 
 
 def records_in_batches(net: Network, images: Tensor, targets: Sequence[int | None]) -> Iterator[ForwardRecord]:
@@ -160,8 +159,6 @@ def records_in_batches(net: Network, images: Tensor, targets: Sequence[int | Non
 
     Raises the errors of `forward_records`.
     """
-    if len(images) > 1 and dependence_check(net) not in net.caches.warned:
-        forward_record(net, images[0], targets[0])  # makes the check, which needs a graph of the whole network
     size, done = IMAGES_PER_PASS, 0
     while done < len(images):
         count = min(size, len(images) - done)
