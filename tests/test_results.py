@@ -19,7 +19,14 @@ from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_tab
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
 from iscam.reproduction.figures import truth_beside_map
 from iscam.reproduction.names import column_heading, lower_is_better, method_title
-from iscam.reproduction.published import PAPER_METHODS, SCORE_CAM_METRICS, data_folder, published_table
+from iscam.reproduction.published import (
+    PAPER_METHODS,
+    SCORE_CAM_METRICS,
+    comparable,
+    data_folder,
+    published_table,
+    tables_study,
+)
 from iscam.reproduction.styles import table
 from iscam.reproduction.tables import NOT_RUN, Estimate, by_family, by_metric, by_network, comparison, sort_rows
 from iscam.study.spec import read_study
@@ -402,3 +409,13 @@ def test_speedups_of_a_run_without_some_lines_are_empty(tmp_path, monkeypatch):
     found = speedups().set_index("line").iloc[:, 0]
     assert np.isnan(found["bfloat16"]) and found.drop("bfloat16").notna().all()
     assert data_folder() == tmp_path
+
+
+def test_comparable_curves_have_the_step_of_the_papers(tmp_path):
+    (tmp_path / "LOC_val_solution.csv").write_text("")
+    rows = [("squeezenet1_0", metric, "grad_cam", "a", 0.5) for metric in ("insertion", "deletion", "energy")]
+    frame = pd.DataFrame(rows, columns=["model", "metric", "method", "image", "value"])
+    for step, metrics in {224: ["insertion", "deletion", "energy"], 896: ["energy"]}.items():
+        study = tables_study(["squeezenet1_0"], str(tmp_path), 1, 0, {}, step)
+        assert comparable(frame, study)["metric"].tolist() == metrics
+    assert comparable(frame, tables_study(["squeezenet1_0"], "menagerie", 1, 0, {})).empty

@@ -96,6 +96,8 @@ BAD = [
     ({"count": "010"}, "count"),
     ({"count": 1.5}, "count"),
     ({"seed": -1}, "seed"),
+    ({"pixels_per_step": 0}, "pixels_per_step"),
+    ({"pixels_per_step": 22.4}, "pixels_per_step"),
 ]
 
 

@@ -103,7 +103,7 @@ def test_old_store_with_the_column_picture_is_read(finished, store):
     for part in parts(store):
         pd.read_parquet(part).rename(columns={"image": "picture"}).to_parquet(part)
     described = json.loads((store / "study.json").read_text())
-    del described["sources"]
+    del described["sources"], described["pixels_per_step"]
     (store / "study.json").write_text(json.dumps(described))
     assert equal_tables(iscam.run_study(TINY, store), read_rows(finished))
 
@@ -114,7 +114,8 @@ def test_rows_of_a_missing_folder_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"count": 3}, {"seed": 1}, {"metrics": ("energy",)}, {"methods": {"identity": {}}}]
+    "changed",
+    [{"count": 3}, {"seed": 1}, {"pixels_per_step": 896}, {"metrics": ("energy",)}, {"methods": {"identity": {}}}],
 )
 def test_another_study_is_refused(store, changed):
     with refused("another study", *changed, error=StoreError):

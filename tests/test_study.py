@@ -274,7 +274,7 @@ def test_each_model_gets_images_through_its_own_transform(tmp_path):
 
 
 def test_layer_of_each_model(tmp_path):
-    layers = {"menagerie/vgg": "features.24", "menagerie/resnet": "layer3"}
+    layers = {"menagerie/vgg": "features.17", "menagerie/resnet": "layer2"}
     methods = {"earlier": {"method": "grad_cam", "layer": layers}}
     frame = iscam.run_study(iscam.Study(tuple(layers), count=1, methods=methods, metrics=("complexity",)), tmp_path)
     assert (frame["error"] == "").all()
@@ -411,3 +411,20 @@ def test_passes_are_those_of_one_image(tmp_path):
     }
     assert (table["metrics"] == 226).all()
     assert (table["total"] == table["map"] + table["metrics"]).all()
+
+
+def test_steps_of_the_curves(tmp_path):
+    metrics = ("insertion", "deletion", "insertion:blur", "energy")
+    study = iscam.Study(count=1, methods={"grad_cam": {}}, metrics=metrics, pixels_per_step=1000)
+    assert passes(study, channels=4)["metrics"].tolist() == [3 * (1 + 51)]  # 50,176 pixels
+    found = iscam.run_study(study, tmp_path).set_index("metric")["value"]
+    net = iscam.load_model("menagerie/resnet")
+    images = next(iter(iscam.load_images("menagerie", count=1))).image[None]
+    maps = iscam.explain(net, images, method="grad_cam")
+    curves = {
+        "insertion": iscam.insertion(net, images, maps, pixels_per_step=1000),
+        "deletion": iscam.deletion(net, images, maps, pixels_per_step=1000),
+        "insertion:blur": iscam.insertion(net, images, maps, pixels_per_step=1000, start="blur"),
+    }
+    for metric, curve in curves.items():
+        assert found[metric] == pytest.approx(float(curve.auc), abs=1e-5)

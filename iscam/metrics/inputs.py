@@ -27,6 +27,7 @@ class ImageBatch:
     - `masks` (batch, height, width) bool, or None if the images have no masks.
     - `drawings`: one entry per image, which is None for a photograph; or None if there are no drawings.
     - `compile`: run insertion and deletion through `torch.compile`.
+    - `pixels_per_step`: the argument of insertion and deletion.
     """
 
     net: Network
@@ -36,6 +37,7 @@ class ImageBatch:
     masks: Tensor | None = None
     drawings: Sequence[Drawing | None] | None = None
     compile: bool = False
+    pixels_per_step: int = 224
 
     @cached_property
     def original(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from iscam.errors import InputError
 from iscam.metrics import confidence as drops
 from iscam.metrics.adcc import adcc, coherency, complexity
-from iscam.metrics.curves import STARTS, deletion, insertion
+from iscam.metrics.curves import STARTS, Curves, deletion, insertion
 from iscam.metrics.ground_truth import decisive_part, part_correlation
 from iscam.metrics.inputs import MetricInputs
 from iscam.metrics.localisation import energy, inside_masks, pointing_game
@@ -22,9 +22,6 @@ from iscam.validation import check_choice, unknown_choice
 #: Arguments that measure as the Score-CAM paper does: "average_drop:half" keeps the upper half of the map's pixels, and
 #: "energy:single" uses only images with one box that covers at most half of the image.
 HALF, SINGLE = "half", "single"
-
-#: Points of an insertion or deletion curve over 224x224 pixels in steps of 224.
-CURVE_POINTS = 225
 
 
 class Need(Enum):
@@ -51,7 +48,7 @@ class Metric:
       `Need.OTHER_METHOD` instead requires a method's name, as in "win:score_cam".
     - `undefined`: the reason why a value can be NaN. The string is empty if no value can be NaN.
     - `undefined_with`: the reasons for arguments that have their own, by argument.
-    - `passes`: the number of forward passes per map of 224x224 pixels, without those of `needs`.
+    - `curve`: True for a curve over the pixels, which takes one forward pass per point.
     """
 
     compute: Callable[..., Tensor]
@@ -61,7 +58,7 @@ class Metric:
     needs: frozenset[Need] = frozenset()
     arguments: tuple[str, ...] = ()
     undefined: str = ""
-    passes: int = 0
+    curve: bool = False
     undefined_with: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -69,13 +66,17 @@ class Metric:
 
 
 def insertion_auc(inputs: MetricInputs, start: str = "zeros") -> Tensor:
-    batch = inputs.batch
-    return insertion(batch.net, batch.images, inputs.maps, batch.targets, start=start, compile=batch.compile).auc
+    return curves_of(insertion, inputs, start=start).auc
 
 
 def deletion_auc(inputs: MetricInputs) -> Tensor:
+    return curves_of(deletion, inputs).auc
+
+
+def curves_of(compute: Callable[..., Curves], inputs: MetricInputs, **keywords: str) -> Curves:
     batch = inputs.batch
-    return deletion(batch.net, batch.images, inputs.maps, batch.targets, compile=batch.compile).auc
+    step = batch.pixels_per_step
+    return compute(batch.net, batch.images, inputs.maps, batch.targets, step, compile=batch.compile, **keywords)
 
 
 def explained_by(inputs: MetricInputs, kept: str) -> Tensor:
@@ -122,9 +123,9 @@ METRICS: dict[str, Metric] = {
         "insertion AUC (%) ↑",
         "higher",
         arguments=STARTS,
-        passes=CURVE_POINTS,
+        curve=True,
     ),
-    "deletion": Metric(deletion_auc, "deletion", "deletion AUC (%) ↓", "lower", passes=CURVE_POINTS),
+    "deletion": Metric(deletion_auc, "deletion", "deletion AUC (%) ↓", "lower", curve=True),
     "average_drop": Metric(
         drop,
         "average drop",

@@ -41,6 +41,8 @@ class Study:
       and "insertion:blur" starts from the blurred image. "average_drop:half", "average_increase:half" and
       "energy:single" measure as the Score-CAM paper does. "coherency" and "adcc" compute a second map per image.
     - `precision`: the precision of the score methods, "fp32" or "bf16". Metrics are always computed in float32.
+    - `pixels_per_step`: the pixels that each step of an insertion or deletion curve changes. 224 is the papers' step;
+      896 takes a quarter of the passes.
 
     The predicted class of each image is explained, as in the papers' tables. With the option "rank" of a method, the
     network's rank-th class is explained instead; 2 is the runner-up. Metrics always use the predicted class.
@@ -60,6 +62,7 @@ class Study:
     metrics: Sequence[str] = ("insertion", "deletion", "average_drop", "average_increase", "energy")
     weights: Mapping[str, str | None] = field(default_factory=dict)
     precision: str = "fp32"
+    pixels_per_step: int = 224
 
     def __post_init__(self) -> None:
         checked = {
@@ -70,6 +73,7 @@ class Study:
             "methods": check_methods(self.methods),
             "metrics": check_names("metrics", self.metrics, "[insertion, energy]"),
             "weights": check_weights(self.weights, self.models),
+            "pixels_per_step": check_int("pixels_per_step", self.pixels_per_step),
         }
         check_choice("precision", self.precision, PRECISIONS)
         for name, value in checked.items():

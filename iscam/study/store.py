@@ -29,6 +29,9 @@ KEYS = ["model", "image", "method", "metric"]
 #: Current names of columns, by the names that they have in older stores.
 OLD_COLUMNS = {"picture": "image"}
 
+#: Fields of the study that older stores do not have, with their values there.
+OPTIONAL: dict[str, Any] = {"pixels_per_step": 224}
+
 #: Seconds of work per part. This is the maximum loss if the process is killed. An image that takes longer gets a
 #: separate part.
 SECONDS_PER_PART = 20.0
@@ -190,13 +193,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {file}: {error}; delete it if the folder's parts are from this study") from error
     names = {each.name for each in dataclasses.fields(Study)}
-    if not isinstance(found, dict) or not names <= set(found):
+    if not isinstance(found, dict) or not names - OPTIONAL.keys() <= set(found):
         raise StoreError(f"{file} does not describe a study; it must have the keys {', '.join(sorted(names))}")
     for name, kind in {"models": list, "methods": dict, "metrics": list, "sources": dict}.items():
         value = found.get(name, kind())  # older stores have no sources
         if not isinstance(value, kind) or not all(isinstance(each, str) for each in value):
             raise StoreError(f"{file} does not describe a study: the value of {name} has the wrong type")
-    return found
+    return OPTIONAL | found
 
 
 def write_description(folder: Path, study: Study, sources: Mapping[str, str]) -> None:
