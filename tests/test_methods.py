@@ -614,6 +614,7 @@ def test_random_states_stay_as_they_are(pooled_case):
 
 def inputs_of(net: iscam.Network, **arguments) -> Tensor:
     """Return all inputs of the model in order, without the first pass, which records the activations."""
+    forward_record(net, arguments["images"][0])  # the check of the layer takes a pass in the first call
     seen: list[Tensor] = []
     hook = net.model.register_forward_pre_hook(lambda module, args: seen.extend(args[0].detach().clone()))
     try:
