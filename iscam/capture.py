@@ -141,8 +141,8 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
         # `stack` makes a copy, so an in-place ReLU after the layer does not change A.
         return reading.to_output(torch.stack(recorded.activations), output)
 
-    restored = torch.set_grad_enabled(torch.is_grad_enabled())
-    with hook_on(model, layer, keep), eval_mode(model), restored:
+    same_gradients = torch.set_grad_enabled(torch.is_grad_enabled())  # restores the mode, which the hook changes
+    with hook_on(model, layer, keep), eval_mode(model), same_gradients:
         yield recorded
 
 

@@ -60,15 +60,16 @@ class ForwardRecord:
         """Return this image's result of a function that computes one result per image of a batch.
 
         The function is called once per batch. A record whose target or activations have been replaced is a batch of its
-        own.
+        own, and so is every record if memory runs out.
         """
         shared, i = self.shared, self.index
-        if not shared or shared.targets[i] != self.target or shared.activations[i] is not self.activations:
-            alone = ForwardPass(self.net, self.image[None], [self.target], [self.activations], self.logits[None])
-            return compute(alone)[0]
-        if compute not in shared.results:
-            shared.results[compute] = compute(shared)
-        return shared.results[compute][i]
+        if shared and shared.targets[i] == self.target and shared.activations[i] is self.activations:
+            with suppress(torch.OutOfMemoryError):
+                if compute not in shared.results:
+                    shared.results[compute] = compute(shared)
+                return shared.results[compute][i]
+        alone = ForwardPass(self.net, self.image[None], [self.target], [self.activations], self.logits[None])
+        return compute(alone)[0]
 
 
 def layer_gradients(batch: ForwardPass) -> Sequence[Tensor | None]:

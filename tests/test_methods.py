@@ -561,6 +561,19 @@ def test_batch_that_does_not_fit_is_halved(pooled_case, monkeypatch):
     assert sizes == [6, 3, 3]
 
 
+def test_gradients_that_do_not_fit_are_computed_one_by_one(pooled_case):
+    def large(batch):
+        if len(batch.images) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return layer_gradients(batch)
+
+    records = forward_records(pooled_case.net, pooled_case.images[:3], [0, 1, 2])
+    for record in records:
+        torch.testing.assert_close(record.of_batch(large), record.of_batch(layer_gradients), rtol=1e-4, atol=1e-7)
+    with pytest.raises(torch.OutOfMemoryError):
+        records[0].of_batch(lambda batch: large(replace(batch, images=pooled_case.images)))
+
+
 def test_record_with_another_target_has_its_own_gradient(pooled_case):
     first, second = forward_records(pooled_case.net, pooled_case.images[:2], [0, 1])
     alone = forward_record(pooled_case.net, pooled_case.images[1], 3)
