@@ -139,8 +139,8 @@ def explain(
     - `options`: the options of the method. `iscam.METHODS[name].option_names` lists their names. The docstrings of the
       method and of its option class define them.
 
-    Returns maps (batch, height, width), float32 in [0, 1], on the device of the images. The map of an image depends on
-    the other images of the batch only by rounding. CAM and the methods that need one gradient run whole batches.
+    Returns maps (batch, height, width), float32 in [0, 1], on the device of the images. Other images of the batch
+    change a map only by rounding.
 
     Warns once per network if a map is all zeros, and once if a call takes more than 5,000 forward passes on a CPU.
 
@@ -171,7 +171,7 @@ def explain(
 
 
 def records(net: Network, images: Tensor, targets: Sequence[int | None], method: Method) -> Iterator[ForwardRecord]:
-    """Yield the record of each image. The images share passes if a map takes no other passes of the network."""
+    """Yield the record of each image. Images share a forward pass if the method works in batches."""
     if method.in_batches:
         yield from records_in_batches(net, images, targets)
     else:

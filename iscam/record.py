@@ -59,8 +59,8 @@ class ForwardRecord:
     def of_batch(self, compute: Callable[[ForwardPass], Sequence[T]]) -> T:
         """Return this image's result of a function that computes one result per image of a batch.
 
-        The function is called once per batch. A record whose target or activations have been replaced is a batch of its
-        own, and so is every record if memory runs out.
+        The function is called once per batch. A record with a replaced target or replaced activations is computed
+        alone, and so is every record if memory runs out.
         """
         shared, i = self.shared, self.index
         if shared and shared.targets[i] == self.target and shared.activations[i] is self.activations:
@@ -155,8 +155,8 @@ def check_dependence(net: Network, images: Tensor) -> None:
 def records_in_batches(net: Network, images: Tensor, targets: Sequence[int | None]) -> Iterator[ForwardRecord]:
     """Yield the record of each image (batch, channels, height, width). Up to `IMAGES_PER_PASS` images share a pass.
 
-    If memory runs out, the batches are halved. If the model fails on several images, each image runs alone. So an error
-    of the model is that of the first image on which it fails.
+    If memory runs out, the batches are halved. If the model fails on a batch, its images run one at a time, so the error
+    belongs to the first image that fails.
 
     Raises the errors of `forward_records`.
     """

@@ -27,7 +27,7 @@ class Method:
     - `passes` returns the number of forward passes of one map, given the number of channels K and the options. A
       backward pass counts as two forward passes, and a pass through a part of the network counts as one.
     - With `cost_of="position"`, `passes` takes the number of positions h w of the layer in place of K.
-    - `in_batches`: the function needs only the record and its gradient. `explain` then runs whole batches of images.
+    - `in_batches`: True if the function needs only the record and its gradient. `explain` then runs whole batches.
 
     A method that is called with keyword options is applied to a record: `METHODS["is_cam"](record, steps=10)`.
     """

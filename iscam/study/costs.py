@@ -25,7 +25,7 @@ from iscam.study.spec import MethodEntry, Study
 #: same time.
 COMPILE_FROM = {"cpu": 100_000, "cuda": 2_000_000}
 
-#: Pixels of an image in the count of the passes of a curve.
+#: Number of pixels that is assumed for the passes of a curve.
 PIXELS = 224 * 224
 
 #: Commands of C++ compilers. `torch.compile` needs one of them.
