@@ -155,8 +155,8 @@ def check_dependence(net: Network, images: Tensor) -> None:
 def records_in_batches(net: Network, images: Tensor, targets: Sequence[int | None]) -> Iterator[ForwardRecord]:
     """Yield the record of each image (batch, channels, height, width). Up to `IMAGES_PER_PASS` images share a pass.
 
-    If memory runs out, the batches are halved. If the model fails on a batch, the images run one at a time. So the error
-    is that of the first image that fails.
+    If memory runs out, the batches are halved. If the model fails on a batch, the images run one at a time. So the
+    error is that of the first image that fails.
 
     Raises the errors of `forward_records`.
     """
