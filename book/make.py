@@ -33,6 +33,9 @@ BUILD = ROOT / "build"
 STAGE = BUILD / "src"  # mirrors the checkout, so that the pages' links to their source are correct
 HTML = BUILD / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+#: The notebooks that take longest. They start first, so that no long notebook runs alone at the end.
+LONGEST = ("steps_sensitivity", "published_numbers", "methods")
 PATHS = ("data", "box_data", "weights", "own_image", "record")  # parameters that may name a file
 NO_PATHS = ("", "menagerie", "figures", "default", "none")
 #: How warnings begin that a page must not show: on the passes of slow methods, and of a missing progress bar.
@@ -130,6 +133,7 @@ def run_notebooks(parameters: dict[Path, dict[str, Any]], jobs: int, force: bool
     stamps = json.loads(stamps_file.read_text()) if stamps_file.exists() else {}
     current = {notebook: fingerprint(notebook, values) for notebook, values in parameters.items()}
     todo = [n for n in NOTEBOOKS if force or stamps.get(n.name) != current[n] or not staged(n).exists()]
+    todo.sort(key=lambda notebook: notebook.stem not in LONGEST)
     failures = 0
     with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(run_notebook, notebook, parameters[notebook]): notebook for notebook in todo}

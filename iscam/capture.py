@@ -121,9 +121,10 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
     """Record the output of a layer during a forward pass inside the block, in evaluation mode.
 
     `read(output)` describes how the output stores maps. The maps A of each image are a leaf of autograd's graph, so
-    gradients of the logits with respect to A do not change the model's parameters. If the layer runs several times, the
-    last output is recorded. Calls from other threads are ignored. When the block ends, even with an error, the hook is
-    removed and the mode is restored.
+    gradients of the logits with respect to A do not change the model's parameters. Behind the layer, gradients are
+    enabled, so the block can run the part in front of the layer without a graph, which takes much less memory. If the
+    layer runs several times, the last output is recorded. Calls from other threads are ignored. When the block ends,
+    even with an error, the hook is removed and the modes are restored.
     """
     recorded, thread = Recording(), threading.get_ident()
 
@@ -135,11 +136,13 @@ def recording(model: nn.Module, layer: str, read: Callable[[Any], Reading]) -> I
         recorded.runs += 1
         if recorded.runs == 1:
             recorded.output = output
-        recorded.activations = [each.detach().requires_grad_(torch.is_grad_enabled()) for each in maps]
+        torch.set_grad_enabled(True)
+        recorded.activations = [each.detach().requires_grad_() for each in maps]
         # `stack` makes a copy, so an in-place ReLU after the layer does not change A.
         return reading.to_output(torch.stack(recorded.activations), output)
 
-    with hook_on(model, layer, keep), eval_mode(model):
+    same_gradients = torch.set_grad_enabled(torch.is_grad_enabled())  # restores the mode, which the hook changes
+    with hook_on(model, layer, keep), eval_mode(model), same_gradients:
         yield recorded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -20,7 +20,7 @@ from iscam.maps import scaled_map, weighted_sum
 from iscam.methods import CONTROLS, METHODS, Method, find_method
 from iscam.methods.options import MethodOptions
 from iscam.model import Network, as_network, check_images
-from iscam.record import ForwardRecord, forward_record
+from iscam.record import ForwardRecord, forward_record, records_in_batches
 from iscam.validation import check_targets, printable
 from iscam.weights import first_line
 
@@ -139,8 +139,8 @@ def explain(
     - `options`: the options of the method. `iscam.METHODS[name].option_names` lists their names. The docstrings of the
       method and of its option class define them.
 
-    Returns maps (batch, height, width), float32 in [0, 1], on the device of the images. The map of an image never
-    depends on the other images of the batch.
+    Returns maps (batch, height, width), float32 in [0, 1], on the device of the images. Other images of the batch
+    change a map only by rounding.
 
     Warns once per network if a map is all zeros, and once if a call takes more than 5,000 forward passes on a CPU.
 
@@ -158,17 +158,25 @@ def explain(
     net = as_network(net)
     images = check_images(net, images)
     classes = [None] * len(images) if targets is None else check_targets(targets, len(images))
-    parts = []
+    parts: list[Part] = []
     with torch.autocast(images.device.type, enabled=False):  # the caller's autocast would round the sums
-        for index, (image, target) in enumerate(zip(images, classes, strict=True)):
-            record = forward_record(net, image, target)
-            if index == 0:
+        for record in records(net, images, classes, chosen):
+            if not parts:
                 warn_of_many_passes(record, chosen, values, len(images))
             parts.append(explain_record(record, chosen, values))
     maps = torch.stack([part.map for part in parts])
     if not details:
         return maps
     return collect(net, images, maps, parts, name, values)
+
+
+def records(net: Network, images: Tensor, targets: Sequence[int | None], method: Method) -> Iterator[ForwardRecord]:
+    """Yield the record of each image. Images share a forward pass if the method works in batches."""
+    if method.in_batches:
+        yield from records_in_batches(net, images, targets)
+    else:
+        for image, target in zip(images, targets, strict=True):
+            yield forward_record(net, image, target)
 
 
 @dataclass(frozen=True, eq=False)

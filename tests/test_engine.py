@@ -319,7 +319,7 @@ ONCE = torch.ones(1)
 @pytest.mark.parametrize("name", CASES)
 def test_shared_first_layer_gives_the_same_weights(name, schedule):
     """150 steps are enough passes to share the first convolution; batches of one pass cannot share it."""
-    case, options = CASES[name](), {"steps": 150, "schedule": schedule}
+    case, options = CASES[name](), {"steps": 150, "schedule": schedule, "channels": 32}
     record = forward_record(case.net, case.images[0], int(case.targets[0]))
     shared = iscam.METHODS["is_cam"](record, **options)
     expected = iscam.METHODS["is_cam"](record, batch_size=1, **options)

@@ -116,7 +116,7 @@ def test_entry_says_what_readers_need(name):
     metric = METRICS[name]
     assert metric.title
     assert metric.heading.endswith({"higher": "(%) ↑", "lower": "(%) ↓"}[metric.better])
-    assert metric.curve == (name in ("insertion", "deletion"))
+    assert (metric.passes == 225) == metric.curve == (name in ("insertion", "deletion"))
 
 
 def test_entry_with_an_unknown_direction_is_refused():

@@ -58,7 +58,7 @@ class Failing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.left -= 1
-        if self.left == 0:
+        if self.left <= 0:
             raise self.error("in the forward pass")
         return x
 
@@ -196,11 +196,17 @@ def test_layer_that_runs_twice_records_its_last_output():
     assert_close(record.logits.detach(), model(image[None])[0].detach())
 
 
-def test_forward_without_gradients_is_refused_by_grad_cam():
+def test_forward_without_gradients_gives_the_same_map():
+    model, images = bias_free(), smooth_images(1, 20, 16)
+    expected = iscam.explain(iscam.Network(model, "features"), images, method="grad_cam")
+    model.forward = torch.no_grad()(model.forward)
+    assert torch.equal(iscam.explain(iscam.Network(model, "features"), images, method="grad_cam"), expected)
+
+
+def test_layer_inside_a_part_without_gradients_is_refused_by_grad_cam():
     model = bias_free()
-    plain = model.forward
-    model.forward = torch.no_grad()(plain)
-    net = iscam.Network(model, "features")
+    model.features.forward = torch.no_grad()(model.features.forward)
+    net = iscam.Network(model, "features.0")
     with pytest.raises(iscam.InputError, match="score method"):
         iscam.explain(net, smooth_images(1, 20, 16), method="grad_cam")
     assert iscam.explain(net, smooth_images(1, 20, 16), method="score_cam").max() == 1

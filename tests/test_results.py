@@ -21,7 +21,14 @@ from iscam.reproduction.cost import pareto_front, passes_of, quality, seconds, u
 from iscam.reproduction.figures import truth_beside_map
 from iscam.reproduction.names import column_heading, lower_is_better, method_title
 from iscam.reproduction.part_tables import beats_controls, separated, strongest_pairs
-from iscam.reproduction.published import PAPER_METHODS, SCORE_CAM_METRICS, data_folder, published_table
+from iscam.reproduction.published import (
+    PAPER_METHODS,
+    SCORE_CAM_METRICS,
+    comparable,
+    data_folder,
+    published_table,
+    tables_study,
+)
 from iscam.reproduction.styles import table
 from iscam.reproduction.tables import NOT_RUN, Estimate, by_family, by_metric, by_network, comparison, sort_rows
 from iscam.study.spec import read_study
@@ -483,3 +490,13 @@ def test_seconds_are_measured_for_each_method():
     rows = seconds(net, torch.rand(1, 3, 64, 64), ["score_cam", "grad_cam"])
     assert rows["method"].tolist() == ["grad_cam", "score_cam"]
     assert (rows["seconds"] > 0).all()
+
+
+def test_comparable_curves_have_the_step_of_the_papers(tmp_path):
+    (tmp_path / "LOC_val_solution.csv").write_text("")
+    rows = [("squeezenet1_0", metric, "grad_cam", "a", 0.5) for metric in ("insertion", "deletion", "energy")]
+    frame = pd.DataFrame(rows, columns=["model", "metric", "method", "image", "value"])
+    for step, metrics in {224: ["insertion", "deletion", "energy"], 896: ["energy"]}.items():
+        study = tables_study(["squeezenet1_0"], str(tmp_path), 1, 0, {}, step)
+        assert comparable(frame, study)["metric"].tolist() == metrics
+    assert comparable(frame, tables_study(["squeezenet1_0"], "menagerie", 1, 0, {})).empty

@@ -413,6 +413,13 @@ def test_passes_are_those_of_one_image(tmp_path):
     assert (table["total"] == table["map"] + table["metrics"]).all()
 
 
+def test_passes_of_an_own_metric_do_not_depend_on_the_step(monkeypatch):
+    own = iscam.Metric(lambda inputs: inputs.maps.amax((1, 2)), "own", "own (%) ↑", "higher", passes=7)
+    monkeypatch.setitem(iscam.METRICS, "own", own)
+    study = iscam.Study(methods={"grad_cam": {}}, metrics=("own",), pixels_per_step=1000)
+    assert passes(study, channels=4)["metrics"].tolist() == [7]
+
+
 def test_steps_of_the_curves(tmp_path):
     metrics = ("insertion", "deletion", "insertion:blur", "energy")
     study = iscam.Study(count=1, methods={"grad_cam": {}}, metrics=metrics, pixels_per_step=1000)

@@ -32,9 +32,9 @@ class SmallVGG(nn.Module):
 
     Layer "features" returns (batch, 64, 14, 14). As in VGG, hidden layers follow it, so CAM is not defined. The last of
     VGG's five poolings does not halve the resolution: with finer cells, a map can tell the parts of an animal apart.
-    The hidden layers see the average of the positions, and not all positions as in VGG: with as few training images as
-    here, they otherwise learn too little of what a hidden part means. Batch normalisation (as in torchvision's vgg_bn)
-    makes training from scratch reliable.
+    Unlike in VGG, the hidden layers see the mean over all positions. With so few training images, they would otherwise
+    not learn what a hidden part means. Batch normalisation (as in torchvision's vgg_bn) makes training from scratch
+    reliable.
     """
 
     def __init__(self, classes: int) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from iscam.capture import grad_enabled
 from iscam.errors import InputError
 from iscam.maps import to_float64
 from iscam.methods.options import NoOptions, SmoothOptions
-from iscam.record import ForwardRecord, forward_record
-from iscam.rng import noise
+from iscam.record import IMAGES_PER_PASS, ForwardRecord, layer_gradients, records_in_batches
+from iscam.rng import noises
 
 
 def cam(record: ForwardRecord, options: NoOptions) -> Tensor:
@@ -92,10 +91,12 @@ def smooth_grad_cam_pp(record: ForwardRecord, options: SmoothOptions) -> Tensor:
     std = options.sigma * (record.image.max() - record.image.min())
     samples = options.samples if std > 0 else 1  # without noise all copies are equal
     moments = torch.zeros((), device=record.image.device)
-    for n in range(samples):
-        noisy = record.image + std * noise(record.image, options.seed, n)
-        g = gradient(forward_record(record.net, noisy, record.target))
-        moments = moments + torch.stack([g, g**2, g**3]) / samples
+    for start in range(0, samples, IMAGES_PER_PASS):
+        keys = [(options.seed, n) for n in range(start, min(start + IMAGES_PER_PASS, samples))]
+        noisy = record.image + std * noises(record.image, keys)
+        for copy in records_in_batches(record.net, noisy, [record.target] * len(keys)):
+            g = gradient(copy)
+            moments = moments + torch.stack([g, g**2, g**3]) / samples
     return plus_plus_weights(record.activations.detach(), *moments)
 
 
@@ -141,9 +142,7 @@ def gradient(record: ForwardRecord) -> Tensor:
             f"the logits of {name} carry no gradient to layer {layer!r}: its forward pass turns gradients off; use a "
             f"score method (score_cam, ss_cam, is_cam)"
         )
-    with grad_enabled():
-        score = record.logits[record.target]
-        (g,) = torch.autograd.grad(score, record.activations, retain_graph=True, allow_unused=True)
+    g = record.of_batch(layer_gradients)
     if g is None:
         raise InputError(
             f"the class score does not depend on layer {layer!r}; choose a layer on the path from the image to the "

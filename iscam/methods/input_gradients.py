@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ from iscam.errors import InputError
 from iscam.maps import unit_map
 from iscam.methods.options import IntegratedGradientsOptions, SaliencyOptions, SmoothGradOptions
 from iscam.model import Network
-from iscam.record import ForwardRecord
+from iscam.record import ForwardPass, ForwardRecord
 from iscam.rng import noises
 
 #: Number of images per backward pass. It bounds the memory of the methods that average over many images.
@@ -65,7 +65,7 @@ def saliency(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
 
     Source: Simonyan et al. 2014, arXiv 1312.6034, section 3.
     """
-    return merged_map(gradients(record, record.image[None])[0], options.colours)
+    return merged_map(record.of_batch(image_gradients), options.colours)
 
 
 def guided_backprop(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
@@ -83,14 +83,30 @@ def guided_backprop(record: ForwardRecord, options: SaliencyOptions) -> Tensor:
 
     Source: Springenberg et al. 2015, arXiv 1412.6806.
     """
+    return merged_map(record.of_batch(guided_gradients), options.colours)
+
+
+def guided_gradients(batch: ForwardPass) -> Sequence[Tensor]:
+    """Compute the guided gradient of each image of a batch, (channels, height, width)."""
     attr = captum_attr()
-    with filtering, differentiating(record), warnings.catch_warnings():
+    with filtering, differentiating(batch.net, batch.images), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks")
-        check_relus(record)
-        model = getattr(record.net.model, "_orig_mod", record.net.model)  # hooks have no effect on compiled code
-        logits = Logits(record.net, copy_with_shared_weights(model) or model)
-        found = attr.GuidedBackprop(logits).attribute(leaf(record.image[None]), record.target)
-    return merged_map(found[0], options.colours)
+        check_relus(batch.net, batch.images[:1])
+        model = getattr(batch.net.model, "_orig_mod", batch.net.model)  # hooks have no effect on compiled code
+        method = attr.GuidedBackprop(Logits(batch.net, copy_with_shared_weights(model) or model))
+        return torch.cat([method.attribute(leaf(images), targets) for images, targets in parts_of(batch)]).unbind()
+
+
+def image_gradients(batch: ForwardPass) -> Sequence[Tensor]:
+    """Compute dS/dX of each image of a batch, (channels, height, width) float32."""
+    return torch.cat([gradients(batch.net, images, targets) for images, targets in parts_of(batch)]).unbind()
+
+
+def parts_of(batch: ForwardPass) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield images and targets of a batch in parts of up to `GRADIENT_BATCH` images."""
+    for start in range(0, len(batch.images), GRADIENT_BATCH):
+        part = slice(start, start + GRADIENT_BATCH)
+        yield batch.images[part], list(batch.targets[part])
 
 
 def smoothgrad(record: ForwardRecord, options: SmoothGradOptions) -> Tensor:
@@ -113,7 +129,7 @@ def smoothgrad(record: ForwardRecord, options: SmoothGradOptions) -> Tensor:
     for start in range(0, samples, GRADIENT_BATCH):
         keys = [(options.seed, n) for n in range(start, min(start + GRADIENT_BATCH, samples))]
         noisy = image + std * noises(image, keys) if std > 0 else image[None]
-        w += gradients(record, noisy).sum(0) / samples
+        w += gradients(record.net, noisy, record.target).sum(0) / samples
     return merged_map(w, options.colours)
 
 
@@ -135,18 +151,18 @@ def integrated_gradients(record: ForwardRecord, options: IntegratedGradientsOpti
 def path_attributions(record: ForwardRecord, steps: int) -> Tensor:
     """Compute the attributions a of Integrated Gradients, (channels, height, width) float32."""
     attr = captum_attr()
-    with differentiating(record):
+    with differentiating(record.net, record.image[None]):
         method = attr.IntegratedGradients(Logits(record.net, record.net.model))
         images = record.image.detach()[None]
         found = method.attribute(images, target=record.target, n_steps=steps, internal_batch_size=GRADIENT_BATCH)
     return found[0].detach().float()
 
 
-def gradients(record: ForwardRecord, images: Tensor) -> Tensor:
+def gradients(net: Network, images: Tensor, targets: int | list[int]) -> Tensor:
     """Compute the gradients dS/dX at the images (n, channels, height, width), in float32."""
     attr = captum_attr()
-    with differentiating(record):
-        found = attr.Saliency(Logits(record.net, record.net.model)).attribute(leaf(images), record.target, abs=False)
+    with differentiating(net, images):
+        found = attr.Saliency(Logits(net, net.model)).attribute(leaf(images), targets, abs=False)
     return found.float()
 
 
@@ -173,13 +189,12 @@ def leaf(images: Tensor) -> Tensor:
 
 
 @contextmanager
-def differentiating(record: ForwardRecord) -> Iterator[None]:
+def differentiating(net: Network, images: Tensor) -> Iterator[None]:
     """Enable gradients and evaluation mode in the block. Errors of the model become `InputError`.
 
-    Captum creates tensors on the default device, so the block sets it to the device of the image.
+    Captum creates tensors on the default device, so the block sets it to the device of the images.
     """
-    image = record.image
-    with grad_enabled(), torch.device(image.device), eval_mode(record.net.model), model_errors(image[None]):
+    with grad_enabled(), torch.device(images.device), eval_mode(net.model), model_errors(images):
         yield
 
 
@@ -195,14 +210,14 @@ def captum_attr() -> types.ModuleType:
     return captum.attr
 
 
-def check_relus(record: ForwardRecord) -> None:
+def check_relus(net: Network, images: Tensor) -> None:
     """Raise `InputError` unless the model applies at least one ReLU, and every ReLU with a module `nn.ReLU`.
 
     One more forward pass counts the ReLUs, because the graph of autograd does not tell a module from a function.
     """
-    name, logits = type(record.net.model).__name__, Logits(record.net, record.net.model)
-    with traced(record.net.model) as calls, CountedReLUs() as relus:
-        logits(leaf(record.image[None]))
+    name, logits = type(net.model).__name__, Logits(net, net.model)
+    with traced(net.model) as calls, CountedReLUs() as relus:
+        logits(leaf(images))
     modules = sum(isinstance(call.module, nn.ReLU) for call in calls)
     if relus.count > modules:
         raise InputError(

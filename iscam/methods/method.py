@@ -27,6 +27,7 @@ class Method:
     - `passes` returns the number of forward passes of one map, given the number of channels K and the options. A
       backward pass counts as two forward passes, and a pass through a part of the network counts as one.
     - With `cost_of="position"`, `passes` takes the number of positions h w of the layer in place of K.
+    - `in_batches`: True if the function needs only the record and its gradient. `explain` then runs whole batches.
 
     A method that is called with keyword options is applied to a record: `METHODS["is_cam"](record, steps=10)`.
     """
@@ -38,6 +39,7 @@ class Method:
     options: type = NoOptions
     kind: Literal["weights", "map"] = "weights"
     cost_of: Literal["channel", "position"] = "channel"
+    in_batches: bool = False
 
     @property
     def option_names(self) -> list[str]:

@@ -104,10 +104,12 @@ def mask_passes(channels: int, options: MaskOptions) -> int:
 
 #: The methods by name. Those with `kind="map"` return a map, and the others return the weights of a layer's channels.
 METHODS: dict[str, Method] = {
-    "cam": Method(gradient.cam, "CAM", "weights of the class in the last layer", one_pass),
-    "grad_cam": Method(gradient.grad_cam, "Grad-CAM", "mean gradient of the class's logit", gradient_passes),
+    "cam": Method(gradient.cam, "CAM", "weights of the class in the last layer", one_pass, in_batches=True),
+    "grad_cam": Method(
+        gradient.grad_cam, "Grad-CAM", "mean gradient of the class's logit", gradient_passes, in_batches=True
+    ),
     "grad_cam_pp": Method(
-        gradient.grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by position", gradient_passes
+        gradient.grad_cam_pp, "Grad-CAM++", "positive gradients, weighted by position", gradient_passes, in_batches=True
     ),
     "smooth_grad_cam_pp": Method(
         gradient.smooth_grad_cam_pp,
@@ -127,8 +129,12 @@ METHODS: dict[str, Method] = {
         is_cam_passes,
         options=IsCamOptions,
     ),
-    "layer_cam": Method(gradient.layer_cam, "Layer-CAM", "positive gradient at each position", gradient_passes),
-    "xgrad_cam": Method(gradient.xgrad_cam, "XGrad-CAM", "mean gradient, weighted by the activations", gradient_passes),
+    "layer_cam": Method(
+        gradient.layer_cam, "Layer-CAM", "positive gradient at each position", gradient_passes, in_batches=True
+    ),
+    "xgrad_cam": Method(
+        gradient.xgrad_cam, "XGrad-CAM", "mean gradient, weighted by the activations", gradient_passes, in_batches=True
+    ),
     "ablation_cam": Method(
         ablation.ablation_cam,
         "Ablation-CAM",
@@ -175,6 +181,7 @@ METHODS: dict[str, Method] = {
         saliency_passes,
         options=SaliencyOptions,
         kind="map",
+        in_batches=True,
     ),
     "guided_backprop": Method(
         input_gradients.guided_backprop,
@@ -183,6 +190,7 @@ METHODS: dict[str, Method] = {
         guided_passes,
         options=SaliencyOptions,
         kind="map",
+        in_batches=True,
     ),
     "smoothgrad": Method(
         input_gradients.smoothgrad,

@@ -23,6 +23,9 @@ from iscam.validation import check_choice, unknown_choice
 #: "energy:single" uses only images with one box that covers at most half of the image.
 HALF, SINGLE = "half", "single"
 
+#: Points of an insertion or deletion curve over 224x224 pixels in steps of 224.
+CURVE_POINTS = 225
+
 
 class Need(Enum):
     """Values that a metric needs besides the map."""
@@ -48,7 +51,9 @@ class Metric:
       `Need.OTHER_METHOD` instead requires a method's name, as in "win:score_cam".
     - `undefined`: the reason why a value can be NaN. The string is empty if no value can be NaN.
     - `undefined_with`: the reasons for arguments that have their own, by argument.
-    - `curve`: True for a curve over the pixels, which takes one forward pass per point.
+    - `passes`: the number of forward passes per map of 224x224 pixels, without those of `needs`.
+    - `curve`: True for a curve over the pixels. `passes` is then the number of its points in steps of 224 pixels, and a
+      study with other steps takes one pass per point.
     """
 
     compute: Callable[..., Tensor]
@@ -58,8 +63,9 @@ class Metric:
     needs: frozenset[Need] = frozenset()
     arguments: tuple[str, ...] = ()
     undefined: str = ""
-    curve: bool = False
+    passes: int = 0
     undefined_with: Mapping[str, str] = field(default_factory=dict, hash=False)
+    curve: bool = False
 
     def __post_init__(self) -> None:
         check_choice("better", self.better, ("higher", "lower"))
@@ -123,9 +129,10 @@ METRICS: dict[str, Metric] = {
         "insertion AUC (%) ↑",
         "higher",
         arguments=STARTS,
+        passes=CURVE_POINTS,
         curve=True,
     ),
-    "deletion": Metric(deletion_auc, "deletion", "deletion AUC (%) ↓", "lower", curve=True),
+    "deletion": Metric(deletion_auc, "deletion", "deletion AUC (%) ↓", "lower", passes=CURVE_POINTS, curve=True),
     "average_drop": Metric(
         drop,
         "average drop",

@@ -22,15 +22,12 @@ from iscam.model import Network
 from iscam.reproduction import as_coded
 from iscam.reproduction.archive import is_recorded, load_partial, recorded, save_run
 from iscam.reproduction.commands import papermill_command
-from iscam.reproduction.published import comparable, tables_study
+from iscam.reproduction.published import PAPER_STEP, comparable, tables_study
 
 Row = dict[str, Any]
 
 #: Name of the recorded audit.
 RECORDED = "audit_squeezenet"
-
-#: Pixels per step of the papers' insertion and deletion curves.
-PAPER_STEP = 224
 
 
 @dataclass(frozen=True)

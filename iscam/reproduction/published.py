@@ -30,6 +30,9 @@ PAPER_METRICS = (
     "energy",
 )
 
+#: Pixels per step of the papers' insertion and deletion curves.
+PAPER_STEP = 224
+
 #: Metrics that measure as Tables 1 and 2 of the Score-CAM paper do, by their names in `published_table("score_cam")`.
 SCORE_CAM_METRICS = {
     "average_drop": "average_drop:half",
@@ -68,16 +71,23 @@ def published_table(table: str) -> pd.DataFrame:
 def comparable(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Return the rows of a study that can be compared with published values.
 
-    These are the rows of the papers' networks with trained weights, on ILSVRC images.
+    These are the rows of the papers' networks with trained weights, on ILSVRC images. Insertion and deletion require
+    curves with 224 pixels per step.
     """
     lists = ("LOC_val_solution.csv", "ILSVRC/Annotations/CLS-LOC/val")
     ilsvrc = any((Path(study.data) / name).exists() for name in lists)
     trained = [name for name in study.models if name in FAMILIES and study.weights.get(name, "default") is not None]
-    return frame[frame["model"].isin(trained if ilsvrc else [])]
+    known = frame[frame["model"].isin(trained if ilsvrc else [])]
+    return known if study.pixels_per_step == PAPER_STEP else known[~known["metric"].isin(["insertion", "deletion"])]
 
 
 def tables_study(
-    models: Sequence[str], data: str, count: int | None, seed: int, weights: Mapping[str, str | None]
+    models: Sequence[str],
+    data: str,
+    count: int | None,
+    seed: int,
+    weights: Mapping[str, str | None],
+    pixels_per_step: int = PAPER_STEP,
 ) -> Study:
     """Return the study for the papers' Tables I to III: the papers' methods, the controls and the tables' metrics."""
     return Study(
@@ -88,4 +98,5 @@ def tables_study(
         methods={name: {} for name in [*PAPER_METHODS, *CONTROLS]},
         metrics=PAPER_METRICS,
         weights=weights,
+        pixels_per_step=pixels_per_step,
     )

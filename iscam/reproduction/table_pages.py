@@ -121,9 +121,14 @@ class LiveStudy:
         return table(comparison(published, self.comparable), f"Published and live: {self.caption}")
 
 
-def live_study(models: Sequence[str], data: str, count: int, seed: int, weights: Mapping[str, str | None]) -> LiveStudy:
-    """Run the tables' study on a few images, or read it from the cache if another page has run it."""
-    study = tables_study(models, data, count, seed, weights)
+def live_study(
+    models: Sequence[str], data: str, count: int, seed: int, weights: Mapping[str, str | None], curve_step: int
+) -> LiveStudy:
+    """Run the tables' study on a few images, or read it from the cache if another page has run it.
+
+    `curve_step` is the number of pixels per step of insertion and deletion.
+    """
+    study = tables_study(models, data, count, seed, weights, curve_step)
     frame = iscam.run_study(study)
     caption = f"{', '.join(models)} on {frame['image'].nunique()} images of {data}, seed {seed}"
     return LiveStudy(frame, comparable(frame, study), caption)

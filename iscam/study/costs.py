@@ -25,7 +25,7 @@ from iscam.study.spec import MethodEntry, Study
 #: same time.
 COMPILE_FROM = {"cpu": 100_000, "cuda": 2_000_000}
 
-#: Pixels of an image in the count of the passes of a curve.
+#: Number of pixels that is assumed for the passes of a curve.
 PIXELS = 224 * 224
 
 #: Commands of C++ compilers. `torch.compile` needs one of them.
@@ -45,7 +45,7 @@ def passes(study: Study, channels: int, positions: int = 49) -> pd.DataFrame:
     maps = 1 + any(Need.MAPS_AGAIN in metric.needs for metric in metrics)
     masks = {call.argument == HALF for call in calls if Need.CONFIDENCE in call.metric.needs}
     points = 1 + math.ceil(PIXELS / study.pixels_per_step)
-    of_metrics = len(masks) + points * sum(metric.curve for metric in metrics)
+    of_metrics = len(masks) + sum(points if metric.curve else metric.passes for metric in metrics)
     rows = [
         {"method": name, "map": maps * map_passes(entry, channels, positions), "metrics": of_metrics}
         for name, entry in study.method_entries.items()

@@ -202,7 +202,7 @@ def drawn_map(context: ImageContext, entry: MethodEntry, net: Network) -> Tensor
 
 
 def shared_curves(context: ImageContext, maps: Mapping[str, MetricInputs]) -> dict[MetricCall, dict[str, float]]:
-    """Compute the insertion and deletion curves of all maps of the image, in shared batches.
+    """Compute the metrics that take forward passes for all maps of the image, in shared batches.
 
     Returns a mapping from metric to method to value. A metric that fails is left out. It is then computed separately
     for each map, and the row of the map gets the error.
@@ -218,7 +218,7 @@ def shared_curves(context: ImageContext, maps: Mapping[str, MetricInputs]) -> di
     together = MetricInputs(batch, torch.cat([inputs.maps for inputs in maps.values()]))
     found = {}
     for call in context.study.metric_calls:
-        if call.metric.curve:
+        if call.metric.passes and not call.metric.needs:
             values, _ = attempt(call.compute, together)
             if values is not None:
                 found[call] = dict(zip(maps, values.tolist(), strict=True))

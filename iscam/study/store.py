@@ -29,7 +29,7 @@ KEYS = ["model", "image", "method", "metric"]
 #: Current names of columns, by the names that they have in older stores.
 OLD_COLUMNS = {"picture": "image"}
 
-#: Fields of the study that older stores do not have, with their values there.
+#: Fields of a study that older stores lack, with the values that those stores used.
 OPTIONAL: dict[str, Any] = {"pixels_per_step": 224}
 
 #: Seconds of work per part. This is the maximum loss if the process is killed. An image that takes longer gets a
