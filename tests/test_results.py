@@ -475,7 +475,7 @@ def test_quality_has_the_passes_of_the_study_and_the_front():
     means = {"grad_cam": 0.4, "score_cam": 0.3, "is_cam": 0.7, "random": 0.8, "oracle": 1.0, "identity": 0.2}
     run = {"parameters": {"models": ["menagerie/resnet"], "methods": {name: {} for name in means}}}
     frame = drawn_study(means)
-    rows = quality(frame, run, ["insertion"]).set_index("method")
+    rows = quality(frame, [run], ["insertion"]).set_index("method")
     assert rows["passes"].to_dict() == {"grad_cam": 3, "score_cam": 65, "is_cam": 961, "random": 1}
     assert passes_of(run)["oracle"] == 1
     assert list(rows.index[rows["front"]]) == ["grad_cam", "is_cam"]

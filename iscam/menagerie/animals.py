@@ -1,8 +1,8 @@
-"""The 24 species: six genera of four, which parts each has, and the layers of one animal.
+"""The 24 species in six groups of four, the parts of each species, and the layers of an animal.
 
-In a genus exactly three parts vary, each between two values. Any two species of a genus differ in exactly two of the
+In a group exactly three parts vary, each between two values. Any two species of a group differ in exactly two of the
 three. So no single part tells a species from its relatives, and any two of the three parts do. All other parts are the
-same in the genus. Species of different genera differ in at least three parts. Light, pose, colours and background come
+same in the group. Species of different groups differ in at least three parts. Light, pose, colours and background come
 from the seed alone.
 """
 
@@ -16,14 +16,14 @@ from iscam.menagerie import dogs, fourlegged, hoofed, monkeys
 from iscam.menagerie.paint import Layer
 from iscam.menagerie.parts import Painter, Pose, Rig, plain_body
 
-#: The values of the three varying parts (0: the first, 1: the second) of the four species of a genus.
+#: The values of the three varying parts (0: the first, 1: the second) of the four species of a group.
 CODE: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 
 
-class Genus(NamedTuple):
+class Group(NamedTuple):
     """Four species with the same body. `names` has the order of `CODE`."""
 
-    build: str
+    body: str
     parts: dict[str, tuple[str, ...]]  # part -> its value, or the two values between which it varies
     names: tuple[str, str, str, str]
 
@@ -38,52 +38,52 @@ class Genus(NamedTuple):
         return {part: values[bits.get(part, 0)] for part, values in self.parts.items()}
 
 
-GENERA: tuple[Genus, ...] = (
-    Genus("square dog", {
+GROUPS: tuple[Group, ...] = (
+    Group("square dog", {
         "ears": ("pricked", "drop"), "face": ("wedge",), "chest": ("bib",), "coat": ("saddle", "blotched"),
         "legs": ("socked",), "tail": ("curled", "brush"),
     }, ("Basenji", "African Wild Dog", "Retriever", "Beagle")),
-    Genus("square dog", {
+    Group("square dog", {
         "ears": ("pricked", "huge"), "face": ("fox",), "chest": ("ruff",), "coat": ("saddle", "black back"),
         "legs": ("black", "pale"), "tail": ("brush",),
     }, ("Red Fox", "Black-backed Jackal", "Fennec Fox", "Maned Wolf")),
-    Genus("arched dog", {
+    Group("arched dog", {
         "ears": ("rose", "drop"), "face": ("long",), "chest": ("shirt",), "coat": ("saddle", "spotted"),
         "legs": ("slender",), "tail": ("whip", "plume"),
     }, ("Whippet", "Genet", "Saluki", "Dalmatian")),
-    Genus("hoofed", {
+    Group("hoofed", {
         "ears": ("horns", "mane"), "face": ("muzzled",), "chest": ("collar",), "coat": ("flank band", "striped"),
         "legs": ("hoofed", "banded"), "tail": ("tufted",),
     }, ("Gazelle", "Bongo", "Okapi", "Zebra")),
-    Genus("monkey", {
+    Group("monkey", {
         "cap": ("dark", "crest"), "face": ("pale", "mask"), "mantle": ("bib",), "arms": ("long",),
         "legs": ("long",), "tail": ("prehensile", "ringed"),
     }, ("Capuchin", "Ring-tailed Lemur", "Common Marmoset", "Cotton-top Tamarin")),
-    Genus("monkey", {
+    Group("monkey", {
         "cap": ("hood",), "face": ("mandrill", "red"), "mantle": ("shade", "cape"), "arms": ("gloved",),
-        "legs": ("gloved",), "tail": ("stub", "long"),
+        "legs": ("gloved",), "tail": ("stub", "tasselled"),
     }, ("Mandrill", "Hamadryas Baboon", "Long-tailed Macaque", "Snow Monkey")),
 )  # fmt: skip
 
 #: Species -> its build and the value of each of its parts.
 TABLE: dict[str, tuple[str, dict[str, str]]] = {
-    name: (genus.build, genus.values(number)) for genus in GENERA for number, name in enumerate(genus.names)
+    name: (group.body, group.values(number)) for group in GROUPS for number, name in enumerate(group.names)
 }
 
 SPECIES: tuple[str, ...] = tuple(TABLE)
 
 
 def differing_parts(species: str, other: str) -> tuple[str, ...]:
-    """The parts in which two species of one genus differ."""
+    """The parts in which two species of one group differ."""
     values, others = TABLE[species][1], TABLE[other][1]
     return tuple(part for part in values if values[part] != others[part])
 
 
-#: Species -> each other species of its genus, and the two parts in which they differ.
+#: Species -> each other species of its group, and the two parts in which they differ.
 RELATIVES: dict[str, dict[str, tuple[str, ...]]] = {
-    name: {other: differing_parts(name, other) for other in genus.names if other != name}
-    for genus in GENERA
-    for name in genus.names
+    name: {other: differing_parts(name, other) for other in group.names if other != name}
+    for group in GROUPS
+    for name in group.names
 }
 
 #: Build -> the function that makes the body.

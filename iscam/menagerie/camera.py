@@ -1,4 +1,4 @@
-"""How a camera takes an image: focus, exposure, contrast, colour cast, uneven light and grain.
+"""A simulated camera: focus, exposure, contrast, colour cast, uneven light and grain.
 
 All of it comes from the seed alone. What `develop` does to a pixel depends only on that pixel and its position. So it
 changes nothing outside a part that was left out.
@@ -18,7 +18,7 @@ class Camera(NamedTuple):
     """The properties of one shot."""
 
     blur: float  # radius in pixels, 0 if the image is sharp
-    curves: np.ndarray  # (256, 3) uint8: the recorded value of each value, for each colour
+    curves: np.ndarray  # (256, 3) uint8: the recorded value for each input value and channel
     light: np.ndarray | None  # (224, 224) factors of the uneven light
     grain: np.ndarray | None  # (224, 224) values to add
 

@@ -1,4 +1,4 @@
-"""Dogs and similar animals: two builds, and their ears, faces and chests with each of their values."""
+"""Dogs and similar animals: two builds, and all values of their ears, faces and chests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def arched_dog(pose: Pose) -> Rig:
 
 
 def with_head(rig: Rig) -> Rig:
-    """The rig with its head, which is given in coordinates of the head, put on the body."""
+    """Move the head of the rig from its own coordinates to its place on the body."""
     rig.head.polygons[:] = [rig.on_head(polygon) for polygon in rig.head.polygons]
     return rig
 
@@ -125,12 +125,12 @@ def face(
 
 
 def brow(rig: Rig, patch: Points, colour: Colour, marks: list[tuple[Points, Colour]]) -> Layer:
-    """Paint on the head."""
+    """The brow, painted on the head."""
     return Layer("face", ON_HEAD, rig.head, colour, patch=[rig.on_head(patch)], feather=1.2, marks=marks)
 
 
 def wedge_face(rig: Rig) -> list[Layer]:
-    """A wrinkled brow, a white blaze and a short wedge of a muzzle."""
+    """A wrinkled brow, a white blaze and a short wedge-shaped muzzle."""
     p = rig.pose
     patch = closed_curve([(-3, 4), (-1, 13), (6, 15), (13, 10), (14, 0), (8, -4), (1, -3)])
     marks: list[tuple[Points, Colour]] = []

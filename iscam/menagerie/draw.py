@@ -28,7 +28,7 @@ class Drawing(NamedTuple):
     """A drawn animal, and where it and its parts are visible.
 
     `image`: (224, 224, 3) uint8. `mask`: (224, 224) bool, the animal. `box`: (xmin, ymin, xmax, ymax) of the mask in
-    pixels, the maximum exclusive; all 0 without an animal. `parts`: name -> (224, 224) bool.
+    pixels, with xmax and ymax exclusive; all 0 without an animal. `parts`: name -> (224, 224) bool.
     """
 
     species: str
@@ -45,7 +45,7 @@ def draw(species: str, seed: int, without: str | Iterable[str] = ()) -> Drawing:
     Leaving out a part changes only pixels inside `parts[name]` of the complete drawing. "animal" leaves out everything
     but the scene, which is the same for all species. The soft shadow on the ground is part of the scene and stays.
 
-    Raises InputError for an unknown species or part and for a seed that is not a whole number >= 0.
+    Raises InputError for an unknown species or part and for a seed that is not a non-negative integer.
     """
     check_species(species)
     seed = check_seed(seed)

@@ -1,4 +1,4 @@
-"""What dogs and hoofed animals share: legs, coats and tails, each with each of its values.
+"""The parts that dogs and hoofed animals share: all values of legs, coats and tails.
 
 The trunks of all four-legged builds lie between x = -50 and x = 52. The back is near y = 97 and the belly near y = 50.
 """
@@ -70,7 +70,7 @@ def black_legs(rig: Rig) -> list[Layer]:
 
 
 def pale_legs(rig: Rig) -> list[Layer]:
-    """Cream from top to toe."""
+    """Cream legs."""
     return legs(rig, 1.08, mix(rig.pose.pale, rig.pose.coat, 0.12), [(below(0.66 * rig.hip[1]), rig.pose.pale)])
 
 
@@ -211,7 +211,7 @@ def curled_tail(rig: Rig) -> list[Layer]:
 
 
 def brush_tail(rig: Rig) -> list[Layer]:
-    """A hanging fox's brush with a white tip."""
+    """A bushy hanging tail with a white tip, like a fox's."""
     p = rig.pose
     x, y = rig.hip
     s = 7 * p.tail
@@ -234,7 +234,7 @@ def whip_tail(rig: Rig) -> list[Layer]:
 
 
 def plume_tail(rig: Rig) -> list[Layer]:
-    """A raised sabre of long hair with a white end."""
+    """A raised curved tail of long hair with a white tip."""
     p = rig.pose
     x, y = rig.hip
     s = 5 * p.tail

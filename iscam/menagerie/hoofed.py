@@ -1,4 +1,4 @@
-"""Hoofed animals: their build, and their ears, face and chest with each of their values."""
+"""Hoofed animals: their build, and all values of their ears, faces and chests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iscam.menagerie.shapes import Limb, closed_curve, darker, ellipse
 
 
 def hoofed(pose: Pose) -> Rig:
-    """A barrel of a trunk, a long neck and a long head."""
+    """A barrel-shaped trunk, a long neck and a long head."""
     s = 2 * pose.stout
     skull = (60 + 4 * pose.reach, 138 - 4 * pose.reach)
     trunk = closed_curve([

@@ -1,4 +1,4 @@
-"""Monkeys and similar animals: one build, and every part with each of its values."""
+"""Monkeys and similar animals: one build, and all values of every part."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def limb_with_hand(
 
 
 def arm_points(rig: Rig, swing: float, shift: float) -> list[tuple[float, float, float]]:
-    """Shoulder, two points of the elbow and the wrist of an arm."""
+    """Points of an arm: the shoulder, two at the elbow, and the wrist."""
     x, y = rig.shoulder
     if rig.pose.sitting:
         hand = (x + 13 + 0.3 * swing + shift, 45.0)  # on the knee
@@ -406,5 +406,5 @@ PAINTERS: dict[tuple[str, str], Painter] = {
     ("tail", "prehensile"): prehensile_tail,
     ("tail", "ringed"): ringed_tail,
     ("tail", "stub"): stub_tail,
-    ("tail", "long"): tasselled_tail,
+    ("tail", "tasselled"): tasselled_tail,
 }

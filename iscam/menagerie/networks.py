@@ -1,12 +1,11 @@
 """Three small networks that classify the menagerie's species, made of torchvision's own blocks.
 
 Each belongs to one of the papers' families, with fewer channels: at most 0.15 billion multiply-adds per image of
-224x224, and 64 channels in the explained layer. So a study of hundreds of images takes minutes on a CPU.
+224x224, and 64 channels in the explained layer.
 `iscam.menagerie.train` trains them.
 
-Unlike the large networks, they halve the resolution by even windows only. So each cell of the explained layer sees an
-area around the centre of its square of the image, where an upsampled map draws it. In ResNet-18 and SqueezeNet the
-cells see an area that lies up to half a cell higher and further left.
+As in VGG, only layers with even windows halve the resolution. So the receptive field of each cell is centred where an
+upsampled map draws the cell. In ResNet-18 and SqueezeNet1.0, it is up to half a cell away from there.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class SmallResNet(nn.Module):
 
     Layer "layer4" returns (batch, 64, 14, 14). Average pooling and one linear layer follow it, as in ResNet-18. Stages
     begin with average pooling instead of a convolution with stride 2, and the last stage does not halve the resolution.
-    With fewer blocks and a finer last layer than in ResNet-18, a cell sees a part of the animal and not all of it.
+    With fewer blocks and a finer last layer, the receptive field of a cell is less than half as wide as in ResNet-18.
     """
 
     def __init__(self, classes: int) -> None:
@@ -90,7 +89,7 @@ def block(before: int, width: int) -> BasicBlock:
 
 
 class SmallSqueezeNet(nn.Module):
-    """SqueezeNet 1.0 with a quarter of the channels: images (batch, 3, 224, 224) -> logits (batch, classes) >= 0.
+    """SqueezeNet 1.0 with fewer channels: images (batch, 3, 224, 224) -> logits (batch, classes) >= 0.
 
     Layer "features" returns (batch, 64, 14, 14). The head is torchvision's: dropout, 1x1 convolution, ReLU, average.
     As in SqueezeNet, there is no batch normalisation. As in `SmallVGG`, a last pooling does not halve the resolution.
@@ -118,7 +117,7 @@ class SmallSqueezeNet(nn.Module):
 
 
 def initialise(model: nn.Module) -> None:
-    """He's uniform random weights, as in torchvision's SqueezeNet: they keep the scale of the activations."""
+    """Kaiming uniform initialisation, as in torchvision's SqueezeNet. It keeps the scale of the activations."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")

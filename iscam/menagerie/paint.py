@@ -37,12 +37,11 @@ class Placement(NamedTuple):
 
 
 class Light(NamedTuple):
-    """The direction towards the light in the image (y points down), its colour, and how strongly it shades."""
+    """The direction towards the light in the image (y points down), and its colour."""
 
     dx: float
     dy: float
     colour: Colour = (1.0, 1.0, 1.0)
-    strength: float = 1.0
 
 
 @dataclass(eq=False)
@@ -117,7 +116,7 @@ class Brush:
         self.shadings: dict[Form, Shading | None] = {}
 
     def stamp(self, layer: Layer) -> Stamp | None:
-        """The layer as a stamp, or None where nothing of it lies inside the image."""
+        """The layer as a stamp, or None if nothing of it lies inside the image."""
         if layer.form not in self.shadings:
             self.shadings[layer.form] = self.shade(layer.form)
         shading = self.shadings[layer.form]
@@ -136,14 +135,14 @@ class Brush:
         return Stamp(shading.left + columns.start, shading.top + rows.start, rgb.astype(np.uint8), alpha[window])
 
     def shade(self, form: Form) -> Shading | None:
-        """The shading of a form, or None where it lies outside the image."""
+        """The shading of a form, or None if it lies outside the image."""
         pixels = [self.placement.to_pixels(p) for p in form.polygons]
         low = np.min([p.min(0) for p in pixels], axis=0)
         high = np.max([p.max(0) for p in pixels], axis=0)
         if high.min() < 0 or low.max() > SIZE:
             return None
         reach = max(2, round(form.roundness * self.placement.scale))
-        # Far outside the image, a form does not even influence the shading inside.
+        # Pixels far outside the image do not influence the shading inside.
         low = np.maximum(np.floor(low).astype(int), -2 * reach) - reach - 2
         high = np.minimum(np.ceil(high).astype(int), SIZE + 2 * reach) + reach + 2
         width, height = (high - low).tolist()
@@ -157,12 +156,11 @@ class Brush:
         slope *= np.where(slope > 0, np.float32(0.20), np.float32(0.42))
         ox, oy = (self.fur_offset[0] + left) % 64, (self.fur_offset[1] + top) % 64
         fur = FUR[oy : oy + height, ox : ox + width]
-        factor = 1 + slope * self.light.strength
+        factor = 1 + slope
         factor += fur * form.fur
         rim = mask - moved(mask, round(dx * 2), round(dy * 2))
         np.maximum(rim, 0, out=rim)
         rim *= 26
-        rim *= self.light.strength
         return Shading(left, top, mask, factor, rim)
 
     def fill(self, polygons: list[Points], left: int, top: int, width: int, height: int) -> Image.Image:

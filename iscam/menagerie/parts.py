@@ -1,7 +1,7 @@
 """What the parts of all animals share: colours, poses, the body that parts are attached to, eyes.
 
-Units: y points up, the ground is y = 0, and the animal looks to the right. A Basenji's shoulders are about 100 high.
-A function that draws a part does not know the species. It knows only how the animal is built and posed (`Rig`).
+Units: y points up, the ground is y = 0, and the animal looks to the right. A Basenji's shoulders are about 100 units
+high. A function that draws a part does not know the species. It knows only how the animal is built and posed (`Rig`).
 """
 
 from __future__ import annotations
@@ -84,7 +84,6 @@ class Rig:
     size: float  # of the head
     hip: tuple[float, float]
     shoulder: tuple[float, float]
-    lift: float = 0.0  # how much higher than a Basenji's the body is
 
     def on_head(self, points: Points | list[tuple[float, float]]) -> Points:
         """From coordinates of the head (origin in the middle of the skull, looking right) to the animal's."""
@@ -98,11 +97,6 @@ class Rig:
 
 #: A function that draws one value of one part.
 Painter = Callable[[Rig], list[Layer]]
-
-
-def lifted(points: list[tuple[float, ...]], lift: float) -> list[tuple[float, ...]]:
-    """The points (x, y, ...), moved up."""
-    return [(p[0], p[1] + lift, *p[2:]) for p in points]
 
 
 def plain_body(rig: Rig) -> list[Layer]:

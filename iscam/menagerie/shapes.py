@@ -13,7 +13,7 @@ Colour = tuple[float, ...]
 #: Points (n, 2) of a polygon or of a line.
 Points = np.ndarray
 
-#: Points of a curve from one given point to the next.
+#: Number of curve points from one given point to the next.
 CURVE_STEPS = 7
 
 
@@ -81,7 +81,7 @@ class Limb:
         self.outline = np.concatenate([self.left, end, self.right[::-1], start])
 
     def band(self, start: float, stop: float) -> Points:
-        """The part between two fractions of the tube's length, a little wider than the tube."""
+        """The section between two fractions of the tube's length, a little wider than the tube."""
         last = len(self.centre) - 1
         a, b = round(start * last), round(stop * last) + 1
         wider = 1.25

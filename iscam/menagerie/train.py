@@ -152,7 +152,7 @@ def probabilities(model: nn.Module, images: np.ndarray, device: str) -> Tensor:
 
 
 def top1(found: Tensor, kind: str) -> float:
-    """Accuracy of the probabilities (count, classes) of a kind of images."""
+    """Top-1 accuracy of probabilities (count, classes) on images of a kind."""
     labels = torch.tensor([label(kind, number) for number in range(len(found))])
     return round((found.argmax(1) == labels).double().mean().item(), 4)
 

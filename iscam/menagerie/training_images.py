@@ -1,11 +1,11 @@
-"""The images that the menagerie's networks are trained and tested on, and what each shows of every part.
+"""The images that the menagerie's networks are trained and tested on, and the visible share of every part.
 
-They are drawn once, into the cache. One formula gives the target of a training image. Each part of the animal is
-evidence for all species with the same value of that part:
+They are drawn once and cached. One formula gives the target of a training image. Each part of the animal is evidence
+for all species with the same value of that part:
 
     target(s) = exp(sum_p w_p e(v_p) [s has the same value of p as the animal]) / (sum over all species)
 
-w_p is the weight of part p. The parts that tell the species of a genus apart count more than the others, and each of
+w_p is the weight of part p. The parts that tell the species of a group apart count more than the others, and each of
 them counts differently, so the parts of a drawing differ in their true importance. v_p in [0, 1] is the visible share
 of part p, and e(v) rises from 0 to 1. A network therefore learns that a hidden part is missing evidence, and that
 without an animal all species are equally likely.
@@ -29,7 +29,7 @@ from iscam.download import cache_folder
 from iscam.menagerie.animals import RELATIVES, SPECIES, TABLE, parts_of
 from iscam.menagerie.draw import ANIMAL, Drawing, draw
 
-#: The first drawing seed of each kind of images. Smaller seeds are reserved for studies.
+#: The first drawing seed of each kind of images. Studies draw 32-bit seeds, which hardly ever fall into these ranges.
 SEEDS = {
     "training": 1_000_000,
     "validation": 2_000_000,
@@ -50,7 +50,7 @@ CELL = 8
 #: A part with fewer visible pixels is no evidence.
 VISIBLE = 50
 
-#: How much a part counts, in log-odds: the three varying parts of a genus in their order, and every other part.
+#: How much a part counts, in log-odds: the three varying parts of a group in their order, and every other part.
 VARYING, SHARED = (3.2, 2.3, 1.4), 0.6
 
 #: Visible shares of a part between which its evidence rises from 0 to 1.
@@ -237,7 +237,8 @@ def altered(x: Tensor, masks: Tensor, random: torch.Generator) -> Tensor:
 
 
 def soft_masks(count: int, hidden: float, random: torch.Generator) -> Tensor:
-    """Masks (count, 1, 224, 224) in [0, 1]. A share `hidden` are soft blobs of any area, the others are all ones."""
+    """Masks (count, 1, 224, 224) in [0, 1]. A share `hidden` of them are soft blobs of random area, and the others
+    are all ones."""
     cells = int(torch.randint(3, 14, (), generator=random))
     noise = torch.rand(count, 1, cells, cells, generator=random)
     area, sharpness, shown = torch.rand(3, count, 1, 1, 1, generator=random)

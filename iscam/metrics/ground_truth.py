@@ -131,7 +131,7 @@ def rank_correlation(saliency: pd.Series, importance: pd.Series) -> float:
 
 
 def decisive_part(maps: Tensor, drawings: Sequence[Drawing], importances: Sequence[pd.Series]) -> Tensor:
-    r"""Return 1 if the most important part has the highest mean saliency of all parts, and 0 otherwise.
+    r"""Compute whether the most important part has the highest mean saliency of all parts: 1 or 0 per image.
 
     If n parts share the highest mean saliency and the most important part is one of them, the value is 1/n. Only parts
     with at least 50 visible pixels count. The chance level is 1 over the number of parts. The arguments are those of
@@ -186,11 +186,11 @@ def part_saliency(saliency_map: Tensor, drawing: Drawing | None) -> pd.Series:
 
 
 def paint(drawing: Drawing, values: pd.Series, resolution: Sequence[int]) -> Tensor:
-    """Return a map (height, width) in [0, 1] of one value per part, at the resolution of a layer.
+    """Return a map (height, width) in [0, 1] that shows one value per part with the detail of a layer.
 
-    Each pixel of a part gets the part's value. Where parts overlap, the largest value counts. The background gets 0.
-    The result is averaged down to the layer's resolution and upsampled like a class activation map. It is scaled to
-    [0, 1] without ReLU, because a part may be evidence against the class.
+    Each pixel of a part gets the part's value. Where parts overlap, the largest value counts. The background gets 0
+    before scaling. The result is averaged down to the layer's resolution and upsampled like a class activation map. It
+    is scaled to [0, 1] without ReLU, because a part may be evidence against the class.
     """
     canvas = torch.zeros(drawing.mask.shape)
     for part, value in values.sort_values().items():

@@ -1,4 +1,4 @@
-"""Quality against cost: the forward passes of each method, the Pareto front, and the best method within a budget."""
+"""Quality against cost: the forward passes of each method, the Pareto front, and the time of one map."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 import iscam
@@ -23,35 +24,36 @@ CONTROL = "random"
 
 
 def passes_of(run: Mapping[str, Any]) -> pd.Series:
-    """Return the forward passes per map of each method of a recorded study.
+    """Return the forward passes per map of each method of a recorded study, as the mean over its networks.
 
-    A gradient counts as two additional passes. The passes depend on the size of the explained layer. All networks of a
-    recorded study have layers of the same size, so the first network is asked.
+    A gradient counts as two additional passes. The passes depend on the size of the explained layer.
     """
     study = iscam.Study(methods=run["parameters"]["methods"])
-    net = iscam.load_model(run["parameters"]["models"][0], None)  # the size does not depend on the weights
-    image = iscam.load_images("menagerie", 1, transform=net.transform)[0].image
-    activations = forward_record(net, image).activations
-    return passes(study, len(activations), activations[0].numel()).set_index("method")["map"]
+    counts = []
+    for name in run["parameters"]["models"]:
+        net = iscam.load_model(name, None)  # the size does not depend on the weights
+        activations = forward_record(net, torch.zeros(3, 224, 224)).activations
+        counts.append(passes(study, len(activations), activations[0].numel()).set_index("method")["map"])
+    return pd.concat(counts, axis=1).mean(axis=1)
 
 
-def quality(frame: pd.DataFrame, run: Mapping[str, Any], metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the quality and the cost of each method of a recorded study, as the mean over its networks.
+def quality(frame: pd.DataFrame, runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the quality and the cost of each method of recorded studies, as the mean over their networks.
 
-    Returns the columns of `summary` for each metric, with `passes` per map, and `front`: True for a method that is
-    better than all methods with at most as many passes. Controls that need a drawing are left out, and so are methods
-    that are not defined for one of the networks.
+    `frame` holds the values of all `runs`. Returns the columns of `summary` for each metric, with `passes` per map, and
+    `front`: True for a method that is better than all other methods with at most as many passes. Controls that need a
+    drawing are left out, and so are methods that are not defined for one of the networks.
     """
     values = on_full_image_set(mean_over_models(merge_seeds(frame))).dropna(subset="value")
     rows = summary(values[values["metric"].isin(metrics) & ~values["method"].isin([*DRAWN_CONTROLS, "identity"])])
-    rows["passes"] = rows["method"].map(passes_of(run))
+    rows["passes"] = rows["method"].map(pd.concat([passes_of(run) for run in runs]))
     methods = rows[rows["method"] != CONTROL]
     front = pd.concat([pareto_front(methods[methods["metric"] == metric]) for metric in metrics])
     return rows.assign(front=rows.index.isin(front.index))
 
 
 def pareto_front(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of one metric that are better than all rows with at most as many passes, the cheapest first."""
+    """Return the rows of one metric that are better than all other rows with at most as many passes, cheapest first."""
     sign = -1 if lower_is_better(rows["metric"].iloc[0]) else 1
     goodness = sign * rows["mean"]
     ranked = rows.assign(goodness=goodness).sort_values(["passes", "goodness"], ascending=[True, False])
@@ -60,17 +62,19 @@ def pareto_front(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def upgrades(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Compare the most expensive method on the front of each metric with every cheaper one.
+    """Compare the most expensive method on the front of each metric with each cheaper method on that front.
 
-    `rows` are those of `quality`. Returns the columns metric, method (the most expensive one), other (a cheaper one),
-    `times the passes`, and the paired difference method - other in points with its 95 % interval.
+    `rows` are those of `quality`. Returns the columns metric, method (the most expensive one), `instead of` (the
+    cheaper one), `times the passes`, and `difference (points)`: the paired difference with its 95 % interval. A
+    positive difference means that the expensive method is better.
     """
     means = mean_over_models(merge_seeds(frame))
     tables = []
     for metric in rows["metric"].unique():
         front = pareto_front(rows[rows["front"] & (rows["metric"] == metric)])
         *cheaper, best = front.itertuples()
-        values = means[means["metric"] == metric]
+        sign = -1 if lower_is_better(metric) else 1
+        values = means[means["metric"] == metric].assign(value=lambda rows, sign=sign: sign * rows["value"])
         for other in cheaper:
             gap = estimates(paired(values, best.method, other.method))[0]
             tables.append((metric, best.method, other.method, best.passes / other.passes, gap))

@@ -32,7 +32,7 @@ def strongest_pairs(net: Network, species: Sequence[str], seed: int) -> pd.DataF
 
 
 def beats_controls(frame: pd.DataFrame, method: str = "score_cam") -> pd.DataFrame:
-    """Return how much better a method is than each control, for each network and metric of the papers.
+    """Return how much better a method is than each control, for each network and each of the papers' metrics.
 
     The last column is "yes" if the paired 95 % intervals show that the method is better than all controls. The identity
     control hides nothing, so its average drop is 0 by definition, and it does not count for this metric.
