@@ -26,6 +26,20 @@ from iscam.rng import seeded
 WEIGHTS = Path(__file__).parent / "weights"
 
 
+class Smoothing(nn.AvgPool2d):
+    """The mean over the 5x5 neighbours of each position, in evaluation mode only.
+
+    It widens the maps of a small network to the extent that they have in large ones. Training with it would undo this:
+    the network would learn sharper features.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=5, stride=1, padding=2, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else super().forward(x)
+
+
 class SmallVGG(nn.Module):
     """VGG with an eighth of the channels: images (batch, 3, 224, 224) -> logits (batch, classes).
 
@@ -39,7 +53,7 @@ class SmallVGG(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         convolutions = make_layers([8, "M", 16, "M", 32, "M", 64, 64, "M", 64, 64], batch_norm=True)
-        self.features = convolutions.append(nn.MaxPool2d(kernel_size=3, stride=1, padding=1))
+        self.features = convolutions.extend([Smoothing(), nn.MaxPool2d(kernel_size=3, stride=1, padding=1)])
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(
             nn.Linear(64, 128), nn.ReLU(True), nn.Dropout(0.2),

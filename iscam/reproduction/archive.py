@@ -40,7 +40,7 @@ def recorded_together(*names: str) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     Keeps only the pairs of network and image that all runs have. Raises InputError if the runs have different images.
     """
     frames, runs = zip(*map(recorded, names), strict=True)
-    if len({tuple(run["parameters"][key] for key in ("data", "seed", "pixels_per_step")) for run in runs}) > 1:
+    if len({tuple(run["parameters"].get(key) for key in ("data", "seed", "pixels_per_step")) for run in runs}) > 1:
         raise InputError(f"the runs {', '.join(names)} differ in data, seed or pixels_per_step")
     shared = set.intersection(*(images_of(frame) for frame in frames))
     together = pd.concat(frames, ignore_index=True)
