@@ -15,8 +15,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -26,6 +28,7 @@ HTML = ROOT / "build" / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SCREENS = {"1400 pixels": (1400, "light"), "390 pixels": (390, "light"), "1400 pixels, dark": (1400, "dark")}
 SEARCHES = ("Gauss", "Whippet")
+JOBS = 2  # number of browsers
 MOST_BOOK, MOST_PAGE = 25e6, 3e6  # bytes
 
 
@@ -42,10 +45,7 @@ def main() -> None:
     axe = axe_script()
     if not axe:
         report_missing("cannot check accessibility without axe-core, which npm installs: apt install npm", possible)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        problems = inspect(browser, axe)
-        browser.close()
+    problems = inspect(browser_path, axe)
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"{len(problems)} problems")
@@ -70,23 +70,51 @@ def axe_script() -> str:
     return script.read_text(encoding="utf-8") if script.exists() else ""
 
 
-def inspect(browser: Browser, axe: str) -> list[str]:
-    """All faults of the book."""
+class Report(NamedTuple):
+    """What the browser found on one page: faults, anchors, and the targets of links inside the book."""
+
+    faults: list[str]
+    anchors: set[str]
+    links: list[str]
+
+
+def inspect(browser_path: str, axe: str) -> list[str]:
+    """All faults of the book. Several browsers share the pages."""
     pages = [page for page in sorted(HTML.rglob("*.html")) if not page.is_relative_to(HTML / "_static")]
     pages.remove(HTML / "index.html")  # this page only redirects to the first page
-    anchors: dict[Path, set[str]] = {}
-    links: list[tuple[Path, str]] = []
-    problems: list[str] = list(size_faults(pages))
-    for number, file in enumerate(pages, start=1):
-        name = file.relative_to(HTML)
-        print(f"[{number}/{len(pages)}] {name}", flush=True)
-        for screen, (width, colours) in SCREENS.items():
-            for fault in page_faults(browser, file, width, colours, axe):
-                problems.append(f"{name} at {screen}: {fault}")
-        anchors[file], targets = anchors_and_links(browser, file)
-        links += [(file, target) for target in targets]
-    problems += [f"search does not find {word}" for word in SEARCHES if not search_finds(browser, word)]
-    return problems + broken_links(links, anchors)
+    with ThreadPoolExecutor(JOBS) as pool:
+        groups = [pages[number::JOBS] for number in range(JOBS)]
+        found = pool.map(inspect_pages, groups, [browser_path] * JOBS, [axe] * JOBS)
+        reports = {file: report for group in found for file, report in group.items()}
+    problems = [*size_faults(pages), *(fault for page in pages for fault in reports[page].faults)]
+    with browser_at(browser_path) as browser:
+        problems += [f"search does not find {word}" for word in SEARCHES if not search_finds(browser, word)]
+    links = [(file, target) for file in pages for target in reports[file].links]
+    return problems + broken_links(links, {file: report.anchors for file, report in reports.items()})
+
+
+def inspect_pages(pages: list[Path], browser_path: str, axe: str) -> dict[Path, Report]:
+    """Open pages one after another in one browser."""
+    reports = {}
+    with browser_at(browser_path) as browser:
+        for file in pages:
+            name = file.relative_to(HTML)
+            print(name, flush=True)
+            faults = [
+                f"{name} at {screen}: {fault}"
+                for screen, (width, colours) in SCREENS.items()
+                for fault in page_faults(browser, file, width, colours, axe)
+            ]
+            reports[file] = Report(faults, *anchors_and_links(browser, file))
+    return reports
+
+
+@contextmanager
+def browser_at(path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def size_faults(pages: list[Path]) -> Iterator[str]:

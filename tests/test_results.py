@@ -17,7 +17,7 @@ from helpers.study_frames import study_rows
 from iscam.plots import intervals
 from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table, speedups
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
-from iscam.reproduction.cost import pareto_front, passes_of, quality, seconds, upgrades
+from iscam.reproduction.cost import best_within, pareto_front, passes_of, quality, seconds, upgrades
 from iscam.reproduction.figures import truth_beside_map
 from iscam.reproduction.names import column_heading, lower_is_better, method_title
 from iscam.reproduction.part_tables import beats_controls, separated, strongest_pairs
@@ -479,6 +479,8 @@ def test_quality_has_the_passes_of_the_study_and_the_front():
     assert rows["passes"].to_dict() == {"grad_cam": 3, "score_cam": 65, "is_cam": 961, "random": 1}
     assert passes_of(run)["oracle"] == 1
     assert list(rows.index[rows["front"]]) == ["grad_cam", "is_cam"]
+    best = best_within(rows.reset_index(), [3, 960, 961])
+    assert best["insertion"].tolist() == ["grad_cam", "grad_cam", "is_cam"]
     (row,) = upgrades(frame, rows.reset_index()).to_dict("records")
     assert (row["method"], row["instead of"]) == ("is_cam", "grad_cam")
     assert row["times the passes"] == pytest.approx(961 / 3)

@@ -61,6 +61,18 @@ def pareto_front(rows: pd.DataFrame) -> pd.DataFrame:
     return ranked[ranked["goodness"] > before].drop(columns="goodness")
 
 
+def best_within(rows: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
+    """Return the method with the best mean for each metric among those with at most so many passes.
+
+    `rows` are those of `quality`. There is one row per budget, and a column "passes" beside one column per metric.
+    """
+    table = pd.DataFrame({"passes": [f"at most {budget:,}" for budget in budgets]})
+    for metric in rows["metric"].unique():
+        front = pareto_front(rows[rows["front"] & (rows["metric"] == metric)])
+        table[metric] = [front[front["passes"] <= budget]["method"].iloc[-1] for budget in budgets]
+    return table
+
+
 def upgrades(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Compare the most expensive method on the front of each metric with each cheaper method on that front.
 
