@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import iscam
 from iscam.menagerie import SPECIES, draw, train
-from iscam.menagerie.networks import NETWORKS, build
+from iscam.menagerie.networks import NETWORKS, Smoothing, build
 from iscam.menagerie.train import PLANS
 from iscam.menagerie.training_images import SEEDS
 
@@ -63,7 +63,7 @@ def test_shipped_networks_classify_unseen_drawings(name, unseen):
     found = train.probabilities(net.model, unseen, "cpu")
     assert net.dtype == torch.float32
     assert (found.argmax(1) == torch.arange(96) % CLASSES).double().mean() >= 0.95
-    assert 0.8 <= found.amax(1).median() <= 0.99
+    assert 0.75 <= found.amax(1).median() <= 0.99
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -72,6 +72,15 @@ def test_shipped_networks_are_unsure_without_an_animal(name):
     net = iscam.load_model(name)
     assert train.probabilities(net.model, scenes, "cpu").amax(1).mean() < 0.3
     assert net(torch.zeros(1, 3, 224, 224)).softmax(1).max() < 0.5
+
+
+def test_smoothing_takes_the_mean_of_neighbours_after_training_only():
+    smoothing, point = Smoothing(), torch.zeros(1, 1, 9, 9)
+    point[..., 4, 4] = 1
+    assert torch.equal(smoothing.train()(point), point)
+    found = smoothing.eval()(point)[0, 0]
+    assert found[2:7, 2:7].allclose(torch.tensor(1 / 25)) and found.sum().isclose(torch.tensor(1.0))
+    assert smoothing(torch.ones(1, 1, 9, 9)).allclose(torch.tensor(1.0)), "the border is not darker"
 
 
 def test_training_input_equals_the_canonical_transform(unseen):

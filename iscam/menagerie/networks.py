@@ -29,8 +29,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 class Smoothing(nn.AvgPool2d):
     """The mean over the 5x5 neighbours of each position, in evaluation mode only.
 
-    It widens the maps of a small network to the extent that they have in large ones. Training with it would undo this:
-    the network would learn sharper features.
+    It makes the maps of a small network as wide as those of large ones. Training does not see it, because it would
+    adapt with sharper features.
     """
 
     def __init__(self) -> None:
