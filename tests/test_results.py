@@ -439,8 +439,9 @@ def test_score_cam_is_compared_with_both_controls():
 
 def test_methods_that_differ_are_counted():
     frame = drawn_study({"grad_cam": 0.4, "score_cam": 0.4, "is_cam": 0.7, "random": 0.1, "oracle": 1.0})
-    (row,) = separated(frame, "insertion").to_dict("records")
-    assert (row["network"], row["pairs"], row["different"], row["best"]) == ("menagerie/resnet", 3, 2, "is_cam")
+    (row,) = separated(frame, ["insertion"]).to_dict("records")
+    assert (row["metric"], row["network"]) == ("insertion", "menagerie/resnet")
+    assert (row["pairs"], row["different"], row["best"]) == (3, 2, "is_cam")
     assert 28 < row["difference (points)"].mean < 32
 
 

@@ -59,25 +59,29 @@ def better_by(frame: pd.DataFrame, method: str, other: str) -> pd.Series:
     return pd.Series(cells, index=pd.MultiIndex.from_frame(rows[["model", "metric"]]))
 
 
-def separated(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Count the pairs of methods that differ significantly in one metric, and name the most different pair.
+def separated(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Count the pairs of methods that differ significantly in each metric, and name the most different pair.
 
     All pairs of methods are tested, without the controls. The p-values of sign-flip tests are corrected with Holm's
-    method for the pairs of each network. A pair differs if p < 5 %.
+    method for the pairs of one network and metric. A pair differs if p < 5 %.
 
-    Returns one row per network: network, pairs (tested), different, best, worst and difference (in points).
+    Returns one row per metric and network: metric, network, pairs (tested), different, best, worst, and the difference
+    of best and worst (in points).
     """
-    rows = frame[(frame["metric"] == metric) & ~frame["method"].isin([*CONTROLS, *DRAWN_CONTROLS])]
-    return pd.DataFrame([separated_methods(rows[rows["model"] == name], metric) for name in rows["model"].unique()])
+    methods = frame[~frame["method"].isin([*CONTROLS, *DRAWN_CONTROLS])]
+    groups = {metric: methods[methods["metric"] == metric].groupby("model", sort=False) for metric in metrics}
+    return pd.DataFrame([separated_methods(rows) for metric in metrics for _, rows in groups[metric]])
 
 
-def separated_methods(rows: pd.DataFrame, metric: str) -> dict[str, object]:
-    """Return the row of one network in `separated`."""
+def separated_methods(rows: pd.DataFrame) -> dict[str, object]:
+    """Return the row of one network and metric in `separated`."""
+    metric = rows["metric"].iloc[0]
     means = rows.groupby("method")["value"].mean().dropna().sort_values(ascending=lower_is_better(metric))
     pairs = list(combinations(means.index, 2))  # the better method first
     p = [sign_flip_test(differences(rows, *pair)["value"].to_numpy()) for pair in pairs]
     best, worst = means.index[0], means.index[-1]
     return {
+        "metric": metric,
         "network": rows["model"].iloc[0],
         "pairs": len(pairs),
         "different": int((holm(np.array(p)) < LEVEL).sum()),
