@@ -233,11 +233,12 @@ PAPER = ["insertion", "deletion", "average_drop", "average_increase", "energy"]
 
 @pytest.mark.parametrize("method", ["score_cam", "grad_cam_pp"])
 def test_own_model_claim_larger_maps_and_a_lower_drop_than_grad_cam(method: str) -> None:
-    better = differences("tables_menagerie", method, "grad_cam")["better"].unstack("metric")
+    rows = differences("tables_menagerie", method, "grad_cam")
+    better = rows["better"].unstack("metric")
     assert len(better) == 3
     assert (better["average_drop"] == 1).all()
     assert (better["complexity"] == -1).all()
-    assert (better["part_correlation"] == 0).all()
+    assert (rows["mean"].xs("part_correlation", level="metric").abs() <= 0.04).all()
 
 
 def test_own_model_claim_no_method_wins_all() -> None:
@@ -251,7 +252,9 @@ def test_own_model_claim_no_method_wins_all() -> None:
 def test_own_model_claim_is_cam_and_score_cam_differ_little() -> None:
     runs = ("tables_menagerie", "tables_squeezenet")
     better = pd.concat([differences(name, "is_cam", "score_cam")["better"] for name in runs])
-    assert (better == 0).mean() > 0.7
+    assert (better == 0).mean() > 0.6
+    drawings = differences("tables_menagerie", "is_cam", "score_cam")
+    assert (drawings["mean"].xs("average_drop", level="metric").abs() <= 0.015).all()
     photographs = differences("tables_squeezenet", "is_cam", "score_cam").loc["squeezenet1_0"]
     assert photographs.loc["average_drop", "better"] == -1
     assert photographs.loc["complexity", "high"] < 0

@@ -15,6 +15,7 @@ import iscam
 from helpers.repository import ROOT
 from helpers.study_frames import study_rows
 from iscam.plots import intervals
+from iscam.reproduction.archive import recorded
 from iscam.reproduction.benchmarks import benchmark_table, floor_table, peak_table, speedups
 from iscam.reproduction.claims import CLAIMS, PRIMARY, summarise, verdicts
 from iscam.reproduction.cost import best_within, pareto_front, passes_of, quality, seconds, upgrades
@@ -503,3 +504,18 @@ def test_comparable_curves_have_the_step_of_the_papers(tmp_path):
         study = tables_study(["squeezenet1_0"], str(tmp_path), 1, 0, {}, step)
         assert comparable(frame, study)["metric"].tolist() == metrics
     assert comparable(frame, tables_study(["squeezenet1_0"], "menagerie", 1, 0, {})).empty
+
+
+def test_advice_on_cost_follows_the_recorded_runs():
+    gradient = ["grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "layer_cam", "xgrad_cam"]
+    fronts = {"tables_menagerie": ["part_correlation", "average_drop"], "tables_squeezenet": ["energy"]}
+    for name, metrics in fronts.items():
+        frame, run = recorded(name)
+        means = mean_over_models(merge_seeds(frame))
+        for method in set(gradient) & set(means["method"]):
+            drop = iscam.paired(means[means["metric"] == "average_drop"], "score_cam", method)
+            assert (drop["high"] < 0).all(), (name, method)
+        rows = quality(frame, [run], metrics)
+        gains = upgrades(frame, rows)
+        expensive = gains[gains["method"].isin(["is_cam", "ss_cam"])]["difference (points)"]
+        assert all(gap.low < 0 < gap.high for gap in expensive), name

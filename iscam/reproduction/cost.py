@@ -45,7 +45,8 @@ def quality(frame: pd.DataFrame, runs: Sequence[Mapping[str, Any]], metrics: Seq
     drawing are left out, and so are methods that are not defined for one of the networks.
     """
     values = on_full_image_set(mean_over_models(merge_seeds(frame))).dropna(subset="value")
-    rows = summary(values[values["metric"].isin(metrics) & ~values["method"].isin([*DRAWN_CONTROLS, "identity"])])
+    rows = summary(values[~values["method"].isin([*DRAWN_CONTROLS, "identity"])])
+    rows = pd.concat([rows[rows["metric"] == metric] for metric in metrics], ignore_index=True)
     rows["passes"] = rows["method"].map(pd.concat([passes_of(run) for run in runs]))
     methods = rows[rows["method"] != CONTROL]
     front = pd.concat([pareto_front(methods[methods["metric"] == metric]) for metric in metrics])

@@ -104,14 +104,19 @@ def part_correlations(frame: pd.DataFrame) -> pd.DataFrame:
 def controls(frame: pd.DataFrame) -> str:
     """Count the pairs of network and metric in which a network-independent control does as well as IS-CAM."""
     pairs = controls_as_good(frame)
-    beaten = pairs.index[pairs].get_level_values("metric").str.replace("_", " ")
-    where = " and ".join(f"{count} of {metric}" for metric, count in beaten.value_counts().sort_index().items())
+    where = counts_by_metric(pairs)
     return (
         f"**Do the metrics distinguish methods from controls?** On {frame['image'].nunique()} drawings, a "
         f"network-independent control (a map that marks everything, or noise) does at least as well as IS-CAM in "
-        f"{len(beaten)} of {len(pairs)} pairs of network and metric{f': {where}' if where else ''}. A map that marks "
+        f"{pairs.sum()} of {len(pairs)} pairs of network and metric{f': {where}' if where else ''}. A map that marks "
         f"everything has a drop of 0 by definition."
     )
+
+
+def counts_by_metric(pairs: pd.Series) -> str:
+    """Describe the True values of `controls_as_good`, such as "3 of average drop and 1 of energy"."""
+    names = pairs.index[pairs].get_level_values("metric").str.replace("_", " ")
+    return " and ".join(f"{count} of {metric}" for metric, count in names.value_counts().sort_index().items())
 
 
 def controls_as_good(frame: pd.DataFrame) -> pd.Series:

@@ -7,6 +7,7 @@ from iscam.reproduction.findings import (
     IMAGES,
     Runs,
     controls_as_good,
+    counts_by_metric,
     differences,
     part_correlations,
     primary_row,
@@ -54,9 +55,10 @@ def importance(found: Runs) -> str:
 
 def metrics(found: Runs) -> str:
     pairs = controls_as_good(found["tables_menagerie"])
+    where = counts_by_metric(pairs)
     return (
         f"**Metrics.** In {pairs.sum()} of {len(pairs)} pairs of network and metric, a map that ignores the network "
-        f"does at least as well as IS-CAM."
+        f"does at least as well as IS-CAM{f': {where}' if where else ''}."
     )
 
 
