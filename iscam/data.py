@@ -128,7 +128,7 @@ def load_images(
 
     >>> dataset = iscam.load_images("menagerie", count=2, seed=0)
     >>> [(item.name, tuple(item.image.shape), tuple(item.boxes.shape)) for item in dataset][0]
-    ('African Wild Dog-0', (3, 224, 224), (1, 4))
+    ('Common Marmoset-0', (3, 224, 224), (1, 4))
     """
     if not isinstance(source, str | Path) or source == "":
         found = "''" if source == "" else type(source).__name__

@@ -126,7 +126,7 @@ BAD = {
     "device": (["--device", "banana"], "banana"),
     "class name": (["--target", "unicorn"], "unicorn"),
     "empty class": (["--target", ""], "pass the number of the class"),
-    "class number": (["--target", "10"], "0 to 9"),
+    "class number": (["--target", "24"], "0 to 23"),
     "class of 30 digits": (["--target", "9" * 30], "30 digits"),
     "class of 5,000 digits": (["--target", "9" * 5000], "5000 digits"),
     "negative class": (["--target", "-1"], "-1"),
@@ -253,7 +253,7 @@ STUDIES = {
     "count": ("count: 0\n", "count"),
     "data": ("data: nowhere\n", "nowhere"),
     "layer": ("methods: {is_cam: {layer: layer9}}\n", "layer4"),
-    "rank": ("methods: {is_cam: {rank: 11}}\n", "at most 10"),
+    "rank": ("methods: {is_cam: {rank: 25}}\n", "at most 24"),
 }
 
 

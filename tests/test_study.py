@@ -165,7 +165,7 @@ def test_failed_start_leaves_no_folder(tmp_path, wrong):
 
 
 @pytest.mark.parametrize(
-    ("options", "word"), [({"layer": "layer9"}, "layer4"), ({"rank": 11}, "rank of grad_cam must be at most 10")]
+    ("options", "word"), [({"layer": "layer9"}, "layer4"), ({"rank": 25}, "rank of grad_cam must be at most 24")]
 )
 def test_layer_or_rank_that_does_not_exist_is_refused(tmp_path, options, word):
     with refused(word):
