@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from iscam.reproduction.archive import recorded
-from iscam.reproduction.findings import METRICS, sentences, tables
+from iscam.reproduction.findings import METRICS, TRUTH, sentences, tables
 from iscam.reproduction.panels import Panel, slider
 from iscam.reproduction.published import PAPER_METHODS, data_folder
 from iscam.reproduction.tables import by_metric
@@ -51,7 +51,7 @@ def script(name: str) -> ModuleType:
 
 def frame(models: list[str], metrics: list[str], images: int = 4) -> pd.DataFrame:
     """A table like that of a study, with meaningless values."""
-    methods = ["score_cam", "is_cam", "identity", "random"]
+    methods = ["score_cam", "is_cam", "identity", "random", "oracle"]
     keys = [(m, f"{n}", k, v) for m in models for n in range(images) for k in methods for v in metrics]
     rows = pd.DataFrame(keys, columns=["model", "image", "method", "metric"])
     return rows.assign(target=0, value=[(i * 37 % 101) / 101 for i in range(len(rows))], error="")
@@ -156,7 +156,7 @@ def test_findings_follow_the_recorded_runs(changed: Path, monkeypatch: pytest.Mo
 
 def test_findings_use_every_run(changed: Path) -> None:
     for name, models in {"tables_menagerie": ["menagerie/resnet"], "tables_squeezenet": ["squeezenet1_0"]}.items():
-        frame(models, METRICS).to_parquet(changed / "results" / f"{name}.parquet")
+        frame(models, [*METRICS, *TRUTH]).to_parquet(changed / "results" / f"{name}.parquet")
     said = sentences()
     assert len(said) == 5
     assert not [sentence for sentence in said if "nan" in sentence]
