@@ -113,6 +113,7 @@ def test_killed_training_resumes_to_the_same_weights(cache, monkeypatch):
 
     figures = json.loads((results / "menagerie-training.json").read_text())
     assert list(figures) == [name] and figures[name]["parameters"]["plan"]["images"] == TINY.images
+    assert figures[name]["command"] == f"python -m iscam.menagerie.train {name}", "no folders of this machine"
     monkeypatch.setattr(train.Training, "run", None)  # would fail if a finished network were trained again
     train.train(name, TINY, cache / "again", results, workers=1)
 

@@ -77,6 +77,10 @@ def normalised(images: np.ndarray, device: str) -> Tensor:
     return x.mul_(1 / 255 / std).sub_(mean / std)
 
 
+#: The command that trains a network, without its name.
+PROGRAM = "python -m iscam.menagerie.train"
+
+
 class Training:
     """A network with its optimiser and its log. It resumes from the last checkpoint."""
 
@@ -232,17 +236,17 @@ def train(name: str, plan: Plan, output: Path, results: Path, device: str = "cpu
     result = {
         "figures": figures(shipped, plan, device, workers),
         "drawings": fingerprint(),
-        **provenance({"plan": asdict(plan), "first_drawing_seeds": SEEDS}, seconds),
+        **provenance({"plan": asdict(plan), "first_drawing_seeds": SEEDS}, seconds, f"{PROGRAM} {name}"),
     }
     record(results, name, training.log, result)
     print(json.dumps({name: result["figures"]}, indent=2))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m iscam.menagerie.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PLANS)} (default: all)")
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder for the weights (default: the package's)")
-    parser.add_argument("--results", type=Path, default=WEIGHTS, help="folder for log and figures")
+    parser.add_argument("--results", type=Path, default=Path("data/results"), help="folder for log and figures")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     given = parser.parse_args(arguments)

@@ -151,8 +151,7 @@ def save_run(
 ) -> None:
     """Write the table FILE.parquet and the provenance FILE.json of a run that is not a study."""
     target = Path(file)
-    run = provenance(parameters, seconds)  # computed before the files below change the state of the checkout
-    run |= {"argv": shlex.split(command), "command": command}
+    run = provenance(parameters, seconds, command)  # before the files below change the state of the checkout
     target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target.with_suffix(".parquet"), frame.to_parquet(index=False))
     write_json(target.with_suffix(".json"), without_local_paths(run))

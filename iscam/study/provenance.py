@@ -17,9 +17,12 @@ import torch
 PACKAGES = ("iscam", "torch", "torchvision", "numpy", "pandas")
 
 
-def provenance(parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Describe the current process as a dictionary that can be written as JSON."""
-    argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
+def provenance(parameters: Mapping[str, Any], seconds: float, command: str = "") -> dict[str, Any]:
+    """Describe a run as a dictionary that can be written as JSON.
+
+    `command` repeats the run. The default is the command of the current process.
+    """
+    argv = shlex.split(command) or [Path(sys.argv[0]).name, *sys.argv[1:]]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "argv": argv,
