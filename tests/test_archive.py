@@ -12,15 +12,7 @@ from PIL import Image
 
 import iscam
 from helpers.errors import refused
-from iscam.reproduction.archive import (
-    describe_run,
-    load_partial,
-    median_drawing,
-    record_study,
-    recorded,
-    recorded_together,
-    save_run,
-)
+from iscam.reproduction.archive import describe_run, load_partial, median_drawing, record_study, recorded, save_run
 from iscam.reproduction.commands import papermill_command, study_command
 
 
@@ -136,17 +128,3 @@ def test_median_drawing_is_the_middle_of_the_recorded_values(archive_folder):
     assert median_drawing("menagerie/vgg") == (5, 4)
     with refused("menagerie/vgg"):
         median_drawing("menagerie/resnet")
-
-
-def test_runs_of_the_same_images_are_joined(archive_folder):
-    folder, parameters = archive_folder / "data/results", {"data": "menagerie", "seed": 3, "methods": {}}
-    for name, method, images in (("one", "cam", "ab"), ("two", "mask", "bc")):
-        rows = [("m", image, method, "energy", 0.5) for image in images]
-        frame = pd.DataFrame(rows, columns=["model", "image", "method", "metric", "value"])
-        save_run(frame, folder / name, parameters, 1.0, f"iscam study {name}")
-    frame, runs = recorded_together("one", "two")
-    assert list(zip(frame["image"], frame["method"], strict=True)) == [("b", "cam"), ("b", "mask")]
-    assert [run["command"] for run in runs] == ["iscam study one", "iscam study two"]
-    save_run(frame, folder / "two", parameters | {"seed": 4}, 1.0, "iscam study two")
-    with refused("one, two differ in data, seed or pixels_per_step"):
-        recorded_together("one", "two")

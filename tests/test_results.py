@@ -432,8 +432,8 @@ def test_score_cam_is_compared_with_both_controls():
     )
     shown = beats_controls(frame).set_index("metric")
     assert shown["better than both"].to_dict() == {"insertion": "yes", "deletion": "no", "average_drop": "no"}
-    assert shown.loc["insertion", "identity"].startswith(("9.", "10."))
-    assert shown.loc["deletion", "random"].startswith(("-19.", "-20."))  # lower is better
+    assert 9 < shown.loc["insertion", "identity"].mean < 11
+    assert -21 < shown.loc["deletion", "random"].mean < -19  # lower is better
     lower = drawn_study({"identity": 0.0, "random": 0.9, "score_cam": 0.6}, "average_drop")
     assert beats_controls(lower)["better than both"].tolist() == ["yes"], "the identity control does not count"
 
@@ -477,7 +477,7 @@ def test_quality_has_the_passes_of_the_study_and_the_front():
     means = {"grad_cam": 0.4, "score_cam": 0.3, "is_cam": 0.7, "random": 0.8, "oracle": 1.0, "identity": 0.2}
     run = {"parameters": {"models": ["menagerie/resnet"], "methods": {name: {} for name in means}}}
     frame = drawn_study(means)
-    rows = quality(frame, [run], ["insertion"]).set_index("method")
+    rows = quality(frame, run, ["insertion"]).set_index("method")
     assert rows["passes"].to_dict() == {"grad_cam": 3, "score_cam": 65, "is_cam": 961, "random": 1}
     assert passes_of(run)["oracle"] == 1
     assert list(rows.index[rows["front"]]) == ["grad_cam", "is_cam"]
@@ -485,7 +485,7 @@ def test_quality_has_the_passes_of_the_study_and_the_front():
     assert best["insertion"].tolist() == ["grad_cam", "grad_cam", "is_cam"]
     (row,) = upgrades(frame, rows.reset_index()).to_dict("records")
     assert (row["method"], row["instead of"]) == ("is_cam", "grad_cam")
-    assert row["times the passes"] == pytest.approx(961 / 3)
+    assert row["times the passes"] == 320
     assert 28 < row["difference (points)"].mean < 32
 
 
@@ -515,7 +515,7 @@ def test_advice_on_cost_follows_the_recorded_runs():
         for method in set(gradient) & set(means["method"]):
             drop = iscam.paired(means[means["metric"] == "average_drop"], "score_cam", method)
             assert (drop["high"] < 0).all(), (name, method)
-        rows = quality(frame, [run], metrics)
+        rows = quality(frame, run, metrics)
         gains = upgrades(frame, rows)
         expensive = gains[gains["method"].isin(["is_cam", "ss_cam"])]["difference (points)"]
         assert all(gap.low < 0 < gap.high for gap in expensive), name

@@ -14,7 +14,7 @@ from iscam.errors import InputError
 from iscam.reproduction.commands import argv_of, study_command, without_options
 from iscam.reproduction.published import data_folder
 from iscam.study.provenance import provenance
-from iscam.study.store import images_of, read_rows, write_file
+from iscam.study.store import read_rows, write_file
 from iscam.validation import unknown_choice
 
 
@@ -32,20 +32,6 @@ def recorded(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     if not is_recorded(name):
         raise unknown_choice("recorded run", name, sorted(file.stem for file in folder.glob("*.parquet")))
     return pd.read_parquet(folder / f"{name}.parquet"), read_json(folder / f"{name}.json")
-
-
-def recorded_together(*names: str) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Load recorded runs of the same images with different methods as one table, and the provenance of each run.
-
-    Keeps only the pairs of network and image that all runs have. Raises InputError if the runs have different images.
-    """
-    frames, runs = zip(*map(recorded, names), strict=True)
-    if len({tuple(run["parameters"].get(key) for key in ("data", "seed", "pixels_per_step")) for run in runs}) > 1:
-        raise InputError(f"the runs {', '.join(names)} differ in data, seed or pixels_per_step")
-    shared = set.intersection(*(images_of(frame) for frame in frames))
-    together = pd.concat(frames, ignore_index=True)
-    kept = [pair in shared for pair in together[["model", "image"]].itertuples(index=False, name=None)]
-    return together[kept], list(runs)
 
 
 def median_drawing(network: str, method: str = "is_cam") -> tuple[int, int]:

@@ -37,17 +37,17 @@ def passes_of(run: Mapping[str, Any]) -> pd.Series:
     return pd.concat(counts, axis=1).mean(axis=1)
 
 
-def quality(frame: pd.DataFrame, runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the quality and the cost of each method of recorded studies, as the mean over their networks.
+def quality(frame: pd.DataFrame, run: Mapping[str, Any], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the quality and the cost of each method of a recorded study, as the mean over its networks.
 
-    `frame` holds the values of all `runs`. Returns the columns of `summary` for each metric, with `passes` per map, and
-    `front`: True for a method that is better than all other methods with at most as many passes. Controls that need a
-    drawing are left out, and so are methods that are not defined for one of the networks.
+    Returns the columns of `summary` for each metric, with `passes` per map, and `front`: True for a method that is
+    better than all other methods with at most as many passes. Controls that need a drawing are left out, and so are
+    methods that are not defined for one of the networks.
     """
     values = on_full_image_set(mean_over_models(merge_seeds(frame))).dropna(subset="value")
     rows = summary(values[~values["method"].isin([*DRAWN_CONTROLS, "identity"])])
     rows = pd.concat([rows[rows["metric"] == metric] for metric in metrics], ignore_index=True)
-    rows["passes"] = rows["method"].map(pd.concat([passes_of(run) for run in runs]))
+    rows["passes"] = rows["method"].map(passes_of(run))
     methods = rows[rows["method"] != CONTROL]
     front = pd.concat([pareto_front(methods[methods["metric"] == metric]) for metric in metrics])
     return rows.assign(front=rows.index.isin(front.index))
@@ -62,6 +62,11 @@ def pareto_front(rows: pd.DataFrame) -> pd.DataFrame:
     return ranked[ranked["goodness"] > before].drop(columns="goodness")
 
 
+def front_of(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the rows of `quality` that are on the front of a metric, the cheapest first."""
+    return rows[rows["front"] & (rows["metric"] == metric)].sort_values("passes")
+
+
 def best_within(rows: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
     """Return the method with the best mean for each metric among those with at most so many passes.
 
@@ -69,7 +74,7 @@ def best_within(rows: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
     """
     table = pd.DataFrame({"passes": [f"at most {budget:,}" for budget in budgets]})
     for metric in rows["metric"].unique():
-        front = pareto_front(rows[rows["front"] & (rows["metric"] == metric)])
+        front = front_of(rows, metric)
         table[metric] = [front[front["passes"] <= budget]["method"].iloc[-1] for budget in budgets]
     return table
 
@@ -84,13 +89,13 @@ def upgrades(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     means = mean_over_models(merge_seeds(frame))
     tables = []
     for metric in rows["metric"].unique():
-        front = pareto_front(rows[rows["front"] & (rows["metric"] == metric)])
+        front = front_of(rows, metric)
         *cheaper, best = front.itertuples()
         sign = -1 if lower_is_better(metric) else 1
         values = means[means["metric"] == metric].assign(value=lambda rows, sign=sign: sign * rows["value"])
         for other in cheaper:
             gap = estimates(paired(values, best.method, other.method))[0]
-            tables.append((metric, best.method, other.method, best.passes / other.passes, gap))
+            tables.append((metric, best.method, other.method, round(best.passes / other.passes), gap))
     columns = ["metric", "method", "instead of", "times the passes", "difference (points)"]
     return pd.DataFrame(tables, columns=columns)
 

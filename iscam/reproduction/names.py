@@ -5,7 +5,7 @@ from __future__ import annotations
 from iscam.errors import InputError
 from iscam.methods import CONTROLS, METHODS
 from iscam.metrics.ground_truth import DRAWN_CONTROLS
-from iscam.metrics.registry import MetricCall, parse_metric
+from iscam.metrics.registry import METRICS, MetricCall, parse_metric
 
 #: Titles of variants that have a separate name in recorded runs.
 VARIANTS = {"is_cam_linear": "IS-CAM, linear"}
@@ -32,6 +32,15 @@ def method_title(name: str) -> str:
     method, space, variant = name.partition(" ")
     entry = METHODS.get(method) or CONTROLS.get(method) or DRAWN_CONTROLS.get(method)
     return (entry.title if entry else VARIANTS.get(method, method)) + space + variant
+
+
+def name_for_readers(name: str) -> str:
+    """Return the title of a method or a metric. Any other text is returned unchanged.
+
+    >>> name_for_readers("average_drop"), name_for_readers("is_cam"), name_for_readers("yes")
+    ('average drop', 'IS-CAM', 'yes')
+    """
+    return METRICS[name].title if name in METRICS else method_title(name)
 
 
 def method_summary(name: str) -> str:

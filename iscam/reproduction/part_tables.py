@@ -41,7 +41,7 @@ def beats_controls(frame: pd.DataFrame, method: str = "score_cam") -> pd.DataFra
     gaps = {control: better_by(known, method, control) for control in CONTROLS}
     table = pd.concat(gaps, names=["control"]).unstack("control")
     counted = {(metric, control) for metric in METRICS for control in CONTROLS} - {("average_drop", "identity")}
-    shown = table.map(str).rename(columns=method_title)
+    shown = table.rename(columns=method_title)
     shown["better than both"] = [
         "yes" if all(row[control].low > 0 for control in CONTROLS if (key[1], control) in counted) else "no"
         for key, row in table.iterrows()

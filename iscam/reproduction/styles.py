@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from iscam.reproduction.names import column_heading, method_title
+from iscam.reproduction.names import column_heading, method_title, name_for_readers
 from iscam.reproduction.tables import Estimate, estimates
 
 #: Columns of names, aligned to the left. All other columns hold numbers.
@@ -60,7 +60,7 @@ def cell_text(cell: Any) -> Any:
     """Return the text of a cell for readers. Numbers are returned unchanged."""
     if isinstance(cell, Estimate):
         return str(cell).replace(" to ", f"{NO_BREAK_SPACE}to{NO_BREAK_SPACE}")
-    return method_title(cell) if isinstance(cell, str) else cell
+    return name_for_readers(cell) if isinstance(cell, str) else cell
 
 
 def heading(column: Any) -> Any:
