@@ -519,3 +519,17 @@ def test_advice_on_cost_follows_the_recorded_runs():
         gains = upgrades(frame, rows)
         expensive = gains[gains["method"].isin(["is_cam", "ss_cam"])]["difference (points)"]
         assert all(gap.low < 0 < gap.high for gap in expensive), name
+
+
+def test_no_method_agrees_significantly_better_with_the_truth_than_one_gradient():
+    frame = mean_over_models(merge_seeds(recorded("tables_menagerie")[0]))
+    frame = on_full_image_set(frame.dropna(subset="value"))[lambda rows: rows["metric"] == "part_correlation"]
+    for cheap in ("grad_cam_pp", "layer_cam"):
+        for method in set(frame["method"]) & set(iscam.METHODS) - {cheap}:
+            assert (iscam.paired(frame, method, cheap)["low"] <= 0).all(), (method, cheap)
+
+
+def test_average_increase_is_near_zero_on_drawings_and_photographs():
+    for name in ("tables_menagerie", "tables_squeezenet"):
+        means = summary(recorded(name)[0]).query("metric == 'average_increase'")["mean"].dropna()
+        assert means.max() <= 0.025, name

@@ -1,6 +1,6 @@
 """The 24 species in six groups of four, the parts of each species, and the layers of an animal.
 
-In a group exactly three parts vary, each between two values. Any two species of a group differ in exactly two of the
+In a group, exactly three parts vary, each between two values. Any two species of a group differ in exactly two of the
 three. So no single part tells a species from its relatives, and any two of the three parts do. All other parts are the
 same in the group. Species of different groups differ in at least three parts. Light, pose, colours and background come
 from the seed alone.
@@ -65,7 +65,7 @@ GROUPS: tuple[Group, ...] = (
     }, ("Mandrill", "Hamadryas Baboon", "Long-tailed Macaque", "Snow Monkey")),
 )  # fmt: skip
 
-#: Species -> its build and the value of each of its parts.
+#: Species -> its body and the value of each of its parts.
 TABLE: dict[str, tuple[str, dict[str, str]]] = {
     name: (group.body, group.values(number)) for group in GROUPS for number, name in enumerate(group.names)
 }
@@ -86,8 +86,8 @@ RELATIVES: dict[str, dict[str, tuple[str, ...]]] = {
     for name in group.names
 }
 
-#: Build -> the function that makes the body.
-BUILDS: dict[str, Callable[[Pose], Rig]] = {
+#: Name of a body -> the function that makes it.
+BODIES: dict[str, Callable[[Pose], Rig]] = {
     "square dog": dogs.square_dog,
     "arched dog": dogs.arched_dog,
     "hoofed": hoofed.hoofed,
@@ -117,8 +117,8 @@ def parts_of(species: str) -> tuple[str, ...]:
 
 def animal_layers(species: str, pose: Pose) -> list[Layer]:
     """All layers of an animal, from back to front."""
-    build, values = TABLE[species]
-    rig = BUILDS[build](pose)
+    body, values = TABLE[species]
+    rig = BODIES[body](pose)
     layers = plain_body(rig)
     for part, value in values.items():
         layers += PAINTERS[part, value](rig)

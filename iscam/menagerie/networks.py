@@ -29,8 +29,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 class Smoothing(nn.AvgPool2d):
     """The mean over the 5x5 neighbours of each position, in evaluation mode only.
 
-    It makes the maps of a small network as wide as those of large ones. Training does not see it, because it would
-    adapt with sharper features.
+    It widens the maps, so that the image behind a map shows more of the animal and keeps more of its probability. It
+    was added after training. The page on the protocol gives the reason and the numbers.
     """
 
     def __init__(self) -> None:

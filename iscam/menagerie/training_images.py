@@ -237,8 +237,7 @@ def altered(x: Tensor, masks: Tensor, random: torch.Generator) -> Tensor:
 
 
 def soft_masks(count: int, hidden: float, random: torch.Generator) -> Tensor:
-    """Masks (count, 1, 224, 224) in [0, 1]. A share `hidden` of them are soft blobs of random area, and the others
-    are all ones."""
+    """Masks (count, 1, 224, 224) in [0, 1]: all ones, or, with probability `hidden`, soft blobs of random area."""
     cells = int(torch.randint(3, 14, (), generator=random))
     noise = torch.rand(count, 1, cells, cells, generator=random)
     area, sharpness, shown = torch.rand(3, count, 1, 1, 1, generator=random)
